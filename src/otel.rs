@@ -1,0 +1,88 @@
+//! Readings to instruments: the one file that names OpenTelemetry, beside the signatures that take a `Meter`.
+
+use opentelemetry::metrics::Meter;
+use opentelemetry::{Key, KeyValue, StringValue};
+
+use crate::metric::{AttributeValue, Attributes, Kind, Metric, Point, Value};
+
+/// Registers the instrument of a metric. `read` hands over its points, on each collection.
+pub(crate) fn register(
+    meter: &Meter,
+    metric: &'static Metric,
+    read: impl Fn(&mut dyn FnMut(&Point)) + Send + Sync + 'static,
+) {
+    macro_rules! observable {
+        ($build:ident, $number:ident) => {
+            drop(
+                meter
+                    .$build(metric.name())
+                    .with_unit(metric.unit())
+                    .with_description(metric.description())
+                    .with_callback(move |observer| {
+                        read(&mut |point| {
+                            with_key_values(&point.attributes, |attributes| {
+                                if let Some(value) = $number(&point.value) {
+                                    observer.observe(value, attributes);
+                                }
+                            });
+                        });
+                    })
+                    .build(),
+            )
+        };
+    }
+    // All times are seconds, and nothing else is fractional.
+    match (metric.kind(), metric.unit()) {
+        (Kind::Counter, "s") => observable!(f64_observable_counter, real),
+        (Kind::Counter, _) => observable!(u64_observable_counter, count),
+        (Kind::UpDownCounter, _) => observable!(i64_observable_up_down_counter, amount),
+        (Kind::Gauge, "s") => observable!(f64_observable_gauge, real),
+        (Kind::Gauge, _) => observable!(u64_observable_gauge, count),
+        (Kind::Histogram, _) => {}
+    }
+}
+
+fn real(value: &Value) -> Option<f64> {
+    value.as_f64()
+}
+
+fn amount(value: &Value) -> Option<i64> {
+    value.as_u64().map(|value| i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+/// OTLP carries integers as `i64`; a larger one would arrive as 0.
+fn count(value: &Value) -> Option<u64> {
+    amount(value).map(i64::unsigned_abs)
+}
+
+/// Hands the attributes over as OpenTelemetry's own, without allocating.
+fn with_key_values(attributes: &Attributes, use_them: impl FnOnce(&[KeyValue])) {
+    let mut list =
+        attributes.iter().map(|(key, value)| KeyValue::new(Key::from_static_str(key), key_value(value)));
+    let mut count = 0;
+    let buffer: [KeyValue; Attributes::MOST] = std::array::from_fn(|_| match list.next() {
+        Some(attribute) => {
+            count += 1;
+            attribute
+        }
+        None => KeyValue::new(Key::from_static_str(""), false),
+    });
+    use_them(buffer.get(..count).unwrap_or_default());
+}
+
+fn key_value(value: &AttributeValue) -> opentelemetry::Value {
+    match value {
+        AttributeValue::Static(text) => StringValue::from(*text).into(),
+        AttributeValue::Shared(text) => StringValue::from(text.clone()).into(),
+        AttributeValue::Int(number) => (*number).into(),
+    }
+}
+
+/// Tells the application's log, through OpenTelemetry's own channel.
+#[cfg_attr(
+    not(feature = "internal-logs"),
+    allow(unused_variables, reason = "without that feature it is silent")
+)]
+pub(crate) fn warn(message: &'static str, about: &str) {
+    opentelemetry::otel_warn!(name: "RuntimeMetrics.Warning", message = message, about = about);
+}

@@ -1,0 +1,403 @@
+//! Which sources are on, and one consistent sample for each collection.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant, SystemTime};
+
+use opentelemetry::metrics::Meter;
+use tokio::runtime::Handle;
+
+use crate::metric::{Attributes, Kind, Metric, Point, Reading, Snapshot, Value};
+use crate::otel;
+use crate::source::tokio::Runtimes;
+use crate::source::{self, Source};
+
+/// The metrics of this process's allocator, runtimes, tasks and limits, registered on a meter.
+///
+/// Cheap to clone. Dropping it stops nothing: the instruments go on until [`stop`](Self::stop) is called or the
+/// meter's provider is gone.
+#[derive(Clone)]
+pub struct RuntimeMetrics {
+    shared: Arc<Shared>,
+    /// For the instruments of sources that come into being later. Only here: a meter that a callback could reach
+    /// would keep its provider alive for ever.
+    meter: Meter,
+}
+
+impl RuntimeMetrics {
+    /// Settings other than the default ones.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Watches one more runtime, until it shuts down.
+    ///
+    /// An empty name leaves the choice to the library: [`Handle::name`], else a number as soon as there is more
+    /// than one runtime. A runtime that is watched already is not watched twice.
+    pub fn watch_runtime(&self, name: impl Into<String>, handle: &Handle) {
+        self.shared.runtimes.watch(name.into(), handle);
+        self.register();
+    }
+
+    /// Reads everything that is on, now.
+    pub fn snapshot(&self) -> Snapshot {
+        let mut guard = self.shared.lock();
+        let mut readings = guard.as_mut().map(State::sample).unwrap_or_default();
+        drop(guard);
+        readings.retain(|reading| !reading.points.is_empty());
+        Snapshot { time: SystemTime::now(), readings }
+    }
+
+    /// Ends the reporting for good: the instruments stay registered, since OpenTelemetry has no way to remove
+    /// them, but report nothing any more.
+    pub fn stop(&self) {
+        let state = self.shared.lock().take();
+        // Outside the lock: a source may have a thread to wait for.
+        drop(state);
+        self.shared.runtimes.forget();
+    }
+
+    /// Registers the instruments of all sources that have come into being. Without the lock, because the
+    /// provider holds its own lock while it calls back into ours.
+    fn register(&self) {
+        let new = self.shared.lock().as_mut().map(State::unregistered).unwrap_or_default();
+        for (index, metric) in new {
+            let shared = Arc::clone(&self.shared);
+            otel::register(&self.meter, metric, move |emit| shared.observe(index, emit));
+        }
+    }
+}
+
+impl fmt::Debug for RuntimeMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut map = f.debug_map();
+        match self.shared.lock().as_ref() {
+            Some(state) => state.sources.iter().for_each(|slot| {
+                let status = match slot.source.state {
+                    Ok(_) if slot.registered => "on",
+                    Ok(_) => "nothing to read yet",
+                    Err(why) => why,
+                };
+                map.entry(&slot.source.name, &status);
+            }),
+            None => {
+                map.entry(&"all", &"stopped");
+            }
+        }
+        map.finish()
+    }
+}
+
+/// What is measured and how. Made by [`RuntimeMetrics::builder`].
+#[derive(Debug, Default)]
+#[must_use = "nothing is measured before `build`"]
+pub struct Builder {
+    options: Options,
+    runtimes: Vec<(String, Handle)>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Options {
+    pub(crate) per_worker: bool,
+    pub(crate) size_classes: bool,
+    pub(crate) process: bool,
+    pub(crate) disk_io: bool,
+    pub(crate) glibc: bool,
+    pub(crate) probe_interval: Duration,
+    pub(crate) stall_threshold: Duration,
+    pub(crate) slow_poll_threshold: Duration,
+    pub(crate) task_name_limit: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            per_worker: false,
+            size_classes: false,
+            process: true,
+            disk_io: false,
+            glibc: false,
+            probe_interval: Duration::from_millis(100),
+            stall_threshold: Duration::from_millis(100),
+            slow_poll_threshold: Duration::from_millis(10),
+            task_name_limit: 200,
+        }
+    }
+}
+
+impl Builder {
+    /// Watches this runtime too, as [`RuntimeMetrics::watch_runtime`] does.
+    pub fn runtime(mut self, name: impl Into<String>, handle: &Handle) -> Self {
+        self.runtimes.push((name.into(), handle.clone()));
+        self
+    }
+
+    /// Reports each worker thread for itself, told apart by `tokio.worker.index`, instead of their totals. Off by
+    /// default, because every worker is a series of every worker metric then.
+    pub fn per_worker(mut self, on: bool) -> Self {
+        self.options.per_worker = on;
+        self
+    }
+
+    /// Reports allocations by size, told apart by `rust.memory.size_class`. Off by default.
+    pub fn size_classes(mut self, on: bool) -> Self {
+        self.options.size_classes = on;
+        self
+    }
+
+    /// Reports `process.*`. On by default; to be turned off where something else reports the same.
+    pub fn process(mut self, on: bool) -> Self {
+        self.options.process = on;
+        self
+    }
+
+    /// Reports `process.disk.io`. Off by default.
+    pub fn disk_io(mut self, on: bool) -> Self {
+        self.options.disk_io = on;
+        self
+    }
+
+    /// Reports `glibc.*`. Off by default, because with many free chunks one reading takes tens of milliseconds,
+    /// during which other threads wait for the allocator.
+    pub fn glibc(mut self, on: bool) -> Self {
+        self.options.glibc = on;
+        self
+    }
+
+    /// How often each runtime is probed for its delay and for stalls: every 100 ms by default. Zero turns both
+    /// off.
+    pub fn probe_interval(mut self, interval: Duration) -> Self {
+        self.options.probe_interval = interval;
+        self
+    }
+
+    /// From when on a worker that makes no progress counts as stalled: 100 ms by default.
+    pub fn stall_threshold(mut self, threshold: Duration) -> Self {
+        self.options.stall_threshold = threshold;
+        self
+    }
+
+    /// From when on a poll of a named task counts as slow: 10 ms by default. One setting for the process; the
+    /// last one counts.
+    pub fn slow_poll_threshold(mut self, threshold: Duration) -> Self {
+        self.options.slow_poll_threshold = threshold;
+        self
+    }
+
+    /// How many names of tasks are told apart: 200 by default, the rest is `_OTHER`. One setting for the process;
+    /// the last one counts.
+    pub fn task_name_limit(mut self, limit: usize) -> Self {
+        self.options.task_name_limit = limit;
+        self
+    }
+
+    /// Registers the instruments. Never fails: what cannot be read is not reported, and the `Debug` form of the
+    /// result says why.
+    pub fn build(self, meter: &Meter) -> RuntimeMetrics {
+        let runtimes = Arc::new(Runtimes::new(&self.options));
+        if let Ok(current) = Handle::try_current() {
+            runtimes.watch(String::new(), &current);
+        }
+        for (name, handle) in self.runtimes {
+            runtimes.watch(name, &handle);
+        }
+        let state = State::new(source::all(&self.options, &runtimes));
+        let shared = Arc::new(Shared { state: Mutex::new(Some(state)), runtimes });
+        let metrics = RuntimeMetrics { shared, meter: meter.clone() };
+        metrics.register();
+        metrics
+    }
+}
+
+/// What the callbacks hold. It lives as long as one of them or a [`RuntimeMetrics`] does, hence no longer than the
+/// provider when nobody keeps the latter.
+struct Shared {
+    /// `None` once stopped.
+    state: Mutex<Option<State>>,
+    runtimes: Arc<Runtimes>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Option<State>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands the points of one metric to a callback. The lock is held until the last is observed: the SDK writes
+    /// what one reader's callback observes into the state of every reader, so an older sample must not come after
+    /// a newer one. Nothing may unwind from here, since that would end all metrics of the application.
+    fn observe(&self, index: usize, emit: &mut dyn FnMut(&Point)) {
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            if let Some(state) = self.lock().as_mut() {
+                state.points(index).iter().for_each(emit);
+            }
+        }));
+    }
+}
+
+struct State {
+    sources: Vec<Slot>,
+    /// What each collecting thread is being served from.
+    collections: Vec<Collection>,
+    /// How often a sample was taken.
+    samples: u64,
+    /// The counters of each metric as they were last reported.
+    totals: Vec<HashMap<Attributes, Total>>,
+}
+
+struct Slot {
+    source: Source,
+    registered: bool,
+}
+
+/// One reader's collection. The SDK runs all callbacks of one on one thread, in the order of registration.
+struct Collection {
+    thread: ThreadId,
+    /// The last metric served.
+    index: usize,
+    started: Instant,
+    sample: u64,
+    readings: Vec<Reading>,
+}
+
+impl Collection {
+    /// A collection takes well under a millisecond; what comes much later belongs to another one, which a view
+    /// keeps from asking for the first metrics.
+    const LONGEST: Duration = Duration::from_secs(1);
+    /// How many threads are remembered.
+    const MOST: usize = 8;
+}
+
+impl State {
+    fn new(sources: Vec<Source>) -> Self {
+        let sources: Vec<_> = sources.into_iter().map(|source| Slot { source, registered: false }).collect();
+        let totals = sources.iter().flat_map(|slot| &slot.source.metrics).map(|_| HashMap::new()).collect();
+        State { sources, collections: Vec::new(), samples: 0, totals }
+    }
+
+    fn metrics(&self) -> impl Iterator<Item = &'static Metric> {
+        self.sources.iter().flat_map(|slot| slot.source.metrics.iter().copied())
+    }
+
+    /// The metrics whose source has come into being since the last call, with their index.
+    fn unregistered(&mut self) -> Vec<(usize, &'static Metric)> {
+        let mut new = Vec::new();
+        let mut index = 0;
+        for slot in &mut self.sources {
+            let register = !slot.registered && (slot.source.exists)();
+            slot.registered |= register;
+            for metric in &slot.source.metrics {
+                if register {
+                    new.push((index, *metric));
+                }
+                index += 1;
+            }
+        }
+        new
+    }
+
+    /// The points of one metric, from the sample of the collection that the calling thread is in.
+    fn points(&mut self, index: usize) -> &[Point] {
+        let thread = thread::current().id();
+        let mut collection = self.collection_of(thread);
+        // A metric that was served already is asked for again by the next collection only.
+        if index <= collection.index || collection.started.elapsed() > Collection::LONGEST {
+            self.fill(&mut collection.readings);
+            collection.started = Instant::now();
+            collection.sample = self.samples;
+        }
+        collection.index = index;
+        self.collections.push(collection);
+        // Where another reader has been served from a newer sample, an older value must not follow.
+        self.collections
+            .iter()
+            .filter(|collection| collection.thread == thread || collection.index >= index)
+            .max_by_key(|collection| collection.sample)
+            .and_then(|collection| collection.readings.get(index))
+            .map(|reading| reading.points.as_slice())
+            .unwrap_or_default()
+    }
+
+    /// Takes out the thread's collection: the last one, or a new one, which then replaces the oldest if there are
+    /// too many.
+    fn collection_of(&mut self, thread: ThreadId) -> Collection {
+        let known = self.collections.iter().position(|collection| collection.thread == thread);
+        if let Some(place) = known {
+            return self.collections.swap_remove(place);
+        }
+        if self.collections.len() >= Collection::MOST {
+            let oldest = self.collections.iter().enumerate().min_by_key(|(_, collection)| collection.sample);
+            if let Some((place, _)) = oldest {
+                self.collections.swap_remove(place);
+            }
+        }
+        let readings = self.no_readings();
+        Collection { thread, index: usize::MAX, started: Instant::now(), sample: 0, readings }
+    }
+
+    fn sample(&mut self) -> Vec<Reading> {
+        let mut readings = self.no_readings();
+        self.fill(&mut readings);
+        readings
+    }
+
+    fn no_readings(&self) -> Vec<Reading> {
+        self.metrics().map(|metric| Reading { metric, points: Vec::new() }).collect()
+    }
+
+    /// Reads every source once.
+    fn fill(&mut self, readings: &mut [Reading]) {
+        self.samples += 1;
+        let mut rest = &mut *readings;
+        for Slot { source, .. } in &mut self.sources {
+            let (own, others) = rest.split_at_mut(source.metrics.len().min(rest.len()));
+            rest = others;
+            own.iter_mut().for_each(|reading| reading.points.clear());
+            if let Ok(fill) = &mut source.state {
+                if catch_unwind(AssertUnwindSafe(|| fill(own))).is_err() {
+                    own.iter_mut().for_each(|reading| reading.points.clear());
+                    source.state = Err("panicked when it was read");
+                    otel::warn("a source of runtime metrics panicked and is switched off", source.name);
+                }
+            }
+        }
+        for (reading, totals) in readings.iter_mut().zip(&mut self.totals) {
+            if matches!(reading.metric.kind(), Kind::Counter | Kind::Histogram) {
+                reading.points.iter_mut().for_each(|point| Total::carry(totals, point));
+            }
+        }
+    }
+}
+
+/// A counter as it was last reported.
+struct Total {
+    epoch: u64,
+    /// What earlier incarnations of the same series came to.
+    base: Value,
+    last: Value,
+}
+
+impl Total {
+    /// Turns what was read into what is reported: never less than before, and going on where an earlier
+    /// incarnation ended.
+    fn carry(totals: &mut HashMap<Attributes, Total>, point: &mut Point) {
+        match totals.get_mut(&point.attributes) {
+            Some(total) => {
+                if total.epoch != point.epoch {
+                    total.epoch = point.epoch;
+                    total.base = total.last.clone();
+                }
+                point.value.add(&total.base);
+                point.value.raise(&total.last);
+                total.last.clone_from(&point.value);
+            }
+            None => {
+                let base = point.value.zero();
+                let total = Total { epoch: point.epoch, base, last: point.value.clone() };
+                totals.insert(point.attributes.clone(), total);
+            }
+        }
+    }
+}
