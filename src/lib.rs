@@ -9,7 +9,7 @@ pub use metric::{
     AttributeValue, Attributes, Histogram, Kind, Level, Metric, Point, Reading, Snapshot, Value,
 };
 pub use runtime_metrics::{Builder, RuntimeMetrics};
-pub use source::catalogue;
+pub use source::{Family, catalogue};
 
 use opentelemetry::metrics::Meter;
 

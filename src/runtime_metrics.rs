@@ -28,6 +28,13 @@ pub struct RuntimeMetrics {
 }
 
 impl RuntimeMetrics {
+    fn new(sources: Vec<Source>, runtimes: Arc<Runtimes>, meter: &Meter) -> Self {
+        let shared = Arc::new(Shared { state: Mutex::new(Some(State::new(sources))), runtimes });
+        let metrics = RuntimeMetrics { shared, meter: meter.clone() };
+        metrics.register();
+        metrics
+    }
+
     /// Settings other than the default ones.
     pub fn builder() -> Builder {
         Builder::default()
@@ -204,11 +211,7 @@ impl Builder {
         for (name, handle) in self.runtimes {
             runtimes.watch(name, &handle);
         }
-        let state = State::new(source::all(&self.options, &runtimes));
-        let shared = Arc::new(Shared { state: Mutex::new(Some(state)), runtimes });
-        let metrics = RuntimeMetrics { shared, meter: meter.clone() };
-        metrics.register();
-        metrics
+        RuntimeMetrics::new(source::all(&self.options, &runtimes), runtimes, meter)
     }
 }
 

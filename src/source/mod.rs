@@ -12,22 +12,37 @@ pub(crate) fn all(options: &Options, runtimes: &Arc<tokio::Runtimes>) -> Vec<Sou
     vec![tokio::source(options, runtimes)]
 }
 
-/// Every metric there is, in every build, in the order in which they are reported.
-pub fn catalogue() -> Vec<&'static Metric> {
-    [tokio::TABLE.metrics()].concat()
+/// Every metric there is, whether this build and this machine have it or not, in the order in which they are reported.
+pub fn catalogue() -> Vec<Family> {
+    vec![tokio::TABLE.family()]
 }
 
-/// A source's rows, and what its points have in common.
+/// The metrics of one source.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Family {
+    /// What the source is called: as a rule the prefix of its metrics.
+    pub name: &'static str,
+    /// What it needs and what its numbers mean as a whole.
+    pub about: &'static str,
+    /// The attributes that any of its points may carry, beside the metric's own.
+    pub attributes: &'static [&'static str],
+    /// Its metrics.
+    pub metrics: Vec<&'static Metric>,
+}
+
+/// A source's rows, and what its points have in common: see [`Family`].
 pub(crate) struct Table<S: 'static> {
     pub(crate) name: &'static str,
-    /// The attributes that any of its points may carry, beside the row's own.
+    pub(crate) about: &'static str,
     pub(crate) attributes: &'static [&'static str],
     pub(crate) rows: &'static [Row<S>],
 }
 
 impl<S> Table<S> {
-    pub(crate) fn metrics(&self) -> Vec<&'static Metric> {
-        self.rows.iter().map(|row| &row.metric).collect()
+    pub(crate) fn family(&self) -> Family {
+        let metrics = self.rows.iter().map(|row| &row.metric).collect();
+        Family { name: self.name, about: self.about, attributes: self.attributes, metrics }
     }
 
     /// A source that can be read. `sampler` hands over one sample for each scope there is at the moment.

@@ -13,6 +13,8 @@ const WORKER_INDEX: &str = "tokio.worker.index";
 
 pub(crate) static TABLE: Table<Runtime> = Table {
     name: "tokio",
+    about: "One set of points for each watched runtime. `tokio.runtime.name` is there once a runtime has a name or \
+            more than one is watched; `tokio.worker.index` on request.",
     attributes: &[RUNTIME_NAME, WORKER_INDEX],
     rows: &[
         up_down_counter("tokio.worker.count", "{worker}", |runtime: &Runtime, to| match runtime.parked() {
