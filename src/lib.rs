@@ -1,5 +1,6 @@
 //! Runtime metrics for Rust services through OpenTelemetry.
 
+mod collection;
 mod metric;
 mod otel;
 mod runtime_metrics;

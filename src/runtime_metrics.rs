@@ -1,16 +1,15 @@
-//! Which sources are on, and one consistent sample for each collection.
+//! The public face: which sources are on, and their instruments.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, ThreadId};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use opentelemetry::metrics::Meter;
 use tokio::runtime::Handle;
 
-use crate::metric::{Attributes, Kind, Metric, Point, Reading, Snapshot, Value};
+use crate::collection::State;
+use crate::metric::{Point, Snapshot};
 use crate::otel;
 use crate::source::tokio::Runtimes;
 use crate::source::{self, Source};
@@ -237,170 +236,5 @@ impl Shared {
                 state.points(index).iter().for_each(emit);
             }
         }));
-    }
-}
-
-struct State {
-    sources: Vec<Slot>,
-    /// What each collecting thread is being served from.
-    collections: Vec<Collection>,
-    /// How often a sample was taken.
-    samples: u64,
-    /// The counters of each metric as they were last reported.
-    totals: Vec<HashMap<Attributes, Total>>,
-}
-
-struct Slot {
-    source: Source,
-    registered: bool,
-}
-
-/// One reader's collection. The SDK runs all callbacks of one on one thread, in the order of registration.
-struct Collection {
-    thread: ThreadId,
-    /// The last metric served.
-    index: usize,
-    started: Instant,
-    sample: u64,
-    readings: Vec<Reading>,
-}
-
-impl Collection {
-    /// A collection takes well under a millisecond; what comes much later belongs to another one, which a view
-    /// keeps from asking for the first metrics.
-    const LONGEST: Duration = Duration::from_secs(1);
-    /// How many threads are remembered.
-    const MOST: usize = 8;
-}
-
-impl State {
-    fn new(sources: Vec<Source>) -> Self {
-        let sources: Vec<_> = sources.into_iter().map(|source| Slot { source, registered: false }).collect();
-        let totals = sources.iter().flat_map(|slot| &slot.source.metrics).map(|_| HashMap::new()).collect();
-        State { sources, collections: Vec::new(), samples: 0, totals }
-    }
-
-    fn metrics(&self) -> impl Iterator<Item = &'static Metric> {
-        self.sources.iter().flat_map(|slot| slot.source.metrics.iter().copied())
-    }
-
-    /// The metrics whose source has come into being since the last call, with their index.
-    fn unregistered(&mut self) -> Vec<(usize, &'static Metric)> {
-        let mut new = Vec::new();
-        let mut index = 0;
-        for slot in &mut self.sources {
-            let register = !slot.registered && (slot.source.exists)();
-            slot.registered |= register;
-            for metric in &slot.source.metrics {
-                if register {
-                    new.push((index, *metric));
-                }
-                index += 1;
-            }
-        }
-        new
-    }
-
-    /// The points of one metric, from the sample of the collection that the calling thread is in.
-    fn points(&mut self, index: usize) -> &[Point] {
-        let thread = thread::current().id();
-        let mut collection = self.collection_of(thread);
-        // A metric that was served already is asked for again by the next collection only.
-        if index <= collection.index || collection.started.elapsed() > Collection::LONGEST {
-            self.fill(&mut collection.readings);
-            collection.started = Instant::now();
-            collection.sample = self.samples;
-        }
-        collection.index = index;
-        self.collections.push(collection);
-        // Where another reader has been served from a newer sample, an older value must not follow.
-        self.collections
-            .iter()
-            .filter(|collection| collection.thread == thread || collection.index >= index)
-            .max_by_key(|collection| collection.sample)
-            .and_then(|collection| collection.readings.get(index))
-            .map(|reading| reading.points.as_slice())
-            .unwrap_or_default()
-    }
-
-    /// Takes out the thread's collection: the last one, or a new one, which then replaces the oldest if there are
-    /// too many.
-    fn collection_of(&mut self, thread: ThreadId) -> Collection {
-        let known = self.collections.iter().position(|collection| collection.thread == thread);
-        if let Some(place) = known {
-            return self.collections.swap_remove(place);
-        }
-        if self.collections.len() >= Collection::MOST {
-            let oldest = self.collections.iter().enumerate().min_by_key(|(_, collection)| collection.sample);
-            if let Some((place, _)) = oldest {
-                self.collections.swap_remove(place);
-            }
-        }
-        let readings = self.no_readings();
-        Collection { thread, index: usize::MAX, started: Instant::now(), sample: 0, readings }
-    }
-
-    fn sample(&mut self) -> Vec<Reading> {
-        let mut readings = self.no_readings();
-        self.fill(&mut readings);
-        readings
-    }
-
-    fn no_readings(&self) -> Vec<Reading> {
-        self.metrics().map(|metric| Reading { metric, points: Vec::new() }).collect()
-    }
-
-    /// Reads every source once.
-    fn fill(&mut self, readings: &mut [Reading]) {
-        self.samples += 1;
-        let mut rest = &mut *readings;
-        for Slot { source, .. } in &mut self.sources {
-            let (own, others) = rest.split_at_mut(source.metrics.len().min(rest.len()));
-            rest = others;
-            own.iter_mut().for_each(|reading| reading.points.clear());
-            if let Ok(fill) = &mut source.state {
-                if catch_unwind(AssertUnwindSafe(|| fill(own))).is_err() {
-                    own.iter_mut().for_each(|reading| reading.points.clear());
-                    source.state = Err("panicked when it was read");
-                    otel::warn("a source of runtime metrics panicked and is switched off", source.name);
-                }
-            }
-        }
-        for (reading, totals) in readings.iter_mut().zip(&mut self.totals) {
-            if matches!(reading.metric.kind(), Kind::Counter | Kind::Histogram) {
-                reading.points.iter_mut().for_each(|point| Total::carry(totals, point));
-            }
-        }
-    }
-}
-
-/// A counter as it was last reported.
-struct Total {
-    epoch: u64,
-    /// What earlier incarnations of the same series came to.
-    base: Value,
-    last: Value,
-}
-
-impl Total {
-    /// Turns what was read into what is reported: never less than before, and going on where an earlier
-    /// incarnation ended.
-    fn carry(totals: &mut HashMap<Attributes, Total>, point: &mut Point) {
-        match totals.get_mut(&point.attributes) {
-            Some(total) => {
-                if total.epoch != point.epoch {
-                    total.epoch = point.epoch;
-                    total.base = total.last.clone();
-                }
-                point.value.add(&total.base);
-                point.value.raise(&total.last);
-                total.last.clone_from(&point.value);
-            }
-            None => {
-                let base = point.value.zero();
-                let total = Total { epoch: point.epoch, base, last: point.value.clone() };
-                totals.insert(point.attributes.clone(), total);
-            }
-        }
     }
 }

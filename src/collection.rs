@@ -1,0 +1,333 @@
+//! One consistent sample for each collection of each reader, and counters that never fall.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
+
+use crate::metric::{Attributes, Kind, Metric, Point, Reading, Value};
+use crate::otel;
+use crate::source::Source;
+
+/// All sources, and what has been read from them for whom.
+pub(crate) struct State {
+    pub(crate) sources: Vec<Slot>,
+    /// What each collecting thread is being served from.
+    collections: Vec<Collection>,
+    /// How often a sample was taken.
+    samples: u64,
+    /// The counters of each metric as they were last reported.
+    totals: Vec<HashMap<Attributes, Total>>,
+}
+
+/// A source and whether its instruments are registered.
+pub(crate) struct Slot {
+    pub(crate) source: Source,
+    pub(crate) registered: bool,
+}
+
+/// One reader's collection. The SDK runs all callbacks of one on one thread, in the order of registration.
+struct Collection {
+    thread: ThreadId,
+    /// The last metric served.
+    index: usize,
+    started: Instant,
+    sample: u64,
+    readings: Vec<Reading>,
+}
+
+impl Collection {
+    /// A collection takes well under a millisecond; what comes much later belongs to another one, which a view
+    /// keeps from asking for the first metrics.
+    const LONGEST: Duration = Duration::from_secs(1);
+    /// How many threads are remembered.
+    const MOST: usize = 8;
+}
+
+impl State {
+    pub(crate) fn new(sources: Vec<Source>) -> Self {
+        let sources: Vec<_> = sources.into_iter().map(|source| Slot { source, registered: false }).collect();
+        let totals = sources.iter().flat_map(|slot| &slot.source.metrics).map(|_| HashMap::new()).collect();
+        State { sources, collections: Vec::new(), samples: 0, totals }
+    }
+
+    fn metrics(&self) -> impl Iterator<Item = &'static Metric> {
+        self.sources.iter().flat_map(|slot| slot.source.metrics.iter().copied())
+    }
+
+    /// The metrics whose source has come into being since the last call, with their index.
+    pub(crate) fn unregistered(&mut self) -> Vec<(usize, &'static Metric)> {
+        let mut new = Vec::new();
+        let mut index = 0;
+        for slot in &mut self.sources {
+            let register = !slot.registered && (slot.source.exists)();
+            slot.registered |= register;
+            for metric in &slot.source.metrics {
+                if register {
+                    new.push((index, *metric));
+                }
+                index += 1;
+            }
+        }
+        new
+    }
+
+    /// The points of one metric, from the sample of the collection that the calling thread is in.
+    pub(crate) fn points(&mut self, index: usize) -> &[Point] {
+        let thread = thread::current().id();
+        let mut collection = self.collection_of(thread);
+        // A metric that was served already is asked for again by the next collection only.
+        if index <= collection.index || collection.started.elapsed() > Collection::LONGEST {
+            self.fill(&mut collection.readings);
+            collection.started = Instant::now();
+            collection.sample = self.samples;
+        }
+        collection.index = index;
+        self.collections.push(collection);
+        // Where another reader has been served from a newer sample, an older value must not follow.
+        self.collections
+            .iter()
+            .filter(|collection| collection.thread == thread || collection.index >= index)
+            .max_by_key(|collection| collection.sample)
+            .and_then(|collection| collection.readings.get(index))
+            .map(|reading| reading.points.as_slice())
+            .unwrap_or_default()
+    }
+
+    /// Takes out the thread's collection: the last one, or a new one, which then replaces the oldest if there are
+    /// too many.
+    fn collection_of(&mut self, thread: ThreadId) -> Collection {
+        let known = self.collections.iter().position(|collection| collection.thread == thread);
+        if let Some(place) = known {
+            return self.collections.swap_remove(place);
+        }
+        if self.collections.len() >= Collection::MOST {
+            let oldest = self.collections.iter().enumerate().min_by_key(|(_, collection)| collection.sample);
+            if let Some((place, _)) = oldest {
+                self.collections.swap_remove(place);
+            }
+        }
+        let readings = self.no_readings();
+        Collection { thread, index: usize::MAX, started: Instant::now(), sample: 0, readings }
+    }
+
+    /// Reads everything now, apart from all collections.
+    pub(crate) fn sample(&mut self) -> Vec<Reading> {
+        let mut readings = self.no_readings();
+        self.fill(&mut readings);
+        readings
+    }
+
+    fn no_readings(&self) -> Vec<Reading> {
+        self.metrics().map(|metric| Reading { metric, points: Vec::new() }).collect()
+    }
+
+    /// Reads every source once.
+    fn fill(&mut self, readings: &mut [Reading]) {
+        self.samples += 1;
+        let mut rest = &mut *readings;
+        for Slot { source, .. } in &mut self.sources {
+            let (own, others) = rest.split_at_mut(source.metrics.len().min(rest.len()));
+            rest = others;
+            own.iter_mut().for_each(|reading| reading.points.clear());
+            if let Ok(fill) = &mut source.state {
+                if catch_unwind(AssertUnwindSafe(|| fill(own))).is_err() {
+                    own.iter_mut().for_each(|reading| reading.points.clear());
+                    source.state = Err("panicked when it was read");
+                    otel::warn("a source of runtime metrics panicked and is switched off", source.name);
+                }
+            }
+        }
+        for (reading, totals) in readings.iter_mut().zip(&mut self.totals) {
+            if matches!(reading.metric.kind(), Kind::Counter | Kind::Histogram) {
+                reading.points.iter_mut().for_each(|point| Total::carry(totals, point));
+            }
+        }
+    }
+}
+
+/// A counter as it was last reported.
+struct Total {
+    epoch: u64,
+    /// What earlier incarnations of the same series came to.
+    base: Value,
+    last: Value,
+}
+
+impl Total {
+    /// Turns what was read into what is reported: never less than before, and going on where an earlier
+    /// incarnation ended.
+    fn carry(totals: &mut HashMap<Attributes, Total>, point: &mut Point) {
+        match totals.get_mut(&point.attributes) {
+            Some(total) => {
+                if total.epoch != point.epoch {
+                    total.epoch = point.epoch;
+                    total.base = total.last.clone();
+                }
+                point.value.add(&total.base);
+                point.value.raise(&total.last);
+                total.last.clone_from(&point.value);
+            }
+            None => {
+                let base = point.value.zero();
+                let total = Total { epoch: point.epoch, base, last: point.value.clone() };
+                totals.insert(point.attributes.clone(), total);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+    use super::*;
+    use crate::metric::{Scope, counter, up_down_counter};
+    use crate::source::Table;
+
+    /// What a test lets a source say next.
+    #[derive(Default)]
+    struct Script {
+        epoch: AtomicU64,
+        value: AtomicU64,
+        samples: AtomicU64,
+    }
+
+    static TABLE: Table<u64> = Table {
+        name: "test",
+        about: "",
+        attributes: &[],
+        rows: &[
+            counter("test.a", "{thing}", |value: &u64, to| to.value(*value)),
+            counter("test.b", "{thing}", |value: &u64, to| to.value(*value)),
+            up_down_counter("test.c", "{thing}", |value: &u64, to| to.value(*value)),
+        ],
+    };
+
+    fn scripted() -> (Arc<Script>, State) {
+        let script = Arc::new(Script::default());
+        let read = Arc::clone(&script);
+        let source = TABLE.on(false, move |visit| {
+            read.samples.fetch_add(1, SeqCst);
+            let scope = Scope { epoch: read.epoch.load(SeqCst), ..Scope::default() };
+            visit(&scope, &read.value.load(SeqCst));
+        });
+        (script, State::new(vec![source]))
+    }
+
+    fn value(state: &mut State, index: usize) -> Option<u64> {
+        match state.points(index) {
+            [point] => point.value.as_u64(),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_collection_takes_one_sample_and_the_next_another() {
+        let (script, mut state) = scripted();
+        for collection in 1..=3 {
+            script.value.store(collection * 10, SeqCst);
+            assert_eq!(value(&mut state, 0), Some(collection * 10));
+            script.value.store(collection * 10 + 5, SeqCst);
+            assert_eq!(
+                value(&mut state, 1),
+                Some(collection * 10),
+                "the same moment for the whole collection"
+            );
+            assert_eq!(value(&mut state, 2), Some(collection * 10));
+            assert_eq!(script.samples.load(SeqCst), collection);
+        }
+    }
+
+    #[test]
+    fn a_view_that_drops_the_first_instrument_does_not_freeze_the_rest() {
+        let (script, mut state) = scripted();
+        for collection in 1..=3 {
+            script.value.store(collection, SeqCst);
+            assert_eq!(value(&mut state, 1), Some(collection));
+            assert_eq!(value(&mut state, 2), Some(collection));
+        }
+        assert_eq!(script.samples.load(SeqCst), 3);
+    }
+
+    #[test]
+    fn a_snapshot_in_between_does_not_disturb_a_collection() {
+        let (script, mut state) = scripted();
+        script.value.store(1, SeqCst);
+        assert_eq!(value(&mut state, 0), Some(1));
+        script.value.store(2, SeqCst);
+        let snapshot = state.sample();
+        assert_eq!(snapshot[0].value().and_then(Value::as_u64), Some(2));
+        assert_eq!(value(&mut state, 1), Some(1));
+    }
+
+    #[test]
+    fn a_reader_never_reports_less_than_another_has_reported() {
+        let (script, state) = scripted();
+        let state = Arc::new(std::sync::Mutex::new(state));
+        let read = |index| value(&mut state.lock().unwrap(), index);
+        script.value.store(1, SeqCst);
+        assert_eq!(read(0), Some(1));
+        script.value.store(2, SeqCst);
+        let other = thread::scope(|scope| scope.spawn(|| [read(0), read(1)]).join().unwrap());
+        assert_eq!(other, [Some(2), Some(2)], "each reader has a sample of its own");
+        assert_eq!(read(1), Some(2), "metric 1 was reported as 2 already");
+        assert_eq!(read(2), Some(1), "metric 2 was not");
+        assert_eq!(script.samples.load(SeqCst), 2);
+    }
+
+    #[test]
+    fn threads_that_are_gone_are_forgotten() {
+        let (_, mut state) = scripted();
+        for _ in 0..100 {
+            thread::scope(|scope| scope.spawn(|| assert!(!state.points(0).is_empty())).join().unwrap());
+        }
+        assert!(state.collections.len() <= Collection::MOST);
+    }
+
+    #[test]
+    fn a_counter_never_falls_and_an_amount_may() {
+        let (script, mut state) = scripted();
+        let mut read = |value: u64| {
+            script.value.store(value, SeqCst);
+            let readings = state.sample();
+            [0, 2].map(|index: usize| readings[index].value().and_then(Value::as_u64))
+        };
+        assert_eq!(read(10), [Some(10), Some(10)]);
+        assert_eq!(read(7), [Some(10), Some(7)]);
+        assert_eq!(read(12), [Some(12), Some(12)]);
+    }
+
+    #[test]
+    fn a_new_incarnation_goes_on_where_the_last_one_ended() {
+        let (script, mut state) = scripted();
+        let mut read = |epoch: u64, value: u64| {
+            script.epoch.store(epoch, SeqCst);
+            script.value.store(value, SeqCst);
+            let readings = state.sample();
+            [0, 2].map(|index: usize| readings[index].value().and_then(Value::as_u64))
+        };
+        assert_eq!(read(1, 10), [Some(10), Some(10)]);
+        assert_eq!(read(2, 3), [Some(13), Some(3)]);
+        assert_eq!(read(2, 4), [Some(14), Some(4)]);
+        assert_eq!(read(3, 0), [Some(14), Some(0)]);
+        assert_eq!(read(3, u64::MAX), [Some(u64::MAX), Some(u64::MAX)], "saturates");
+    }
+
+    #[test]
+    fn a_source_that_panics_is_switched_off_and_takes_no_other_with_it() {
+        let panicking = TABLE.on(false, |visit| {
+            visit(&Scope::default(), &1);
+            panic!("on purpose");
+        });
+        let (_, healthy) = scripted();
+        let mut sources = vec![panicking];
+        sources.extend(healthy.sources.into_iter().map(|slot| slot.source));
+        let mut state = State::new(sources);
+        let points: Vec<_> = state.sample().iter().map(|reading| reading.points.len()).collect();
+        assert_eq!(points, [0, 0, 0, 1, 1, 1]);
+        assert_eq!(state.sources[0].source.state.as_ref().err(), Some(&"panicked when it was read"));
+        assert!(state.sources[1].source.state.is_ok());
+    }
+}
