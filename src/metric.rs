@@ -41,6 +41,7 @@ pub struct Metric {
     advice: &'static str,
     level: Level,
     attribute: Option<&'static str>,
+    attribute_on_request: Option<&'static str>,
 }
 
 impl Metric {
@@ -83,6 +84,11 @@ impl Metric {
     /// (the runtime's or the task's name).
     pub const fn attribute(&self) -> Option<&'static str> {
         self.attribute
+    }
+
+    /// The attribute by which its points are told apart further when that is asked for.
+    pub const fn attribute_on_request(&self) -> Option<&'static str> {
+        self.attribute_on_request
     }
 }
 
@@ -151,6 +157,7 @@ impl<S> Row<S> {
             advice: "",
             level: Level::Default,
             attribute: None,
+            attribute_on_request: None,
         };
         Row { metric, read }
     }
@@ -176,6 +183,12 @@ impl<S> Row<S> {
     /// The attribute that [`Points::with`] sets.
     pub(crate) const fn by(mut self, attribute: &'static str) -> Self {
         self.metric.attribute = Some(attribute);
+        self
+    }
+
+    /// The attribute that its points have beside, when the builder was told so.
+    pub(crate) const fn on_request_by(mut self, attribute: &'static str) -> Self {
+        self.metric.attribute_on_request = Some(attribute);
         self
     }
 

@@ -14,8 +14,8 @@ const WORKER_INDEX: &str = "tokio.worker.index";
 pub(crate) static TABLE: Table<Runtime> = Table {
     name: "tokio",
     about: "One set of points for each watched runtime. `tokio.runtime.name` is there once a runtime has a name or \
-            more than one is watched; `tokio.worker.index` on request.",
-    attributes: &[RUNTIME_NAME, WORKER_INDEX],
+            more than one is watched.",
+    attributes: &[RUNTIME_NAME],
     rows: &[
         up_down_counter("tokio.worker.count", "{worker}", |runtime: &Runtime, to| match runtime.parked() {
             Some(parked) => {
@@ -42,12 +42,14 @@ pub(crate) static TABLE: Table<Runtime> = Table {
         counter_of_seconds("tokio.worker.busy.time", |runtime: &Runtime, to| {
             runtime.workers(to, |worker| runtime.metrics.worker_total_busy_duration(worker).as_secs_f64());
         })
+        .on_request_by(WORKER_INDEX)
         .says("Time that workers spent running tasks.")
         .from("Tokio: `worker_total_busy_duration`.")
         .moves("Its rate over the number of workers is the load. It moves when a poll ends, so it stands still during a stall."),
         counter("tokio.worker.parks", "{park}", |runtime: &Runtime, to| {
             runtime.workers(to, |worker| runtime.metrics.worker_park_count(worker));
         })
+        .on_request_by(WORKER_INDEX)
         .says("Times that a worker went to sleep because there was nothing to do.")
         .from("Tokio: `worker_park_count`.")
         .moves("Standing still while there is work: the workers are saturated or blocked."),

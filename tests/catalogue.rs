@@ -1,0 +1,151 @@
+//! The catalogue as a document and as a contract: METRICS.md is its rendering, and its names keep the rules.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use opentelemetry_instrumentation_runtime::{Family, Kind, Level, Metric, catalogue};
+use opentelemetry_semantic_conventions::{attribute, metric};
+
+const INTRODUCTION: &str = "\
+# Metrics
+
+Every metric that the library reports. This page is generated from the rows in `src/source/`: after a change,
+`UPDATE=1 cargo test --test catalogue` writes it anew.
+
+Names, kinds and units are public API. *Default* is reported wherever its source exists, *on request* when the
+builder is told so, *unstable* when the program is compiled with `--cfg tokio_unstable`. What cannot be read is not
+reported: there is no point then, never a zero. The Prometheus names are those of Prometheus's own OTLP receiver.
+";
+
+#[test]
+fn metrics_md_is_what_the_rows_say() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/METRICS.md");
+    let rendered = render();
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(path, &rendered).expect("METRICS.md can be written");
+    }
+    let written = std::fs::read_to_string(path).expect("METRICS.md is there");
+    assert!(written == rendered, "METRICS.md is stale: run `UPDATE=1 cargo test --test catalogue`");
+}
+
+fn render() -> String {
+    let sections = catalogue().iter().map(section).collect::<String>();
+    format!("{INTRODUCTION}{sections}")
+}
+
+fn section(family: &Family) -> String {
+    let mut text = format!("\n## {}\n\n{}\n\n", family.name, family.about);
+    text += "| name | kind | unit | attributes | Prometheus name | reported |\n|---|---|---|---|---|---|\n";
+    for metric in &family.metrics {
+        let always =
+            family.attributes.iter().copied().chain(metric.attribute()).map(|key| format!("`{key}`"));
+        let on_request = metric.attribute_on_request().map(|key| format!("on request `{key}`"));
+        let attributes: Vec<_> = always.chain(on_request).collect();
+        let cells = [
+            format!("`{}`", metric.name()),
+            kind(metric).into(),
+            format!("`{}`", metric.unit()),
+            attributes.join(", "),
+            format!("`{}`", prometheus_name(metric)),
+            level(metric).into(),
+        ];
+        writeln!(text, "| {} |", cells.join(" | ")).expect("a string takes all");
+    }
+    for metric in &family.metrics {
+        let (name, says) = (metric.name(), metric.description());
+        let (origin, advice) = (metric.origin(), metric.advice());
+        write!(text, "\n### {name}\n{says}\n\n- Read from: {origin}\n- When it moves: {advice}\n")
+            .expect("a string takes all");
+    }
+    text
+}
+
+fn kind(metric: &Metric) -> &'static str {
+    match metric.kind() {
+        Kind::Counter => "counter",
+        Kind::UpDownCounter => "up-down counter",
+        Kind::Gauge => "gauge",
+        Kind::Histogram => "histogram",
+        _ => panic!("a kind without a word"),
+    }
+}
+
+fn level(metric: &Metric) -> &'static str {
+    match metric.level() {
+        Level::Default => "default",
+        Level::OptIn => "on request",
+        Level::Unstable => "unstable",
+        _ => panic!("a level without a word"),
+    }
+}
+
+fn prometheus_name(metric: &Metric) -> String {
+    let unit = match metric.unit() {
+        "By" => "_bytes",
+        "s" => "_seconds",
+        _ => "",
+    };
+    let total = if metric.kind() == Kind::Counter { "_total" } else { "" };
+    metric.name().replace('.', "_") + unit + total
+}
+
+fn metrics() -> Vec<&'static Metric> {
+    catalogue().into_iter().flat_map(|family| family.metrics).collect()
+}
+
+#[test]
+fn every_row_is_complete_and_keeps_the_naming_rules() {
+    let mut names = BTreeSet::new();
+    for metric in metrics() {
+        let name = metric.name();
+        assert!(names.insert(name), "{name} twice");
+        assert!(name.chars().all(|c| c.is_ascii_lowercase() || "._".contains(c)), "{name}");
+        assert!(!name.split(['.', '_']).any(|word| ["total", "bytes", "seconds"].contains(&word)), "{name}");
+        let unit = metric.unit();
+        assert!(
+            ["By", "s"].contains(&unit) || (unit.starts_with('{') && unit.ends_with('}')),
+            "{name}: {unit}"
+        );
+        for sentence in [metric.description(), metric.origin(), metric.advice()] {
+            assert!(sentence.ends_with('.') && sentence.len() > 10, "{name}: {sentence:?}");
+        }
+    }
+}
+
+#[test]
+fn families_are_named_and_described() {
+    for family in catalogue() {
+        assert!(!family.metrics.is_empty(), "{}", family.name);
+        assert!(family.about.ends_with('.'), "{}: {:?}", family.name, family.about);
+    }
+}
+
+/// The conventions' crate has the names; kinds and units stand in their tables and do not reach Rust.
+#[test]
+fn process_metrics_are_those_of_the_semantic_conventions() {
+    let by = |name, kind, unit| (name, kind, unit, None);
+    let conventions = BTreeSet::from([
+        (metric::PROCESS_CPU_TIME, "counter", "s", Some(attribute::CPU_MODE)),
+        by(metric::PROCESS_MEMORY_USAGE, "up-down counter", "By"),
+        by(metric::PROCESS_MEMORY_VIRTUAL, "up-down counter", "By"),
+        by(metric::PROCESS_THREAD_COUNT, "up-down counter", "{thread}"),
+        by(metric::PROCESS_UNIX_FILE_DESCRIPTOR_COUNT, "up-down counter", "{file_descriptor}"),
+        (
+            metric::PROCESS_CONTEXT_SWITCHES,
+            "counter",
+            "{context_switch}",
+            Some(attribute::PROCESS_CONTEXT_SWITCH_TYPE),
+        ),
+        (metric::PROCESS_PAGING_FAULTS, "counter", "{fault}", Some(attribute::SYSTEM_PAGING_FAULT_TYPE)),
+        by(metric::PROCESS_UPTIME, "gauge", "s"),
+        (metric::PROCESS_DISK_IO, "counter", "By", Some(attribute::DISK_IO_DIRECTION)),
+    ]);
+    let ours: BTreeSet<_> = metrics()
+        .into_iter()
+        .filter(|metric| metric.name().starts_with("process."))
+        .map(|metric| (metric.name(), kind(metric), metric.unit(), metric.attribute()))
+        .collect();
+    assert_eq!(ours, conventions);
+}

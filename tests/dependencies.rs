@@ -1,0 +1,31 @@
+//! What a user pays for who switches no feature on.
+
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::process::Command;
+
+/// The names of the crates that the library is linked with, down to a depth.
+fn dependencies(depth: &str) -> Vec<String> {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--edges", "normal", "--prefix", "none", "--no-dedupe"])
+        .args(["--format", "{lib}", "--depth", depth])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut names: Vec<_> = String::from_utf8(output.stdout)
+        .expect("names are text")
+        .lines()
+        .skip(1)
+        .map(str::to_owned)
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+#[test]
+fn without_features_there_are_the_api_crate_tokio_and_libc() {
+    assert_eq!(dependencies("1"), ["libc", "opentelemetry", "tokio"]);
+    assert_eq!(dependencies("9"), ["libc", "opentelemetry", "pin_project_lite", "tokio"]);
+}
