@@ -1,0 +1,88 @@
+//! One collection of the default set: time and allocations, beside the crates that export the same subjects.
+//!
+//! `cargo bench -p benches --bench collect`
+
+#[path = "../tests/support/reader.rs"]
+#[allow(dead_code, reason = "the tests look at more of what is exported")]
+mod reader;
+
+use std::time::{Duration, Instant};
+
+use opentelemetry::metrics::MeterProvider;
+use opentelemetry_instrumentation_runtime::{CountingAllocator, init_runtime_metrics, measure};
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::metrics::data::ResourceMetrics;
+use opentelemetry_sdk::metrics::reader::MetricReader;
+use reader::Reader;
+
+#[global_allocator]
+static ALLOC: CountingAllocator = CountingAllocator::system();
+
+const ROUNDS: usize = 2_000;
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() {
+    let ours = Reader::cumulative();
+    let ours_provider = SdkMeterProvider::builder().with_reader(ours.clone()).build();
+    init_runtime_metrics(&ours_provider.meter("ours"));
+
+    // The rivals register on the global provider, whatever it is when they are called.
+    let theirs = Reader::cumulative();
+    let theirs_provider = SdkMeterProvider::builder().with_reader(theirs.clone()).build();
+    opentelemetry::global::set_meter_provider(theirs_provider.clone());
+    opentelemetry_instrumentation_tokio::observe_current_runtime();
+    opentelemetry_instrumentation_process::init().expect("the rival starts");
+
+    let empty = Reader::cumulative();
+    let _empty_provider = SdkMeterProvider::builder().with_reader(empty.clone()).build();
+
+    println!("one collection on this thread, median of {ROUNDS}, the three taking turns");
+    println!("{:<48} {:>8} {:>8} {:>10} {:>10}", "", "metrics", "points", "us", "allocs");
+    let mut rows = [
+        Row::new("this crate, default set", ours),
+        Row::new("instrumentation-tokio + instrumentation-process", theirs),
+        Row::new("an empty provider", empty),
+    ];
+    for _ in 0..ROUNDS {
+        rows.iter_mut().for_each(Row::collect);
+    }
+    rows.iter_mut().for_each(Row::print);
+}
+
+struct Row {
+    name: &'static str,
+    reader: Reader,
+    metrics: ResourceMetrics,
+    times: Vec<Duration>,
+    allocations: Vec<u64>,
+}
+
+impl Row {
+    fn new(name: &'static str, reader: Reader) -> Self {
+        let (times, allocations) = (Vec::with_capacity(ROUNDS), Vec::with_capacity(ROUNDS));
+        Row { name, reader, metrics: ResourceMetrics::default(), times, allocations }
+    }
+
+    fn collect(&mut self) {
+        let ((), stats) = measure(|| {
+            let start = Instant::now();
+            self.reader.collect(&mut self.metrics).expect("the provider is alive");
+            self.times.push(start.elapsed());
+        });
+        self.allocations.push(stats.allocations);
+    }
+
+    fn print(&mut self) {
+        self.times.sort();
+        self.allocations.sort();
+        let metrics = self.reader.export();
+        println!(
+            "{:<48} {:>8} {:>8} {:>10.2} {:>10}",
+            self.name,
+            metrics.len(),
+            metrics.values().map(|metric| metric.points.len()).sum::<usize>(),
+            self.times[ROUNDS / 2].as_secs_f64() * 1e6,
+            self.allocations[ROUNDS / 2],
+        );
+    }
+}
