@@ -144,7 +144,7 @@ fn the_debug_form_says_which_sources_are_on_and_why_others_are_not() {
     let metrics = RuntimeMetrics::builder().process(false).build(&NoopMeterProvider::new().meter("test"));
     let text = format!("{metrics:?}");
     assert!(text.contains(r#""tokio": "nothing to read yet""#), "{text}");
-    assert!(text.contains(r#""process": "not asked for""#), "{text}");
+    assert!(text.contains(r#""process": "turned off""#), "{text}");
 }
 
 /// Two readers of one provider, one of them with delta temporality, in threads of their own: the SDK writes what

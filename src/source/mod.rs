@@ -1,5 +1,13 @@
 //! The sources: each a table of rows and a function that takes the sample they read.
 
+#[cfg(target_os = "linux")]
+mod kernel_file;
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "there is never a sample"))]
+pub(crate) mod limits;
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "there is never a sample"))]
+pub(crate) mod process;
+#[cfg(target_os = "linux")]
+mod sys;
 pub(crate) mod tokio;
 
 use std::sync::Arc;
@@ -9,12 +17,12 @@ use crate::runtime_metrics::Options;
 
 /// Every source of this process, on or off.
 pub(crate) fn all(options: &Options, runtimes: &Arc<tokio::Runtimes>) -> Vec<Source> {
-    vec![tokio::source(options, runtimes)]
+    vec![limits::source(), process::source(options), tokio::source(options, runtimes)]
 }
 
 /// Every metric there is, whether this build and this machine have it or not, in the order in which they are reported.
 pub fn catalogue() -> Vec<Family> {
-    vec![tokio::TABLE.family()]
+    vec![limits::TABLE.family(), process::TABLE.family(), tokio::TABLE.family()]
 }
 
 /// The metrics of one source.

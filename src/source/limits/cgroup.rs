@@ -1,0 +1,125 @@
+//! The control groups that the process is in.
+
+mod lookup;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::Throttling;
+use crate::source::kernel_file::{Reader, number, number_of};
+use lookup::{Controller, Group, Version};
+
+/// The groups that limit this process's memory and CPU time.
+pub(super) struct Cgroups {
+    /// `/`, except in tests.
+    root: PathBuf,
+    proc_self: PathBuf,
+    reader: Reader,
+    /// `/proc/self/cgroup` as it was when the groups were looked up.
+    memberships: Vec<u8>,
+    memory: Option<Group>,
+    cpu: Option<Group>,
+}
+
+impl Cgroups {
+    pub(super) fn at(root: impl Into<PathBuf>) -> Self {
+        let root = root.into();
+        Cgroups {
+            proc_self: root.join("proc/self"),
+            root,
+            reader: Reader::default(),
+            memberships: Vec::new(),
+            memory: None,
+            cpu: None,
+        }
+    }
+
+    /// Looks the groups up, if the process has been moved since the last time.
+    pub(super) fn refresh(&mut self) {
+        let memberships = self.reader.read(&self.proc_self, "cgroup").unwrap_or_default();
+        if memberships != self.memberships {
+            self.memberships.clear();
+            self.memberships.extend_from_slice(memberships);
+            // Not the reader that is kept, whose buffer would stay as long as this file.
+            let mut reader = Reader::default();
+            let mounts = reader.read(&self.proc_self, "mountinfo").unwrap_or_default();
+            let find = |controller| Group::find(controller, &self.memberships, mounts, &self.root);
+            self.memory = find(Controller::Memory);
+            self.cpu = find(Controller::Cpu);
+        }
+    }
+
+    pub(super) fn memory_limit(&mut self) -> Option<u64> {
+        let group = self.memory.as_ref()?;
+        match group.version {
+            Version::V2 => {
+                let reader = &mut self.reader;
+                group.levels().filter_map(|level| number(reader.read(level, "memory.max")?)).min()
+            }
+            // Here the kernel has walked up already, also where we could not see it.
+            Version::V1 => {
+                let own = group.levels().next()?;
+                let hierarchical = self
+                    .reader
+                    .read(own, "memory.stat")
+                    .and_then(|text| number_of(text, "hierarchical_memory_limit"));
+                hierarchical
+                    .or_else(|| number(self.reader.read(own, "memory.limit_in_bytes")?))
+                    .filter(|limit| *limit < NO_MEMORY_LIMIT)
+            }
+        }
+    }
+
+    /// The smallest quota, in CPUs, and what the quotas have cost.
+    pub(super) fn cpu(&mut self) -> (Option<f64>, Option<Throttling>) {
+        let Some(group) = &self.cpu else { return (None, None) };
+        let reader = &mut self.reader;
+        let (mut smallest, mut throttling) = (None::<f64>, None::<Throttling>);
+        for level in group.levels() {
+            let Some(quota) = quota(reader, group.version, level) else { continue };
+            smallest = Some(smallest.map_or(quota, |smallest| smallest.min(quota)));
+            if let Some(own) = reader.read(level, "cpu.stat").and_then(|text| throttled(text, group.version))
+            {
+                let sum = throttling.get_or_insert_default();
+                sum.count = sum.count.saturating_add(own.count);
+                sum.time = sum.time.saturating_add(own.time);
+            }
+        }
+        (smallest, throttling)
+    }
+}
+
+/// Version 1 writes no limit as the largest number of whole pages in an `i64`, whatever a page's size: at most 64 KiB.
+const NO_MEMORY_LIMIT: u64 = i64::MAX as u64 & !0xffff;
+
+/// A group's quota, in CPUs.
+fn quota(reader: &mut Reader, version: Version, level: &Path) -> Option<f64> {
+    match version {
+        Version::V2 => cpu_max(reader.read(level, "cpu.max")?),
+        Version::V1 => {
+            let quota = number(reader.read(level, "cpu.cfs_quota_us")?)?;
+            ratio(quota, number(reader.read(level, "cpu.cfs_period_us")?)?)
+        }
+    }
+}
+
+/// Quota and period, `max` for no quota.
+fn cpu_max(text: &[u8]) -> Option<f64> {
+    let (quota, period) = std::str::from_utf8(text).ok()?.trim_ascii().split_once(' ')?;
+    ratio(quota.parse().ok()?, period.parse().ok()?)
+}
+
+fn ratio(quota: u64, period: u64) -> Option<f64> {
+    (period > 0).then(|| quota as f64 / period as f64)
+}
+
+fn throttled(cpu_stat: &[u8], version: Version) -> Option<Throttling> {
+    let time = match version {
+        Version::V2 => Duration::from_micros(number_of(cpu_stat, "throttled_usec")?),
+        Version::V1 => Duration::from_nanos(number_of(cpu_stat, "throttled_time")?),
+    };
+    Some(Throttling { count: number_of(cpu_stat, "nr_throttled")?, time })
+}
+
+#[cfg(test)]
+mod tests;

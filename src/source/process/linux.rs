@@ -1,0 +1,132 @@
+//! Reading the process from `/proc`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::{Io, Memory, Process, Stat};
+use crate::source::kernel_file::{Reader, number_of};
+use crate::source::sys;
+
+const SELF: &str = "/proc/self";
+
+pub(super) struct Sampler {
+    reader: Reader,
+    page_size: Option<u64>,
+    ticks_per_second: Option<u64>,
+    disk_io: bool,
+}
+
+impl Sampler {
+    pub(super) fn new(disk_io: bool) -> Self {
+        Sampler {
+            reader: Reader::default(),
+            page_size: sys::page_size(),
+            ticks_per_second: sys::ticks_per_second(),
+            disk_io,
+        }
+    }
+
+    pub(super) fn sample(&mut self) -> Process {
+        let stat = self.read("stat").and_then(Stat::parse);
+        let page_size = self.page_size;
+        Process {
+            usage: sys::usage(),
+            memory: self.read("statm").and_then(|text| Memory::parse(text, page_size?)),
+            stat,
+            file_descriptors: file_descriptors(),
+            uptime: stat.and_then(|stat| self.since(stat.start)),
+            io: self.disk_io.then(|| self.read("io")).flatten().and_then(Io::parse),
+        }
+    }
+
+    fn read(&mut self, name: &str) -> Option<&[u8]> {
+        self.reader.read(Path::new(SELF), name)
+    }
+
+    fn since(&self, start: u64) -> Option<f64> {
+        let start = Duration::try_from_secs_f64(start as f64 / self.ticks_per_second? as f64).ok()?;
+        // Ticks are coarser than the clock: right after the start it may be behind.
+        Some(sys::since_boot()?.saturating_sub(start).as_secs_f64())
+    }
+}
+
+impl Memory {
+    fn parse(text: &[u8], page_size: u64) -> Option<Self> {
+        let mut pages = std::str::from_utf8(text).ok()?.split_ascii_whitespace();
+        let mut bytes = || pages.next()?.parse::<u64>().ok()?.checked_mul(page_size);
+        Some(Memory { size: bytes()?, resident: bytes()? })
+    }
+}
+
+impl Stat {
+    fn parse(text: &[u8]) -> Option<Self> {
+        // The second field is the name, in parentheses: any bytes, parentheses and spaces included.
+        let name_end = text.iter().rposition(|byte| *byte == b')')?;
+        let mut fields = std::str::from_utf8(text.get(name_end + 1..)?).ok()?.split_ascii_whitespace();
+        // The kernel's manual counts from 1, and the third is the first after the name.
+        let threads = fields.nth(20 - 3)?.parse().ok()?;
+        let start = fields.nth(22 - 20 - 1)?.parse().ok()?;
+        Some(Stat { threads, start })
+    }
+}
+
+impl Io {
+    fn parse(text: &[u8]) -> Option<Self> {
+        Some(Io { read: number_of(text, "read_bytes:")?, written: number_of(text, "write_bytes:")? })
+    }
+}
+
+fn file_descriptors() -> Option<u64> {
+    const DIRECTORY: &str = "/proc/self/fd";
+    match std::fs::metadata(DIRECTORY).ok()?.len() {
+        // An old kernel. One of the entries is the directory that is being read.
+        0 => (std::fs::read_dir(DIRECTORY).ok()?.count() as u64).checked_sub(1),
+        size => Some(size),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STAT: &[u8] = b"8756 (cat) R 8691 8691 3180 0 -1 4194304 100 0 0 0 0 0 0 0 20 0 17 0 152872 3133440 \
+        360 18446744073709551615 94721030246400 94721030266281 140732768192224 0 0 0 0 0 0 0 0 0 17 1 0 0 0 0 0\n";
+
+    #[test]
+    fn stat_is_read_after_the_name() {
+        assert_eq!(Stat::parse(STAT), Some(Stat { threads: 17, start: 152_872 }));
+        for name in [&b"a b"[..], b") R 1 2 (", b"\xff\n)", b""] {
+            let rest = STAT.strip_prefix(b"8756 (cat").unwrap();
+            let text = [b"8756 (", name, rest].concat();
+            assert_eq!(Stat::parse(&text), Stat::parse(STAT), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_stat_that_ends_early_or_holds_no_numbers_is_none() {
+        let start_ends = STAT.windows(6).position(|field| field == b"152872").unwrap() + 6;
+        // The name's parenthesis may be missing, a field be missing, or a number be cut short: the last is not seen.
+        for length in 0..start_ends - 5 {
+            assert_eq!(Stat::parse(&STAT[..length]), None, "cut after {length} bytes");
+        }
+        let wrong = String::from_utf8(STAT.to_vec()).unwrap().replace(" 17 0 152872", " 17 0 -3");
+        assert_eq!(Stat::parse(wrong.as_bytes()), None);
+    }
+
+    #[test]
+    fn statm_is_in_pages() {
+        let memory = Memory { size: 765 * 4096, resident: 403 * 4096 };
+        assert_eq!(Memory::parse(b"765 403 376 5 0 123 0\n", 4096), Some(memory));
+        for text in [&b""[..], b"765", b"765 x", b"-1 403", b"18446744073709551615 403 1", b"\xff 1"] {
+            assert_eq!(Memory::parse(text, 4096), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn io_counts_what_reached_the_disk() {
+        let text = b"rchar: 7296\nwchar: 320\nsyscr: 14\nsyscw: 2\nread_bytes: 4096\nwrite_bytes: 512\ncancelled_write_bytes: 9\n";
+        assert_eq!(Io::parse(text), Some(Io { read: 4096, written: 512 }));
+        assert_eq!(Io::parse(&text[..text.len() - 60]), None);
+        assert_eq!(Io::parse(b""), None);
+    }
+}
