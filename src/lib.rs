@@ -3,14 +3,20 @@
 mod collection;
 mod metric;
 mod otel;
+#[cfg(feature = "_otlp")]
+pub mod otlp;
 mod runtime_metrics;
 mod source;
+#[cfg(feature = "view")]
+mod view;
 
 pub use metric::{
     AttributeValue, Attributes, Histogram, Kind, Level, Metric, Point, Reading, Snapshot, Value,
 };
 pub use runtime_metrics::{Builder, RuntimeMetrics};
 pub use source::{Family, catalogue};
+#[cfg(feature = "view")]
+pub use view::view;
 
 use opentelemetry::metrics::Meter;
 

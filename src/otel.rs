@@ -86,3 +86,9 @@ fn key_value(value: &AttributeValue) -> opentelemetry::Value {
 pub(crate) fn warn(message: &'static str, about: &str) {
     opentelemetry::otel_warn!(name: "RuntimeMetrics.Warning", message = message, about = about);
 }
+
+/// Likewise, of good news.
+#[cfg(feature = "_otlp")]
+pub(crate) fn info(message: &'static str, about: &str) {
+    opentelemetry::otel_info!(name: "RuntimeMetrics.Info", message = message, about = about);
+}

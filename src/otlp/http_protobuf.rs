@@ -1,0 +1,139 @@
+//! OTLP over HTTP, with protobuf.
+
+use std::time::{Duration, SystemTime};
+
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use opentelemetry_proto::tonic::collector::metrics::v1::{
+    ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+};
+use opentelemetry_sdk::metrics::data::ResourceMetrics;
+use prost::Message;
+use prost::bytes::Bytes;
+
+use super::connect::{Client, Connector, LONGEST_ANSWER};
+use super::error::{Error, chain};
+use super::retry::{Again, Delivered, Failure};
+use super::target::Target;
+
+pub(super) struct Http {
+    target: Target,
+    connector: Connector,
+    client: Client<Full<Bytes>>,
+}
+
+const PROTOBUF: &str = "application/x-protobuf";
+
+impl Http {
+    pub(super) fn new(target: Target, timeout: Duration) -> Result<Self, Error> {
+        let connector = Connector::new(&target, timeout)?;
+        let client = connector.client(false);
+        Ok(Http { target, connector, client })
+    }
+
+    pub(super) fn endpoint(&self) -> &Uri {
+        &self.target.endpoint
+    }
+
+    pub(super) fn reconnect(&mut self) {
+        self.client = self.connector.client(false);
+    }
+
+    pub(super) async fn send(&mut self, metrics: &ResourceMetrics) -> Result<Delivered, Failure> {
+        let body = ExportMetricsServiceRequest::from(metrics).encode_to_vec();
+        let mut request = Request::new(Full::new(Bytes::from(body)));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.target.endpoint.clone();
+        *request.headers_mut() = self.target.headers.clone();
+        request.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(PROTOBUF));
+        let response = self.client.request(request).await.map_err(|error| self.unreachable(&error))?;
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, LONGEST_ANSWER).collect().await.map(|body| body.to_bytes());
+        if head.status.is_success() {
+            let body = body.map_err(|error| self.unreachable(&*error))?;
+            return self.taken(&head.headers, &body);
+        }
+        let said = self.target.redact(&words(&head.headers, &body.unwrap_or_default()));
+        let message = format!("{} answered {}: {said}", self.target.endpoint, head.status);
+        Err(Failure { message, again: again(head.status, &head.headers, SystemTime::now()) })
+    }
+
+    /// Some receivers answer with nothing or in JSON. Whatever else comes with a 200 is not from a receiver of OTLP.
+    fn taken(&self, headers: &HeaderMap, body: &[u8]) -> Result<Delivered, Failure> {
+        let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        if body.is_empty() || kind.starts_with("application/json") {
+            return Ok(Delivered::All);
+        }
+        match ExportMetricsServiceResponse::decode(body) {
+            Ok(answer) if kind.starts_with(PROTOBUF) => Ok(Delivered::new(answer, &self.target)),
+            _ => {
+                let message = format!("{} answered 200 with {kind:?} that is not OTLP", self.target.endpoint);
+                Err(Failure { message, again: Again::Never })
+            }
+        }
+    }
+
+    fn unreachable(&self, error: &(dyn std::error::Error + 'static)) -> Failure {
+        let message = format!("{}: {}", self.target.endpoint, self.target.redact(&chain(error)));
+        Failure { message, again: Again::Soon }
+    }
+}
+
+/// What a receiver says about an error, in a protobuf `Status` or as text.
+fn words(headers: &HeaderMap, body: &[u8]) -> String {
+    /// `google.rpc.Status`, as far as it is of use here.
+    #[derive(Clone, PartialEq, Message)]
+    struct Status {
+        #[prost(string, tag = "2")]
+        message: String,
+    }
+    match headers.get(CONTENT_TYPE) {
+        Some(kind) if kind.as_bytes().starts_with(PROTOBUF.as_bytes()) => {
+            Status::decode(body).map(|status| status.message).unwrap_or_default()
+        }
+        _ => String::from_utf8_lossy(body).into_owned(),
+    }
+}
+
+/// By the OTLP specification.
+fn again(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Again {
+    match status.as_u16() {
+        429 | 503 => retry_after(headers, now).map_or(Again::Soon, Again::After),
+        502 | 504 => Again::Soon,
+        _ => Again::Never,
+    }
+}
+
+/// In seconds or as a date.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    match text.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => Some(httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_tried_again_follows_the_specification() {
+        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        let again = |status: u16, retry_after: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, retry_after.parse().unwrap());
+            super::again(StatusCode::from_u16(status).unwrap(), &headers, now)
+        };
+        assert_eq!(again(503, "7"), Again::After(Duration::from_secs(7)));
+        assert_eq!(again(429, "Sun, 06 Nov 1994 08:50:07 GMT"), Again::After(Duration::from_secs(30)));
+        assert_eq!(again(429, "Sun, 06 Nov 1994 08:00:00 GMT"), Again::After(Duration::ZERO));
+        assert_eq!(again(429, "soon"), Again::Soon);
+        assert_eq!(again(502, "7"), Again::Soon);
+        assert_eq!(again(504, ""), Again::Soon);
+        for status in [400, 401, 403, 404, 413, 415, 500, 501, 302] {
+            assert_eq!(again(status, "7"), Again::Never, "{status}");
+        }
+    }
+}

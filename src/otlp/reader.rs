@@ -1,0 +1,124 @@
+//! The handle to the exporting thread: what the provider and [`Telemetry`](super::Telemetry) call, from any thread.
+
+use std::process;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
+use opentelemetry_sdk::metrics::data::ResourceMetrics;
+use opentelemetry_sdk::metrics::reader::MetricReader;
+use opentelemetry_sdk::metrics::{InstrumentKind, ManualReader, Pipeline, Temporality};
+use tokio::runtime;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+use super::error::Error;
+use super::transport::Transport;
+use super::worker::Worker;
+
+/// A periodic reader. The SDK's own keeps neither a timeout for its exports nor that of a flush or a shutdown, and
+/// logs every failure; this one collects through the SDK's manual reader and does the rest itself.
+#[derive(Clone, Debug)]
+pub(super) struct Reader(Arc<Handle>);
+
+#[derive(Debug)]
+struct Handle {
+    manual: Arc<ManualReader>,
+    requests: UnboundedSender<Request>,
+    timeout: Duration,
+    ended: OnceLock<Result<(), Error>>,
+    /// A fork has this handle, but not the thread behind it.
+    process: u32,
+}
+
+/// What the thread is asked for: an export now.
+pub(super) struct Request {
+    /// Whether it is the last one.
+    pub(super) last: bool,
+    /// When the one who asks gives up.
+    pub(super) deadline: Instant,
+    pub(super) reply: SyncSender<Result<(), Error>>,
+}
+
+impl Reader {
+    /// Starts the thread.
+    pub(super) fn start(
+        transport: Transport,
+        interval: Duration,
+        timeout: Duration,
+        temporality: Temporality,
+    ) -> Result<Self, Error> {
+        let start = |error: std::io::Error| Error::Start(error.to_string());
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(start)?;
+        let manual = Arc::new(ManualReader::builder().with_temporality(temporality).build());
+        let (requests, inbox) = unbounded_channel();
+        let worker = Worker::new(runtime, Arc::clone(&manual), transport, inbox, interval, timeout);
+        thread::Builder::new().name("otlp-export".into()).spawn(move || worker.run()).map_err(start)?;
+        let ended = OnceLock::new();
+        Ok(Reader(Arc::new(Handle { manual, requests, timeout, ended, process: process::id() })))
+    }
+
+    pub(super) fn flush(&self) -> Result<(), Error> {
+        match self.has_ended() {
+            true => Err(Error::Ended),
+            false => self.0.ask(false),
+        }
+    }
+
+    /// Whoever comes while the first one waits gets its result too.
+    pub(super) fn shutdown(&self) -> Result<(), Error> {
+        self.0.ended.get_or_init(|| self.0.ask(true)).clone()
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.0.ended.get().is_some()
+    }
+}
+
+impl Handle {
+    fn ask(&self, last: bool) -> Result<(), Error> {
+        if process::id() != self.process {
+            return Err(Error::Ended);
+        }
+        let (reply, answer) = sync_channel(1);
+        // A little earlier than we give up ourselves, so that there is time to hear what went wrong.
+        let deadline = Instant::now() + self.timeout.mul_f64(0.95);
+        self.requests.send(Request { last, deadline, reply }).map_err(|_| Error::Ended)?;
+        answer.recv_timeout(self.timeout).unwrap_or_else(|error| match error {
+            RecvTimeoutError::Timeout => Err(Error::TimedOut(self.timeout)),
+            RecvTimeoutError::Disconnected => Err(Error::Ended),
+        })
+    }
+}
+
+impl MetricReader for Reader {
+    fn register_pipeline(&self, pipeline: Weak<Pipeline>) {
+        self.0.manual.register_pipeline(pipeline);
+    }
+
+    fn collect(&self, metrics: &mut ResourceMetrics) -> OTelSdkResult {
+        self.0.manual.collect(metrics)
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.flush().map_err(sdk_error)
+    }
+
+    /// The SDK does not hand on the timeout that its caller gave it.
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        self.shutdown().map_err(sdk_error)
+    }
+
+    fn temporality(&self, kind: InstrumentKind) -> Temporality {
+        self.0.manual.temporality(kind)
+    }
+}
+
+fn sdk_error(error: Error) -> OTelSdkError {
+    match error {
+        Error::TimedOut(time) => OTelSdkError::Timeout(time),
+        Error::Ended => OTelSdkError::AlreadyShutdown,
+        other => OTelSdkError::InternalFailure(other.to_string()),
+    }
+}

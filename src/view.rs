@@ -1,0 +1,37 @@
+//! The view that keeps our instruments small.
+
+use opentelemetry_sdk::metrics::{Instrument, Stream};
+
+use crate::source;
+
+/// A view for a meter provider of your own, which [`otlp`](crate::otlp) has built in.
+///
+/// The SDK sets room for 2000 series aside for every instrument, some 130 kB, and has no way to ask for less but a
+/// view. This one leaves all instruments but ours alone.
+///
+/// ```
+/// use opentelemetry_sdk::metrics::SdkMeterProvider;
+///
+/// let provider = SdkMeterProvider::builder().with_view(opentelemetry_instrumentation_runtime::view).build();
+/// # drop(provider);
+/// ```
+pub fn view(instrument: &Instrument) -> Option<Stream> {
+    let name = instrument.name();
+    let ours =
+        source::catalogue().iter().any(|family| family.metrics.iter().any(|metric| metric.name() == name));
+    if !ours {
+        return None;
+    }
+    Stream::builder().with_cardinality_limit(limit(name)).build().ok()
+}
+
+/// How many series the metric may come to.
+fn limit(name: &str) -> usize {
+    match name {
+        // A name of a task is an attribute, and there are 200 of them by default, with up to three outcomes.
+        name if name.starts_with("rust.task.") => 640,
+        // Each worker of a large machine, where that is asked for.
+        name if name.starts_with("tokio.worker.") => 256,
+        _ => 64,
+    }
+}
