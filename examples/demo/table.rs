@@ -1,12 +1,13 @@
 //! What arrived over the wire, as a table.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io::{IsTerminal, Write, stdout};
+use std::time::Instant;
 
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
-use opentelemetry_proto::tonic::metrics::v1::{Metric, metric::Data, number_data_point};
+use opentelemetry_proto::tonic::metrics::v1::Metric;
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+
+use crate::receiver::{Export, points};
 
 /// Each series with its first and latest value.
 #[derive(Default)]
@@ -26,8 +27,10 @@ struct Series {
 
 #[derive(Clone, Copy)]
 struct Sample {
-    seconds: f64,
+    at: Instant,
     value: f64,
+    /// Of a histogram, beside the count.
+    sum: f64,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -35,27 +38,26 @@ enum Kind {
     Counter,
     Amount,
     Gauge,
-    /// The sum beside the count.
-    Histogram(f64),
+    Histogram,
 }
 
 impl Table {
     /// Takes in one export.
-    pub(crate) fn add(&mut self, request: &ExportMetricsServiceRequest) {
+    pub(crate) fn add(&mut self, export: &Export) {
         self.exports += 1;
-        let scopes = request.resource_metrics.iter().flat_map(|resource| &resource.scope_metrics);
-        for metric in scopes.flat_map(|scope| &scope.metrics) {
-            for (attributes, kind, sample) in points(metric) {
+        for metric in export.metrics() {
+            for point in points(metric) {
+                let attributes = point.attributes.into_values().collect::<Vec<_>>().join(" ");
+                let last = Sample { at: export.at, value: point.value, sum: point.sum.unwrap_or_default() };
                 let series = self.series.entry((metric.name.clone(), attributes)).or_insert_with(|| Series {
                     unit: metric.unit.clone(),
-                    kind,
-                    first: sample,
-                    before: sample,
-                    last: sample,
+                    kind: kind(metric),
+                    first: last,
+                    before: last,
+                    last,
                     export: 0,
                 });
-                series.kind = kind;
-                series.before = std::mem::replace(&mut series.last, sample);
+                series.before = std::mem::replace(&mut series.last, last);
                 series.export = self.exports;
             }
         }
@@ -91,22 +93,22 @@ impl std::fmt::Display for Table {
             if series.export != self.exports {
                 continue;
             }
-            let unit = &series.unit;
-            let rate = match series.kind {
+            let Series { unit, kind, first, before, last, .. } = series;
+            let (now, rate, growth) = match kind {
                 Kind::Counter => {
-                    rate(series.before, series.last).map(|rate| readable(rate, unit, "")).unwrap_or_default()
+                    let rate = rate(before, last).map(|rate| readable(rate, unit, "")).unwrap_or_default();
+                    (readable(last.value, unit, ""), rate, String::new())
                 }
-                _ => String::new(),
-            };
-            let (now, growth) = match series.kind {
-                Kind::Histogram(sum) if series.last.value > 0.0 => {
-                    (format!("mean {}", readable(sum / series.last.value, unit, "")), String::new())
+                Kind::Amount => {
+                    let growth = last.value - first.value;
+                    let growth = if growth == 0.0 { String::new() } else { readable(growth, unit, "+") };
+                    (readable(last.value, unit, ""), String::new(), growth)
                 }
-                Kind::Amount => (
-                    readable(series.last.value, unit, ""),
-                    readable(series.last.value - series.first.value, unit, "+"),
-                ),
-                _ => (readable(series.last.value, unit, ""), String::new()),
+                Kind::Gauge => (readable(last.value, unit, ""), String::new(), String::new()),
+                Kind::Histogram => {
+                    let mean = readable(last.sum / last.value.max(1.0), unit, "");
+                    (format!("mean {mean}"), String::new(), String::new())
+                }
             };
             writeln!(f, "{name:<38} {attributes:<22} {now:>12} {rate:>14} {growth:>14}")?;
         }
@@ -114,8 +116,17 @@ impl std::fmt::Display for Table {
     }
 }
 
-fn rate(before: Sample, last: Sample) -> Option<f64> {
-    let seconds = last.seconds - before.seconds;
+fn kind(metric: &Metric) -> Kind {
+    match &metric.data {
+        Some(Data::Sum(sum)) if sum.is_monotonic => Kind::Counter,
+        Some(Data::Sum(_)) => Kind::Amount,
+        Some(Data::Histogram(_)) => Kind::Histogram,
+        _ => Kind::Gauge,
+    }
+}
+
+fn rate(before: &Sample, last: &Sample) -> Option<f64> {
+    let seconds = (last.at - before.at).as_secs_f64();
     (seconds > 0.0).then(|| (last.value - before.value) / seconds)
 }
 
@@ -137,57 +148,7 @@ fn readable(value: f64, unit: &str, plus: &str) -> String {
         "s" => "s",
         _ => "",
     };
-    let whole = prefix.is_empty() && scaled.fract() == 0.0 && unit != "s";
+    let whole = prefix.is_empty() && scaled.fract() == 0.0;
     let digits = if whole || scaled >= 100.0 { 0 } else { 1 };
     format!("{sign}{scaled:.digits$} {prefix}{unit}").trim_end().to_owned()
-}
-
-fn points(metric: &Metric) -> Vec<(String, Kind, Sample)> {
-    let at = |nanoseconds: u64, value| Sample { seconds: nanoseconds as f64 / 1e9, value };
-    let number = |value: &Option<number_data_point::Value>| match value {
-        Some(number_data_point::Value::AsDouble(value)) => *value,
-        Some(number_data_point::Value::AsInt(value)) => *value as f64,
-        None => f64::NAN,
-    };
-    match &metric.data {
-        Some(Data::Sum(sum)) => {
-            let kind = if sum.is_monotonic { Kind::Counter } else { Kind::Amount };
-            sum.data_points
-                .iter()
-                .map(|p| (text(&p.attributes), kind, at(p.time_unix_nano, number(&p.value))))
-                .collect()
-        }
-        Some(Data::Gauge(gauge)) => gauge
-            .data_points
-            .iter()
-            .map(|p| (text(&p.attributes), Kind::Gauge, at(p.time_unix_nano, number(&p.value))))
-            .collect(),
-        Some(Data::Histogram(histogram)) => histogram
-            .data_points
-            .iter()
-            .map(|p| {
-                let kind = Kind::Histogram(p.sum.unwrap_or_default());
-                (text(&p.attributes), kind, at(p.time_unix_nano, p.count as f64))
-            })
-            .collect(),
-        _ => Vec::new(),
-    }
-}
-
-/// The values suffice: the metric's name says what they are of.
-fn text(attributes: &[KeyValue]) -> String {
-    let mut text = String::new();
-    for attribute in attributes {
-        let separator = if text.is_empty() { "" } else { " " };
-        let _ = match attribute.value.as_ref() {
-            Some(AnyValue { value: Some(any_value::Value::StringValue(value)) }) => {
-                write!(text, "{separator}{value}")
-            }
-            Some(AnyValue { value: Some(any_value::Value::IntValue(value)) }) => {
-                write!(text, "{separator}{value}")
-            }
-            other => write!(text, "{separator}{other:?}"),
-        };
-    }
-    text
 }
