@@ -1,10 +1,12 @@
 //! Runtime metrics for Rust services through OpenTelemetry.
 
+mod allocator;
 mod metric;
 mod otel;
 mod runtime_metrics;
 mod source;
 
+pub use allocator::{AllocationStats, CountingAllocator, measure};
 pub use metric::{
     AttributeValue, Attributes, Histogram, Kind, Level, Metric, Point, Reading, Snapshot, Value,
 };

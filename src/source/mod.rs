@@ -1,5 +1,6 @@
 //! The sources: each a table of rows and a function that takes the sample they read.
 
+pub(crate) mod memory;
 pub(crate) mod tokio;
 
 use std::sync::Arc;
@@ -9,12 +10,12 @@ use crate::runtime_metrics::Options;
 
 /// Every source of this process, on or off.
 pub(crate) fn all(options: &Options, runtimes: &Arc<tokio::Runtimes>) -> Vec<Source> {
-    vec![tokio::source(options, runtimes)]
+    vec![memory::source(options), tokio::source(options, runtimes)]
 }
 
 /// Every metric there is, in every build, in the order in which they are reported.
 pub fn catalogue() -> Vec<&'static Metric> {
-    [tokio::TABLE.metrics()].concat()
+    [memory::TABLE.metrics(), tokio::TABLE.metrics()].concat()
 }
 
 /// A source's rows, and what its points have in common.
