@@ -1,5 +1,6 @@
 //! Runtime metrics for Rust services through OpenTelemetry.
 
+mod allocator;
 mod collection;
 mod metric;
 mod otel;
@@ -10,6 +11,7 @@ mod source;
 #[cfg(feature = "view")]
 mod view;
 
+pub use allocator::{AllocationStats, CountingAllocator, measure};
 pub use metric::{
     AttributeValue, Attributes, Histogram, Kind, Level, Metric, Point, Reading, Snapshot, Value,
 };

@@ -97,7 +97,9 @@ fn with_an_endpoint_it_ships_there() {
     let export = receiver.last().unwrap();
     assert!(export.value("rust.memory.allocated").unwrap() > 0.0);
     let tasks = points(export.metric("rust.task.count").expect("named tasks are exported"));
-    assert!(tasks.iter().any(|point| point.attributes["rust.task.name"] == "subscriber" && point.value > 0.0));
+    assert!(
+        tasks.iter().any(|point| point.attributes["rust.task.name"] == "subscriber" && point.value > 0.0)
+    );
 }
 
 #[test]

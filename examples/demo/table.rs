@@ -69,7 +69,8 @@ impl Table {
         let text = self.to_string();
         if out.is_terminal() {
             // As much as fits: scrolling would end the refreshing in place.
-            let height = terminal_size::terminal_size().map_or(usize::MAX, |(_, height)| usize::from(height.0));
+            let height =
+                terminal_size::terminal_size().map_or(usize::MAX, |(_, height)| usize::from(height.0));
             let lines = text.lines().take(height.saturating_sub(1));
             write!(out, "\x1b[H")?;
             lines.into_iter().try_for_each(|line| writeln!(out, "{line}\x1b[K"))?;
@@ -87,7 +88,12 @@ impl Table {
 
 impl std::fmt::Display for Table {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        writeln!(f, "export {}: {} series received over OTLP (Ctrl-C ends it)", self.exports, self.series.len())?;
+        writeln!(
+            f,
+            "export {}: {} series received over OTLP (Ctrl-C ends it)",
+            self.exports,
+            self.series.len()
+        )?;
         writeln!(f, "{:<38} {:<22} {:>12} {:>14} {:>14}", "metric", "", "now", "a second", "since start")?;
         for ((name, attributes), series) in &self.series {
             if series.export != self.exports {

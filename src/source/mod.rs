@@ -4,6 +4,7 @@
 mod kernel_file;
 #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "there is never a sample"))]
 pub(crate) mod limits;
+pub(crate) mod memory;
 #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "there is never a sample"))]
 pub(crate) mod process;
 #[cfg(target_os = "linux")]
@@ -17,12 +18,17 @@ use crate::runtime_metrics::Options;
 
 /// Every source of this process, on or off.
 pub(crate) fn all(options: &Options, runtimes: &Arc<tokio::Runtimes>) -> Vec<Source> {
-    vec![limits::source(), process::source(options), tokio::source(options, runtimes)]
+    vec![
+        memory::source(options),
+        limits::source(),
+        process::source(options),
+        tokio::source(options, runtimes),
+    ]
 }
 
 /// Every metric there is, whether this build and this machine have it or not, in the order in which they are reported.
 pub fn catalogue() -> Vec<Family> {
-    vec![limits::TABLE.family(), process::TABLE.family(), tokio::TABLE.family()]
+    vec![memory::TABLE.family(), limits::TABLE.family(), process::TABLE.family(), tokio::TABLE.family()]
 }
 
 /// The metrics of one source.

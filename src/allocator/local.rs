@@ -1,0 +1,201 @@
+//! The calling thread's slot: the hot path, and what happens every 32 KiB.
+
+use std::cell::Cell;
+use std::hint::assert_unchecked;
+use std::ptr;
+
+use super::peak::STEP;
+use super::slot::{Add, Registry, Slot, own, shared};
+use super::{ThreadCounts, Totals};
+
+static REGISTRY: Registry = Registry::new();
+
+/// What a thread needs to count. Without a destructor, so that it can be used at any time.
+struct Local {
+    /// How many more bytes may be allocated and freed before the peak must be looked at. Zero as long as there is no
+    /// slot, so that the hot path has one thing to test. Never more than `STEP` when the hot path begins.
+    room: Cell<usize>,
+    /// Null, or this thread's alone.
+    slot: Cell<*const Slot>,
+    /// The thread is past its destructors: what it still does is counted in the rest.
+    ended: Cell<bool>,
+    /// The last answer of `thread_counts`.
+    counts: Cell<ThreadCounts>,
+}
+
+thread_local! {
+    static LOCAL: Local = const {
+        Local {
+            room: Cell::new(0),
+            slot: Cell::new(ptr::null()),
+            ended: Cell::new(false),
+            counts: Cell::new(ThreadCounts { allocated: 0, allocations: 0 }),
+        }
+    };
+    /// Touched once, to have the thread's end made known.
+    static END: End = const { End };
+}
+
+struct End;
+
+impl Drop for End {
+    fn drop(&mut self) {
+        LOCAL.with(|local| {
+            local.ended.set(true);
+            local.room.set(0);
+            // SAFETY: null, or a slot, which is never freed.
+            if let Some(slot) = unsafe { local.slot.replace(ptr::null()).as_ref() } {
+                REGISTRY.give_back(slot);
+            }
+        });
+    }
+}
+
+impl Local {
+    /// The thread's slot, if there is room for so many bytes before the peak must be looked at.
+    #[inline(always)]
+    fn slot_with_room(&self, bytes: usize) -> Option<&'static Slot> {
+        let (room, short) = self.room.get().overflowing_sub(bytes);
+        self.room.set(room);
+        if short {
+            return None;
+        }
+        // SAFETY: there is room for at most `STEP` bytes, and for none without a slot. A slot is never freed.
+        unsafe {
+            assert_unchecked(bytes <= STEP);
+            let slot = self.slot.get();
+            assert_unchecked(!slot.is_null());
+            Some(&*slot)
+        }
+    }
+
+    /// The thread's slot, if it has not ended.
+    fn slot(&self) -> Option<&'static Slot> {
+        // SAFETY: null, or a slot, which is never freed.
+        match unsafe { self.slot.get().as_ref() } {
+            None if !self.ended.get() => self.claim(),
+            slot => slot,
+        }
+    }
+
+    #[cold]
+    fn claim(&self) -> Option<&'static Slot> {
+        let slot = REGISTRY.claim()?;
+        self.slot.set(slot);
+        // On some systems the next line allocates, hence comes back here.
+        self.room.set(STEP);
+        let _ = END.try_with(|_| ());
+        Some(slot)
+    }
+}
+
+/// Counts a call of `alloc` or `alloc_zeroed` that gave `ptr`, and passes that on.
+#[inline(always)]
+pub(super) fn allocated(ptr: *mut u8, size: usize) -> *mut u8 {
+    if ptr.is_null() {
+        return failed();
+    }
+    match LOCAL.with(|local| local.slot_with_room(size)) {
+        Some(slot) => {
+            slot.count_alloc(size, own);
+            ptr
+        }
+        None => allocated_settling(ptr, size),
+    }
+}
+
+/// Counts a call of `dealloc`, unless there is no room: then nothing is counted and `deallocated_settling` is due.
+#[inline(always)]
+pub(super) fn deallocated(size: usize) -> bool {
+    let slot = LOCAL.with(|local| local.slot_with_room(size));
+    if let Some(slot) = slot {
+        slot.count_dealloc(size, own);
+    }
+    slot.is_some()
+}
+
+/// Counts a call of `realloc` that gave `ptr`, and passes that on.
+#[inline(always)]
+pub(super) fn reallocated(ptr: *mut u8, old: usize, new: usize) -> *mut u8 {
+    if ptr.is_null() {
+        return failed();
+    }
+    // Both fit an `isize`.
+    match LOCAL.with(|local| local.slot_with_room(old.wrapping_add(new))) {
+        Some(slot) => {
+            slot.count_realloc(old, new, own);
+            ptr
+        }
+        None => reallocated_settling(ptr, old, new),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn failed() -> *mut u8 {
+    let slot = LOCAL.with(Local::slot);
+    slot.map_or_else(|| REGISTRY.rest.count_failure(shared), |slot| slot.count_failure(own));
+    ptr::null_mut()
+}
+
+#[cold]
+#[inline(never)]
+fn allocated_settling(ptr: *mut u8, size: usize) -> *mut u8 {
+    settling(size as isize, |slot, add| slot.count_alloc(size, add));
+    ptr
+}
+
+#[cold]
+#[inline(never)]
+pub(super) fn deallocated_settling(size: usize) {
+    settling((size as isize).wrapping_neg(), |slot, add| slot.count_dealloc(size, add));
+}
+
+#[cold]
+#[inline(never)]
+fn reallocated_settling(ptr: *mut u8, old: usize, new: usize) -> *mut u8 {
+    let change = (new as isize).wrapping_sub(old as isize);
+    settling(change, |slot, add| slot.count_realloc(old, new, add));
+    ptr
+}
+
+/// Counts, and tells the peak.
+fn settling(change: isize, count: impl Fn(&Slot, Add)) {
+    LOCAL.with(|local| {
+        local.room.set(0);
+        match local.slot() {
+            Some(slot) => {
+                count(slot, own);
+                REGISTRY.peak.publish(slot, STEP);
+                local.room.set(STEP);
+            }
+            None => {
+                count(&REGISTRY.rest, shared);
+                REGISTRY.peak.add(change);
+            }
+        }
+    });
+}
+
+/// The calling thread's own counters. Zeros past its destructors.
+pub(super) fn own_totals() -> Totals {
+    LOCAL.with(Local::slot).map(Slot::totals).unwrap_or_default()
+}
+
+#[inline]
+pub(super) fn thread_counts() -> ThreadCounts {
+    LOCAL.with(|local| {
+        let Some(slot) = local.slot() else { return ThreadCounts::default() };
+        let mut counts = local.counts.get();
+        // To sum the classes up is the dear part, and mostly nothing was allocated since the last time.
+        if slot.allocated() != counts.allocated {
+            counts = ThreadCounts { allocated: slot.allocated(), allocations: slot.allocations() };
+            local.counts.set(counts);
+        }
+        counts
+    })
+}
+
+pub(super) fn totals() -> Totals {
+    REGISTRY.totals()
+}

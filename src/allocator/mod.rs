@@ -1,0 +1,257 @@
+//! The counting allocator: what a program allocates, exact to the byte, for a handful of plain instructions.
+
+#![allow(unsafe_code, reason = "an allocator is unsafe by trade, and its hot path has no room for checks")]
+
+mod atomic;
+#[cfg(any(test, not(target_has_atomic = "64")))]
+mod halves;
+mod local;
+mod peak;
+mod slot;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::any::TypeId;
+use std::hint::black_box;
+
+/// Counts what another allocator does, and does nothing else.
+///
+/// ```
+/// use opentelemetry_instrumentation_runtime::CountingAllocator;
+///
+/// #[global_allocator]
+/// static ALLOC: CountingAllocator = CountingAllocator::system();
+/// # fn main() {}
+/// ```
+///
+/// Any [`GlobalAlloc`] can be inside, such as `CountingAllocator::new(Jemalloc)`. All four of its methods are
+/// forwarded, so that growing in place and zeroed pages cost what they cost without it.
+///
+/// Each thread counts into cache lines of its own with plain loads and stores: no atomic read-modify-write, no
+/// lock, no allocation, nothing to contend for. The counts of a thread that ends stay, and its slot goes to the next
+/// thread, so that nothing is lost and memory is bounded by the most threads alive at once (under 1 KiB each).
+/// In a child after `fork` the counters go on from where the parent's stood.
+///
+/// All counting allocators of a process count together.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CountingAllocator<A = System> {
+    inner: A,
+}
+
+impl CountingAllocator {
+    /// Counts what the system's allocator does.
+    pub const fn system() -> Self {
+        CountingAllocator::new(System)
+    }
+}
+
+impl<A> CountingAllocator<A> {
+    /// Counts what `inner` does.
+    pub const fn new(inner: A) -> Self {
+        CountingAllocator { inner }
+    }
+}
+
+impl<A: GlobalAlloc + 'static> CountingAllocator<A> {
+    /// `System` serves alignments that `malloc` does not guarantee from a path that needs a stack frame. Inlined
+    /// beside the common path it would charge that frame to every allocation; other allocators have no such path.
+    #[inline]
+    fn is_awkward(align: usize, size: usize) -> bool {
+        TypeId::of::<A>() == TypeId::of::<System>() && (align > 2 * size_of::<usize>() || align > size)
+    }
+
+    /// # Safety
+    /// Those of [`GlobalAlloc::alloc`].
+    #[cold]
+    #[inline(never)]
+    unsafe fn alloc_awkward(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's obligations are the callee's.
+        local::allocated(unsafe { self.inner.alloc(layout) }, layout.size())
+    }
+
+    /// # Safety
+    /// Those of [`GlobalAlloc::alloc_zeroed`].
+    #[cold]
+    #[inline(never)]
+    unsafe fn alloc_zeroed_awkward(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's obligations are the callee's.
+        local::allocated(unsafe { self.inner.alloc_zeroed(layout) }, layout.size())
+    }
+
+    /// # Safety
+    /// Those of [`GlobalAlloc::realloc`].
+    #[cold]
+    #[inline(never)]
+    unsafe fn realloc_awkward(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        // SAFETY: the caller's obligations are the callee's.
+        local::reallocated(unsafe { self.inner.realloc(ptr, layout, new_size) }, layout.size(), new_size)
+    }
+
+    /// The rest of `dealloc` where the thread's room is used up. A whole path of its own rather than a call on the way,
+    /// so that the common path ends in a jump to the inner allocator and saves no registers.
+    ///
+    /// # Safety
+    /// Those of [`GlobalAlloc::dealloc`].
+    #[cold]
+    #[inline(never)]
+    unsafe fn dealloc_settling(&self, ptr: *mut u8, layout: Layout) {
+        local::deallocated_settling(layout.size());
+        // SAFETY: the caller's obligations are the callee's.
+        unsafe { self.inner.dealloc(ptr, layout) }
+    }
+}
+
+// SAFETY: every method hands its arguments to the same method of `inner` unchanged and returns that one's result
+// unchanged, so that the contract is kept as `inner` keeps it. Counting neither unwinds nor allocates through the
+// global allocator.
+unsafe impl<A: GlobalAlloc + 'static> GlobalAlloc for CountingAllocator<A> {
+    #[inline]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if Self::is_awkward(layout.align(), layout.size()) {
+            // SAFETY: the caller's obligations are the callee's.
+            return unsafe { self.alloc_awkward(layout) };
+        }
+        // SAFETY: the caller's obligations are the callee's.
+        local::allocated(unsafe { self.inner.alloc(layout) }, layout.size())
+    }
+
+    #[inline]
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        if Self::is_awkward(layout.align(), layout.size()) {
+            // SAFETY: the caller's obligations are the callee's.
+            return unsafe { self.alloc_zeroed_awkward(layout) };
+        }
+        // SAFETY: the caller's obligations are the callee's.
+        local::allocated(unsafe { self.inner.alloc_zeroed(layout) }, layout.size())
+    }
+
+    #[inline]
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // Counted before it is done: afterwards another thread may already have been given the same memory.
+        if local::deallocated(layout.size()) {
+            // SAFETY: the caller's obligations are the callee's.
+            unsafe { self.inner.dealloc(ptr, layout) }
+        } else {
+            // SAFETY: the caller's obligations are the callee's.
+            unsafe { self.dealloc_settling(ptr, layout) }
+        }
+    }
+
+    #[inline]
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        if Self::is_awkward(layout.align(), new_size) {
+            // SAFETY: the caller's obligations are the callee's.
+            return unsafe { self.realloc_awkward(ptr, layout, new_size) };
+        }
+        // SAFETY: the caller's obligations are the callee's.
+        local::reallocated(unsafe { self.inner.realloc(ptr, layout, new_size) }, layout.size(), new_size)
+    }
+}
+
+/// Runs a closure and tells what it allocated on this thread: Go's `ReportAllocs` for a test or a benchmark.
+///
+/// ```
+/// use opentelemetry_instrumentation_runtime::{CountingAllocator, measure};
+///
+/// #[global_allocator]
+/// static ALLOC: CountingAllocator = CountingAllocator::system();
+///
+/// # fn main() {
+/// let (text, stats) = measure(|| String::from("hello"));
+/// assert_eq!((stats.allocations, stats.allocated), (1, 5));
+/// assert_eq!(stats.deallocations, 0, "the text is still alive");
+/// # drop(text);
+/// # }
+/// ```
+///
+/// Only the calling thread counts: what the closure has done by other threads, a pool or `tokio::spawn`, is not
+/// in it. Calls can be nested; the outer one includes the inner one. In async code the closure must not be an
+/// `async` block, which would be made and not run: measure a `block_on` on a current-thread runtime, or a single
+/// `poll`. All zeros where [`CountingAllocator`] is not the global allocator.
+pub fn measure<R>(closure: impl FnOnce() -> R) -> (R, AllocationStats) {
+    let before = local::own_totals();
+    let result = closure();
+    let after = local::own_totals();
+    let stats = AllocationStats {
+        allocations: after.allocations().wrapping_sub(before.allocations()),
+        deallocations: after.deallocations.wrapping_sub(before.deallocations),
+        reallocations: after.reallocations.wrapping_sub(before.reallocations),
+        allocated: after.allocated.wrapping_sub(before.allocated),
+        deallocated: after.deallocated.wrapping_sub(before.deallocated),
+    };
+    (result, stats)
+}
+
+/// What was allocated in the course of something. Told by [`measure`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct AllocationStats {
+    /// Successful calls of `alloc` and `alloc_zeroed`.
+    pub allocations: u64,
+    /// Calls of `dealloc`.
+    pub deallocations: u64,
+    /// Successful calls of `realloc`. They are in neither of the other two.
+    pub reallocations: u64,
+    /// Bytes handed out. A reallocation hands out its new size.
+    pub allocated: u64,
+    /// Bytes given back. A reallocation gives back its old size.
+    pub deallocated: u64,
+}
+
+/// What the calling thread has allocated. Only differences mean anything: a thread goes on from the counters of one
+/// that has ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ThreadCounts {
+    /// Bytes.
+    pub(crate) allocated: u64,
+    pub(crate) allocations: u64,
+}
+
+/// The calling thread's counters: zeros in a thread that is past its destructors.
+#[inline]
+pub(crate) fn thread_counts() -> ThreadCounts {
+    local::thread_counts()
+}
+
+/// The counters of all threads, read one after the other.
+pub(crate) fn totals() -> Totals {
+    local::totals()
+}
+
+/// Whether the global allocator of this process counts. Found out by an allocation.
+pub(crate) fn is_global() -> bool {
+    let (_, stats) = measure(|| drop(black_box(Box::new(0_u8))));
+    stats.allocations > 0
+}
+
+/// How many size classes there are: the powers of four from 16 bytes to 4 MiB, and what is larger.
+pub(crate) const CLASSES: usize = 11;
+
+/// What was counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    /// Bytes, like the next and the peak.
+    pub(crate) allocated: u64,
+    pub(crate) deallocated: u64,
+    pub(crate) peak: u64,
+    /// Allocations by size.
+    pub(crate) classes: [u64; CLASSES],
+    pub(crate) deallocations: u64,
+    pub(crate) reallocations: u64,
+    pub(crate) failures: u64,
+}
+
+impl Totals {
+    /// Bytes in use.
+    pub(crate) fn used(&self) -> u64 {
+        self.allocated.saturating_sub(self.deallocated)
+    }
+
+    pub(crate) fn allocations(&self) -> u64 {
+        self.classes.iter().sum()
+    }
+
+    /// Allocations that are alive.
+    pub(crate) fn live(&self) -> u64 {
+        self.allocations().saturating_sub(self.deallocations)
+    }
+}

@@ -1,0 +1,146 @@
+//! Exact numbers, seen through the snapshot, of the whole process: hence one test function.
+
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by panicking")]
+#![allow(
+    unsafe_code,
+    clippy::undocumented_unsafe_blocks,
+    reason = "calls an allocator with layouts in plain sight"
+)]
+
+use std::alloc::{GlobalAlloc, Layout, System, alloc, alloc_zeroed, dealloc, realloc};
+use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use opentelemetry::metrics::MeterProvider;
+use opentelemetry_instrumentation_runtime::{CountingAllocator, RuntimeMetrics};
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+
+/// Returns null while it is told to.
+struct Failing;
+
+static FAIL: AtomicBool = AtomicBool::new(false);
+
+// SAFETY: null, or what `System` gives.
+unsafe impl GlobalAlloc for Failing {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if FAIL.load(Ordering::Relaxed) { std::ptr::null_mut() } else { unsafe { System.alloc(layout) } }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(ptr, layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        if FAIL.load(Ordering::Relaxed) {
+            std::ptr::null_mut()
+        } else {
+            unsafe { System.alloc_zeroed(layout) }
+        }
+    }
+
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        if FAIL.load(Ordering::Relaxed) {
+            std::ptr::null_mut()
+        } else {
+            unsafe { System.realloc(ptr, layout, new_size) }
+        }
+    }
+}
+
+#[global_allocator]
+static ALLOC: CountingAllocator<Failing> = CountingAllocator::new(Failing);
+
+const NAMES: [&str; 8] = [
+    "rust.memory.allocated",
+    "rust.memory.deallocated",
+    "rust.memory.allocations",
+    "rust.memory.deallocations",
+    "rust.memory.reallocations",
+    "rust.memory.allocation.failures",
+    "rust.memory.used",
+    "rust.memory.allocation.count",
+];
+
+/// What each of them rose by, less what a snapshot of its own costs.
+fn change(metrics: &RuntimeMetrics, act: impl FnOnce()) -> [i64; 8] {
+    let read = || {
+        let snapshot = metrics.snapshot();
+        NAMES.map(|name| snapshot.get(name).unwrap().value().unwrap().as_u64().unwrap() as i64)
+    };
+    let first = read();
+    let second = read();
+    act();
+    let third = read();
+    std::array::from_fn(|i| third[i] - second[i] - (second[i] - first[i]))
+}
+
+fn layout(size: usize, align: usize) -> Layout {
+    Layout::from_size_align(size, align).unwrap()
+}
+
+#[test]
+fn every_call_is_counted_once_and_to_the_byte() {
+    let provider = SdkMeterProvider::default();
+    let metrics = RuntimeMetrics::builder().build(&provider.meter("test"));
+    // The first snapshot allocates what the others reuse.
+    drop(metrics.snapshot());
+
+    let small = layout(100, 8);
+    assert_eq!(
+        change(&metrics, || unsafe { dealloc(black_box(alloc(small)), small) }),
+        [100, 100, 1, 1, 0, 0, 0, 0]
+    );
+    assert_eq!(
+        change(&metrics, || unsafe { dealloc(black_box(alloc_zeroed(small)), small) }),
+        [100, 100, 1, 1, 0, 0, 0, 0]
+    );
+
+    // Alignments that the inner allocator treats apart, and sizes that use up the thread's room.
+    for layout in [layout(100, 4096), layout(1 << 20, 8), layout(5 << 20, 64), layout(1, 1), layout(1, 64)] {
+        let size = layout.size() as i64;
+        assert_eq!(
+            change(&metrics, || unsafe { dealloc(black_box(alloc(layout)), layout) }),
+            [size, size, 1, 1, 0, 0, 0, 0]
+        );
+    }
+
+    // A reallocation is neither an allocation nor a deallocation.
+    let mut kept = std::ptr::null_mut();
+    assert_eq!(
+        change(&metrics, || unsafe { kept = realloc(alloc(small), small, 1_000_000) }),
+        [1_000_100, 100, 1, 0, 1, 0, 1_000_000, 1]
+    );
+    assert_eq!(
+        change(&metrics, || unsafe { kept = realloc(kept, layout(1_000_000, 8), 10) }),
+        [10, 1_000_000, 0, 0, 1, 0, -999_990, 0]
+    );
+
+    // A failure moves nothing else.
+    assert_eq!(
+        change(&metrics, || {
+            FAIL.store(true, Ordering::Relaxed);
+            let given = unsafe { [alloc(small), alloc_zeroed(small), realloc(kept, layout(10, 8), 20)] };
+            FAIL.store(false, Ordering::Relaxed);
+            assert!(given.iter().all(|ptr| ptr.is_null()));
+        }),
+        [0, 0, 0, 0, 0, 3, 0, 0]
+    );
+
+    // Memory that another thread gives back. What the thread itself costs is counted beforehand.
+    let thread = |kept: usize, size: usize| {
+        change(&metrics, move || {
+            let free = move || {
+                if size > 0 {
+                    unsafe { dealloc(kept as *mut u8, layout(size, 8)) }
+                }
+            };
+            thread::Builder::new().name("other".into()).spawn(free).unwrap().join().unwrap();
+        })
+    };
+    thread(0, 0);
+    let nothing = thread(0, 0);
+    let something = thread(kept as usize, 10);
+    let difference: [i64; 8] = std::array::from_fn(|i| something[i] - nothing[i]);
+    assert_eq!(difference, [0, 10, 0, 1, 0, 0, -10, -1]);
+}
