@@ -3,8 +3,10 @@
 mod collection;
 mod metric;
 mod otel;
+mod replay;
 mod runtime_metrics;
 mod source;
+mod watch;
 
 pub use metric::{
     AttributeValue, Attributes, Histogram, Kind, Level, Metric, Point, Reading, Snapshot, Value,
