@@ -58,7 +58,7 @@ impl RuntimeMetrics {
     }
 
     /// Ends the reporting for good: the instruments stay registered, since OpenTelemetry has no way to remove
-    /// them, but report nothing any more.
+    /// them, but report nothing any more. Only the streams of histograms stay, as they are.
     pub fn stop(&self) {
         let state = self.shared.lock().take();
         // Outside the lock: a source may have a thread to wait for.

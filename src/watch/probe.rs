@@ -236,7 +236,9 @@ mod tests {
     #[test]
     fn a_delay_on_a_bound_is_in_the_bucket_below_it() {
         let delays = Delays::default();
-        [0, 100, 101, 20_000_000].map(|micros| delays.record(Duration::from_micros(micros)));
+        for micros in [0, 100, 101, 20_000_000] {
+            delays.record(Duration::from_micros(micros));
+        }
         let read = delays.read();
         assert_eq!((read.counts[0], read.counts[1], read.counts[16]), (2, 1, 1));
         assert!((read.sum - 20.000201).abs() < 1e-9, "{}", read.sum);
