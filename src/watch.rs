@@ -138,14 +138,15 @@ impl Registry {
             return known;
         }
         list.next_epoch += 1;
-        let runtime = Arc::new(Watched::new(handle, list.next_epoch, member));
+        let epoch = list.next_epoch;
+        let runtime = Arc::new(Watched::new(handle, epoch, member));
+        let probe = runtime.add_probe(true, move || self.remove(epoch));
         list.runtimes.push(Arc::clone(&runtime));
         self.ensure_thread(&mut list);
         runtime.is_measured.store(list.running, Relaxed);
         drop(list);
         // Where the runtime is gone this drops the task at once, and with it the runtime from the list.
-        let epoch = runtime.epoch;
-        runtime.spawn(true, move || self.remove(epoch));
+        drop(handle.spawn(probe));
         Arc::downgrade(&runtime)
     }
 
@@ -312,11 +313,11 @@ impl Watched {
         lock(&self.members)
     }
 
-    /// Puts one more probe on the runtime.
-    fn spawn(&self, measures: bool, when_gone: impl FnOnce() + Send + 'static) {
+    /// One more probe, whose task is to be spawned.
+    fn add_probe(&self, measures: bool, when_gone: impl FnOnce() + Send + 'static) -> probe::Task {
         let (probe, task) = Probe::new(&self.pulse, measures, when_gone);
         lock(&self.probes).push(probe);
-        drop(self.handle.spawn(task));
+        task
     }
 
     fn end(&self) {
@@ -358,14 +359,14 @@ impl Watched {
     /// is. Twice as many as workers in doubt, because a worker may run more than one.
     fn ask(&self, wanted: usize, now: Duration) {
         // The only worker there is runs the first probe.
-        if self.handle.runtime_flavor() == RuntimeFlavor::CurrentThread {
+        if wanted == 0 || self.handle.runtime_flavor() == RuntimeFlavor::CurrentThread {
             return;
         }
         let probes = lock(&self.probes).clone();
         let woken = probes.iter().skip(1).take(wanted);
         woken.for_each(|probe| probe.wake(&self.pulse, now));
         for _ in probes.len()..=wanted {
-            self.spawn(false, || {});
+            drop(self.handle.spawn(self.add_probe(false, || {})));
         }
     }
 }

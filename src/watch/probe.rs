@@ -1,6 +1,5 @@
 //! The tasks of ours that live on a watched runtime: woken from outside, they tell when and where they ran.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -162,7 +161,7 @@ impl Probe {
         pulse: &Arc<Pulse>,
         measures: bool,
         when_gone: impl FnOnce() + Send + 'static,
-    ) -> (Arc<Probe>, impl Future<Output = ()> + Send + 'static) {
+    ) -> (Arc<Probe>, Task) {
         let probe = Arc::new(Probe::default());
         probe.woken.store(clock::nanos(clock::now()), SeqCst);
         pulse.tasks.fetch_add(1, Relaxed);
@@ -194,7 +193,7 @@ impl Probe {
     }
 }
 
-struct Task {
+pub(super) struct Task {
     probe: Arc<Probe>,
     pulse: Arc<Pulse>,
     measures: bool,
