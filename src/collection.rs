@@ -1,12 +1,13 @@
 //! One consistent sample for each collection of each reader, and counters that never fall.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use crate::metric::{Attributes, Kind, Metric, Point, Reading, Value};
-use crate::otel;
+use crate::otel::{self, Recorder};
 use crate::source::Source;
 
 /// All sources, and what has been read from them for whom.
@@ -18,6 +19,16 @@ pub(crate) struct State {
     samples: u64,
     /// The counters of each metric as they were last reported.
     totals: Vec<HashMap<Attributes, Total>>,
+    /// The histograms among the metrics, once they have been registered.
+    recorders: BTreeMap<usize, Recorder>,
+}
+
+/// A metric that is to be registered.
+pub(crate) struct Unregistered {
+    pub(crate) index: usize,
+    pub(crate) metric: &'static Metric,
+    /// Of a histogram, those of its buckets.
+    pub(crate) bounds: Option<Arc<[f64]>>,
 }
 
 /// A source and whether its instruments are registered.
@@ -48,28 +59,47 @@ impl State {
     pub(crate) fn new(sources: Vec<Source>) -> Self {
         let sources: Vec<_> = sources.into_iter().map(|source| Slot { source, registered: false }).collect();
         let totals = sources.iter().flat_map(|slot| &slot.source.metrics).map(|_| HashMap::new()).collect();
-        State { sources, collections: Vec::new(), samples: 0, totals }
+        State { sources, collections: Vec::new(), samples: 0, totals, recorders: BTreeMap::new() }
     }
 
     fn metrics(&self) -> impl Iterator<Item = &'static Metric> {
         self.sources.iter().flat_map(|slot| slot.source.metrics.iter().copied())
     }
 
-    /// The metrics whose source has come into being since the last call, with their index.
-    pub(crate) fn unregistered(&mut self) -> Vec<(usize, &'static Metric)> {
+    /// The metrics whose source has come into being since the last call. A histogram has buckets only once there is
+    /// one to be read.
+    pub(crate) fn unregistered(&mut self) -> Vec<Unregistered> {
         let mut new = Vec::new();
+        let mut histograms = Vec::new();
         let mut index = 0;
         for slot in &mut self.sources {
-            let register = !slot.registered && (slot.source.exists)();
-            slot.registered |= register;
+            let was_registered = slot.registered;
+            slot.registered |= (slot.source.exists)();
             for metric in &slot.source.metrics {
-                if register {
-                    new.push((index, *metric));
+                if metric.kind() == Kind::Histogram {
+                    if slot.registered && !self.recorders.contains_key(&index) {
+                        histograms.push(index);
+                    }
+                } else if slot.registered && !was_registered {
+                    new.push(Unregistered { index, metric, bounds: None });
                 }
                 index += 1;
             }
         }
+        if !histograms.is_empty() {
+            let readings = self.sample();
+            new.extend(histograms.into_iter().filter_map(|index| {
+                let Reading { metric, points } = readings.get(index)?;
+                let Value::Histogram(histogram) = points.first()?.value() else { return None };
+                Some(Unregistered { index, metric, bounds: Some(Arc::clone(&histogram.bounds)) })
+            }));
+        }
         new
+    }
+
+    /// Passes a histogram on through this, from the next collection on. The first one counts.
+    pub(crate) fn record_by(&mut self, index: usize, recorder: Recorder) {
+        self.recorders.entry(index).or_insert(recorder);
     }
 
     /// The points of one metric, from the sample of the collection that the calling thread is in.
@@ -79,6 +109,7 @@ impl State {
         // A metric that was served already is asked for again by the next collection only.
         if index <= collection.index || collection.started.elapsed() > Collection::LONGEST {
             self.fill(&mut collection.readings);
+            self.replay();
             collection.started = Instant::now();
             collection.sample = self.samples;
         }
@@ -92,6 +123,21 @@ impl State {
             .and_then(|collection| collection.readings.get(index))
             .map(|reading| reading.points.as_slice())
             .unwrap_or_default()
+    }
+
+    /// Records what the histograms have got. In a callback, so that it is part of the same collection.
+    fn replay(&mut self) {
+        let mut first = 0;
+        for Slot { source, .. } in &mut self.sources {
+            for (index, recorder) in self.recorders.range(first..first + source.metrics.len()) {
+                if let (Some(metric), Ok(_)) = (source.metrics.get(index - first), &source.state) {
+                    (source.replay)(metric, &mut |attributes, value, times| {
+                        recorder(attributes, value, times)
+                    });
+                }
+            }
+            first += source.metrics.len();
+        }
     }
 
     /// Takes out the thread's collection: the last one, or a new one, which then replaces the oldest if there are
@@ -179,7 +225,6 @@ impl Total {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
     use super::*;

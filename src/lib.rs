@@ -6,10 +6,12 @@ mod metric;
 mod otel;
 #[cfg(feature = "_otlp")]
 pub mod otlp;
+mod replay;
 mod runtime_metrics;
 mod source;
 #[cfg(feature = "view")]
 mod view;
+mod watch;
 
 pub use allocator::{AllocationStats, CountingAllocator, measure};
 pub use metric::{

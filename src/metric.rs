@@ -373,11 +373,7 @@ impl Value {
         match self {
             Value::U64(_) => Value::U64(0),
             Value::F64(_) => Value::F64(0.0),
-            Value::Histogram(histogram) => Value::Histogram(Histogram {
-                bounds: Arc::clone(&histogram.bounds),
-                counts: vec![0; histogram.counts.len()],
-                sum: 0.0,
-            }),
+            Value::Histogram(histogram) => Value::Histogram(histogram.empty()),
         }
     }
 
@@ -434,6 +430,13 @@ pub struct Histogram {
     pub counts: Vec<u64>,
     /// Their sum.
     pub sum: f64,
+}
+
+impl Histogram {
+    /// With the same buckets and nothing in them.
+    pub(crate) fn empty(&self) -> Histogram {
+        Histogram { bounds: Arc::clone(&self.bounds), counts: vec![0; self.counts.len()], sum: 0.0 }
+    }
 }
 
 /// The value of an attribute.

@@ -5,7 +5,7 @@ use opentelemetry::{Key, KeyValue, StringValue};
 
 use crate::metric::{AttributeValue, Attributes, Kind, Metric, Point, Value};
 
-/// Registers the instrument of a metric. `read` hands over its points, on each collection.
+/// Registers the instrument of a metric that is no histogram. `read` hands over its points, on each collection.
 pub(crate) fn register(
     meter: &Meter,
     metric: &'static Metric,
@@ -38,9 +38,28 @@ pub(crate) fn register(
         (Kind::UpDownCounter, _) => observable!(i64_observable_up_down_counter, amount),
         (Kind::Gauge, "s") => observable!(f64_observable_gauge, real),
         (Kind::Gauge, _) => observable!(u64_observable_gauge, count),
+        // Not to be observed: see `histogram`.
         (Kind::Histogram, _) => {}
     }
 }
+
+/// Registers a histogram, whose values are recorded by the one who gets this: under which attributes, which value,
+/// how often. It may be called from a callback.
+pub(crate) fn histogram(meter: &Meter, metric: &'static Metric, bounds: &[f64]) -> Recorder {
+    let histogram = meter
+        .f64_histogram(metric.name())
+        .with_unit(metric.unit())
+        .with_description(metric.description())
+        .with_boundaries(bounds.to_vec())
+        .build();
+    Box::new(move |attributes, value, times| {
+        with_key_values(attributes, |attributes| {
+            (0..times).for_each(|_| histogram.record(value, attributes));
+        });
+    })
+}
+
+pub(crate) type Recorder = Box<dyn Fn(&Attributes, f64, u64) + Send>;
 
 fn real(value: &Value) -> Option<f64> {
     value.as_f64()

@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime};
 use opentelemetry::metrics::Meter;
 use tokio::runtime::Handle;
 
-use crate::collection::State;
+use crate::collection::{State, Unregistered};
 use crate::metric::{Point, Snapshot};
-use crate::otel;
+use crate::otel::{self, Recorder};
 use crate::source::tokio::Runtimes;
 use crate::source::{self, Source};
 
@@ -58,7 +58,7 @@ impl RuntimeMetrics {
     }
 
     /// Ends the reporting for good: the instruments stay registered, since OpenTelemetry has no way to remove
-    /// them, but report nothing any more.
+    /// them, but report nothing any more. Only the streams of histograms stay, as they are.
     pub fn stop(&self) {
         let state = self.shared.lock().take();
         // Outside the lock: a source may have a thread to wait for.
@@ -70,9 +70,12 @@ impl RuntimeMetrics {
     /// provider holds its own lock while it calls back into ours.
     fn register(&self) {
         let new = self.shared.lock().as_mut().map(State::unregistered).unwrap_or_default();
-        for (index, metric) in new {
+        for Unregistered { index, metric, bounds } in new {
             let shared = Arc::clone(&self.shared);
-            otel::register(&self.meter, metric, move |emit| shared.observe(index, emit));
+            match bounds {
+                Some(bounds) => shared.record_by(index, otel::histogram(&self.meter, metric, &bounds)),
+                None => otel::register(&self.meter, metric, move |emit| shared.observe(index, emit)),
+            }
         }
     }
 }
@@ -225,6 +228,12 @@ struct Shared {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Option<State>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn record_by(&self, index: usize, recorder: Recorder) {
+        if let Some(state) = self.lock().as_mut() {
+            state.record_by(index, recorder);
+        }
     }
 
     /// Hands the points of one metric to a callback. The lock is held until the last is observed: the SDK writes

@@ -13,7 +13,7 @@ pub(crate) mod tokio;
 
 use std::sync::Arc;
 
-use crate::metric::{Level, Metric, Reading, Row, Scope};
+use crate::metric::{Attributes, Level, Metric, Reading, Row, Scope};
 use crate::runtime_metrics::Options;
 
 /// Every source of this process, on or off.
@@ -82,16 +82,26 @@ impl<S> Table<S> {
                 });
             })),
             exists: Box::new(|| true),
+            replay: Box::new(|_, _| {}),
         }
     }
 
     /// A source that cannot be read here, and why.
     pub(crate) fn off(&'static self, why: &'static str) -> Source {
-        Source { name: self.name, metrics: Vec::new(), state: Err(why), exists: Box::new(|| false) }
+        Source {
+            name: self.name,
+            metrics: Vec::new(),
+            state: Err(why),
+            exists: Box::new(|| false),
+            replay: Box::new(|_, _| {}),
+        }
     }
 }
 
 type Fill = Box<dyn FnMut(&mut [Reading]) + Send>;
+
+/// Of a histogram, hands over the values that are new since the last time, and how often each is to be recorded.
+type Replay = Box<dyn FnMut(&'static Metric, &mut dyn FnMut(&Attributes, f64, u64)) + Send>;
 
 /// A table that is bound to what it reads in this process.
 pub(crate) struct Source {
@@ -102,12 +112,23 @@ pub(crate) struct Source {
     pub(crate) state: Result<Fill, &'static str>,
     /// Whether there is anything to read yet: no instrument is registered before that.
     pub(crate) exists: Box<dyn Fn() -> bool + Send>,
+    /// How to pass on its histograms, since OpenTelemetry knows none that is observed.
+    pub(crate) replay: Replay,
 }
 
 impl Source {
     /// Puts off the registration of the instruments until there is something to read.
     pub(crate) fn when(mut self, exists: impl Fn() -> bool + Send + 'static) -> Self {
         self.exists = Box::new(exists);
+        self
+    }
+
+    /// Says how the histograms are passed on.
+    pub(crate) fn replayed_by(
+        mut self,
+        replay: impl FnMut(&'static Metric, &mut dyn FnMut(&Attributes, f64, u64)) + Send + 'static,
+    ) -> Self {
+        self.replay = Box::new(replay);
         self
     }
 }

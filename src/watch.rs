@@ -1,0 +1,457 @@
+//! The runtimes that are watched, one list for the process, and the one thread that looks at them.
+//!
+//! On each runtime lives a probe, a task that does nothing but tell when it runs. The thread wakes it from outside at
+//! every tick, so that no timer of the runtime is involved, and looks whether the workers make progress. When the
+//! runtime shuts down it drops its tasks, and the probe's destructor takes the runtime off the list, with its handle
+//! and all that the handle keeps open.
+
+mod clock;
+mod probe;
+mod stall;
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
+use std::time::Duration;
+
+use tokio::runtime::{self, Handle, RuntimeFlavor, RuntimeMetrics};
+
+use crate::metric::Histogram;
+use crate::otel;
+use probe::{Probe, Pulse};
+use stall::{Look, Pace};
+
+/// The process's list.
+static REGISTRY: Registry = Registry::new(|registry| {
+    thread::Builder::new().name("runtime-metrics".into()).spawn(move || registry.run()).map(drop)
+});
+
+/// Somebody who wants runtimes to be watched, until it is dropped.
+pub(crate) struct Member {
+    registry: &'static Registry,
+    id: u64,
+}
+
+impl Member {
+    /// An `interval` of zero wants neither delays nor stalls. Of several members the shortest interval and the
+    /// shortest threshold count.
+    pub(crate) fn new(interval: Duration, threshold: Duration) -> Self {
+        Self::of(&REGISTRY, interval, threshold)
+    }
+
+    fn of(registry: &'static Registry, interval: Duration, threshold: Duration) -> Self {
+        let mut list = registry.lock();
+        list.next_member += 1;
+        let id = list.next_member;
+        list.members.push((id, Pace { interval, threshold }));
+        Member { registry, id }
+    }
+
+    /// Watches a runtime. If it is watched already, by whomever, this is the same one. If it is gone, so is what is
+    /// returned.
+    pub(crate) fn watch(&self, handle: &Handle) -> Weak<Watched> {
+        self.registry.watch(self.id, handle)
+    }
+
+    /// Watches no runtime any more, and none from now on.
+    pub(crate) fn leave(&self) {
+        self.registry.leave(self.id);
+    }
+
+    /// Whether it is the one who passes on what can be passed on once only: the first of those who watch the
+    /// runtime.
+    pub(crate) fn passes_on(&self, runtime: &Watched) -> bool {
+        runtime.members().first() == Some(&self.id)
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+struct Registry {
+    list: Mutex<List>,
+    changed: Condvar,
+    start_thread: fn(&'static Registry) -> io::Result<()>,
+}
+
+struct List {
+    runtimes: Vec<Arc<Watched>>,
+    members: Vec<(u64, Pace)>,
+    next_member: u64,
+    next_epoch: u64,
+    /// Whether the thread is there.
+    running: bool,
+    /// Whether it was said that it cannot be started.
+    warned: bool,
+    /// How often anything above that matters to the thread has changed.
+    changes: u64,
+}
+
+impl List {
+    /// How the thread is to go about it; `None` if there is nothing for it to do.
+    fn pace(&self) -> Option<Pace> {
+        let wanted = || self.members.iter().map(|(_, pace)| *pace).filter(|pace| !pace.interval.is_zero());
+        let interval = wanted().map(|pace| pace.interval).min()?;
+        let threshold = wanted().map(|pace| pace.threshold).min()?;
+        (!self.runtimes.is_empty()).then_some(Pace { interval, threshold })
+    }
+}
+
+impl Registry {
+    const fn new(start_thread: fn(&'static Registry) -> io::Result<()>) -> Self {
+        let list = List {
+            runtimes: Vec::new(),
+            members: Vec::new(),
+            next_member: 0,
+            next_epoch: 0,
+            running: false,
+            warned: false,
+            changes: 0,
+        };
+        Registry { list: Mutex::new(list), changed: Condvar::new(), start_thread }
+    }
+
+    /// Held for moments only, and never while a handle is dropped or anything else runs that is not ours: a probe's
+    /// destructor may need it on any thread.
+    fn lock(&self) -> MutexGuard<'_, List> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, list: &mut List) {
+        list.changes += 1;
+        self.changed.notify_one();
+    }
+
+    fn watch(&'static self, member: u64, handle: &Handle) -> Weak<Watched> {
+        let mut list = self.lock();
+        if !list.members.iter().any(|(id, _)| *id == member) {
+            return Weak::new();
+        }
+        let known = list.runtimes.iter().find(|known| known.handle.id() == handle.id());
+        if let Some(known) = known.map(|known| known.is_joined_by(member)) {
+            self.ensure_thread(&mut list);
+            return known;
+        }
+        list.next_epoch += 1;
+        let epoch = list.next_epoch;
+        let runtime = Arc::new(Watched::new(handle, epoch, member));
+        let probe = runtime.add_probe(true, move || self.remove(epoch));
+        list.runtimes.push(Arc::clone(&runtime));
+        self.ensure_thread(&mut list);
+        runtime.is_measured.store(list.running, Relaxed);
+        drop(list);
+        // Where the runtime is gone this drops the task at once, and with it the runtime from the list.
+        drop(handle.spawn(probe));
+        Arc::downgrade(&runtime)
+    }
+
+    fn ensure_thread(&'static self, list: &mut List) {
+        if !list.running && list.pace().is_some() {
+            match (self.start_thread)(self) {
+                Ok(()) => list.running = true,
+                Err(error) if !list.warned => {
+                    list.warned = true;
+                    otel::warn(
+                        "no thread to watch the runtimes, neither delays nor stalls are measured",
+                        &error.to_string(),
+                    );
+                }
+                Err(_) => {}
+            }
+        }
+        self.change(list);
+    }
+
+    fn remove(&self, epoch: u64) {
+        let mut list = self.lock();
+        let place = list.runtimes.iter().position(|runtime| runtime.epoch == epoch);
+        let removed = place.map(|place| list.runtimes.remove(place));
+        self.change(&mut list);
+        drop(list);
+        drop(removed);
+    }
+
+    fn leave(&self, member: u64) {
+        let mut list = self.lock();
+        list.members.retain(|(id, _)| *id != member);
+        let mut left = Vec::new();
+        list.runtimes.retain(|runtime| {
+            let mut members = runtime.members();
+            members.retain(|id| *id != member);
+            if members.is_empty() {
+                left.push(Arc::clone(runtime));
+            }
+            !members.is_empty()
+        });
+        self.change(&mut list);
+        drop(list);
+        left.iter().for_each(|runtime| runtime.end());
+    }
+
+    /// The thread.
+    fn run(&self) {
+        let mut runtimes = Vec::new();
+        let mut next_tick = Duration::ZERO;
+        let mut list = self.lock();
+        loop {
+            let Some(pace) = list.pace() else {
+                list.running = false;
+                return;
+            };
+            let seen = list.changes;
+            runtimes.extend(list.runtimes.iter().cloned());
+            drop(list);
+
+            let now = clock::now();
+            next_tick = next_tick.min(now + pace.interval);
+            let tick = next_tick <= now;
+            if tick {
+                next_tick = now + pace.interval;
+            }
+            // The hooks of the runtime's builder, which may panic, run when a probe is spawned.
+            let look = |runtime: &Arc<Watched>| {
+                catch_unwind(AssertUnwindSafe(|| runtime.look(now, tick, pace))).unwrap_or(false)
+            };
+            let in_doubt = runtimes.iter().fold(false, |doubt, runtime| look(runtime) | doubt);
+            runtimes.clear();
+
+            let pause = if in_doubt { pace.while_in_doubt() } else { next_tick - now };
+            let pause = pause.saturating_sub(clock::now() - now);
+            let waited = self.changed.wait_timeout_while(self.lock(), pause, |list| list.changes == seen);
+            list = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// A runtime that is watched: the same for all who watch it.
+pub(crate) struct Watched {
+    /// Tells it from all others that ever were.
+    pub(crate) epoch: u64,
+    pub(crate) handle: Handle,
+    pub(crate) metrics: RuntimeMetrics,
+    /// Of its histograms, what has been passed on.
+    pub(crate) passed_on: Mutex<Vec<(&'static str, Histogram)>>,
+    pulse: Arc<Pulse>,
+    /// The first is always there, the others come when there is doubt about workers.
+    probes: Mutex<Vec<Arc<Probe>>>,
+    workers: Mutex<Vec<stall::Worker>>,
+    /// Who watches it, in the order in which they came.
+    members: Mutex<Vec<u64>>,
+    is_measured: AtomicBool,
+}
+
+impl Watched {
+    fn new(handle: &Handle, epoch: u64, member: u64) -> Self {
+        let metrics = handle.metrics();
+        let workers = metrics.num_workers();
+        let pulse = Arc::new(Pulse::new(handle.runtime_flavor(), workers));
+        let inside = Handle::try_current().is_ok_and(|current| current.id() == handle.id());
+        if inside && runtime::worker_index().is_some() {
+            pulse.is_driven_here();
+        }
+        Watched {
+            epoch,
+            handle: handle.clone(),
+            metrics,
+            passed_on: Mutex::default(),
+            pulse,
+            probes: Mutex::default(),
+            workers: Mutex::new((0..workers).map(|_| stall::Worker::default()).collect()),
+            members: Mutex::new(vec![member]),
+            is_measured: AtomicBool::new(false),
+        }
+    }
+
+    /// How many of its tasks are ours.
+    pub(crate) fn probes(&self) -> usize {
+        self.pulse.tasks()
+    }
+
+    /// How many of its tasks that wait for a worker are ours.
+    pub(crate) fn waiting_probes(&self) -> usize {
+        self.pulse.pending()
+    }
+
+    /// How late the probe ran after it had been woken; `None` if nothing wakes it.
+    pub(crate) fn delays(&self) -> Option<Histogram> {
+        self.is_measured.load(Relaxed).then(|| self.pulse.delays())
+    }
+
+    /// A worker's stalls and the time that it spent in them; `None` if nobody looks.
+    pub(crate) fn stalls(&self, worker: usize) -> Option<(u64, Duration)> {
+        if !self.is_measured.load(Relaxed) {
+            return None;
+        }
+        lock(&self.workers).get(worker).map(|worker| (worker.stalls(), worker.time()))
+    }
+
+    /// To be called where it is read: a thread that is in no runtime does not drive this one. Who has left `block_on`
+    /// is found out by that alone.
+    pub(crate) fn is_read_here(&self) {
+        if runtime::worker_index().is_none() {
+            self.pulse.is_not_driven_here();
+            if !self.pulse.is_driven() {
+                self.nobody_drives(clock::now());
+            }
+        }
+    }
+
+    fn is_joined_by(self: &Arc<Self>, member: u64) -> Weak<Self> {
+        let mut members = self.members();
+        if !members.contains(&member) {
+            members.push(member);
+        }
+        Arc::downgrade(self)
+    }
+
+    fn members(&self) -> MutexGuard<'_, Vec<u64>> {
+        lock(&self.members)
+    }
+
+    /// One more probe, whose task is to be spawned.
+    fn add_probe(&self, measures: bool, when_gone: impl FnOnce() + Send + 'static) -> probe::Task {
+        let (probe, task) = Probe::new(&self.pulse, measures, when_gone);
+        lock(&self.probes).push(probe);
+        task
+    }
+
+    fn end(&self) {
+        lock(&self.probes).iter().for_each(|probe| probe.end());
+    }
+
+    /// Returns whether there is a worker that may be stuck and may as well be saturated.
+    fn look(&self, now: Duration, tick: bool, pace: Pace) -> bool {
+        self.is_measured.store(true, Relaxed);
+        if tick {
+            if let Some(probe) = lock(&self.probes).first() {
+                probe.wake(&self.pulse, now);
+            }
+        }
+        if !self.pulse.is_driven() {
+            self.nobody_drives(now);
+            return false;
+        }
+        let mut workers = lock(&self.workers);
+        for (index, worker) in workers.iter_mut().enumerate() {
+            let look = Look {
+                park_unpark: self.metrics.worker_park_unpark_count(index),
+                busy: self.metrics.worker_total_busy_duration(index),
+            };
+            worker.look(now, look, self.pulse.heard(index), pace);
+        }
+        let in_doubt = workers.iter().filter(|worker| worker.is_in_doubt()).count();
+        let stalled = workers.iter().filter(|worker| worker.is_stalled()).count();
+        drop(workers);
+        self.ask(2 * in_doubt + stalled, now);
+        in_doubt > 0
+    }
+
+    fn nobody_drives(&self, now: Duration) {
+        lock(&self.workers).iter_mut().for_each(|worker| worker.is_absent(now));
+    }
+
+    /// Lets so many probes wait for a worker: one that is not stuck runs one of them sooner or later, whichever it
+    /// is. Twice as many as workers in doubt, because a worker may run more than one.
+    fn ask(&self, wanted: usize, now: Duration) {
+        // The only worker there is runs the first probe.
+        if wanted == 0 || self.handle.runtime_flavor() == RuntimeFlavor::CurrentThread {
+            return;
+        }
+        let probes = lock(&self.probes).clone();
+        let woken = probes.iter().skip(1).take(wanted);
+        woken.for_each(|probe| probe.wake(&self.pulse, now));
+        for _ in probes.len()..=wanted {
+            drop(self.handle.spawn(self.add_probe(false, || {})));
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn no_threads() -> &'static Registry {
+        Box::leak(Box::new(Registry::new(|_| Err(io::Error::other("no more threads")))))
+    }
+
+    const INTERVAL: Duration = Duration::from_millis(100);
+
+    fn current_thread() -> runtime::Runtime {
+        runtime::Builder::new_current_thread().build().unwrap()
+    }
+
+    #[test]
+    fn without_a_thread_runtimes_are_watched_all_the_same() {
+        let registry = no_threads();
+        let member = Member::of(registry, INTERVAL, INTERVAL);
+        let runtime = current_thread();
+        let watched = member.watch(runtime.handle()).upgrade().expect("alive");
+        assert!(registry.lock().warned);
+        assert!(watched.delays().is_none() && watched.stalls(0).is_none());
+        assert_eq!(watched.probes(), 1);
+        drop(runtime);
+        assert_eq!(watched.probes(), 0);
+        assert!(registry.lock().runtimes.is_empty());
+    }
+
+    #[test]
+    fn a_runtime_is_one_however_many_watch_it_and_the_first_passes_on() {
+        let registry = no_threads();
+        let members = [(); 2].map(|()| Member::of(registry, INTERVAL, INTERVAL));
+        let runtime = current_thread();
+        let [first, second] =
+            [0, 1].map(|index: usize| members[index].watch(runtime.handle()).upgrade().expect("alive"));
+        assert!(Arc::ptr_eq(&first, &second));
+        assert_eq!(registry.lock().runtimes.len(), 1);
+        let passes_on = || [0, 1].map(|index: usize| members[index].passes_on(&first));
+        assert_eq!(passes_on(), [true, false]);
+        members[0].leave();
+        assert_eq!(passes_on(), [false, true]);
+        assert!(members[0].watch(runtime.handle()).upgrade().is_none(), "it has left");
+        members[1].leave();
+        assert!(registry.lock().runtimes.is_empty());
+        runtime.block_on(async { tokio::task::yield_now().await });
+        assert_eq!(first.probes(), 0, "the probe has ended though the runtime has not");
+    }
+
+    #[test]
+    fn a_runtime_that_is_gone_is_not_watched() {
+        let registry = no_threads();
+        let member = Member::of(registry, INTERVAL, INTERVAL);
+        let runtime = current_thread();
+        let handle = runtime.handle().clone();
+        drop(runtime);
+        assert!(member.watch(&handle).upgrade().is_none());
+        assert!(registry.lock().runtimes.is_empty());
+    }
+
+    #[test]
+    fn the_shortest_interval_and_threshold_count_and_zero_wants_nothing() {
+        let registry = no_threads();
+        let runtime = current_thread();
+        let milliseconds = Duration::from_millis;
+        let off = Member::of(registry, Duration::ZERO, milliseconds(1));
+        off.watch(runtime.handle());
+        assert_eq!(registry.lock().pace(), None);
+        assert!(!registry.lock().warned, "nothing to start a thread for");
+        let _slow = Member::of(registry, milliseconds(200), milliseconds(50));
+        let fast = Member::of(registry, milliseconds(10), milliseconds(500));
+        assert_eq!(
+            registry.lock().pace(),
+            Some(Pace { interval: milliseconds(10), threshold: milliseconds(50) })
+        );
+        drop(fast);
+        assert_eq!(registry.lock().pace().map(|pace| pace.interval), Some(milliseconds(200)));
+        off.leave();
+        assert_eq!(registry.lock().pace(), None, "no runtime is left");
+    }
+}

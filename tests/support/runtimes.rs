@@ -1,0 +1,73 @@
+//! What the tests of `tokio.*` share: reading snapshots by name and runtime.
+
+#![allow(dead_code, reason = "not every test uses all of it")]
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use opentelemetry::metrics::MeterProvider;
+use opentelemetry::metrics::noop::NoopMeterProvider;
+use opentelemetry_instrumentation_runtime::{Builder, Histogram, RuntimeMetrics, Value};
+
+/// The watcher's interval by default.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
+
+/// Metrics that are read by snapshots alone.
+pub(crate) fn build(builder: Builder) -> RuntimeMetrics {
+    builder.process(false).build(&NoopMeterProvider::new().meter("test"))
+}
+
+/// The values of a metric, with those of their attributes, in the order in which they are reported.
+pub(crate) fn values(metrics: &RuntimeMetrics, name: &str) -> Vec<(Vec<String>, f64)> {
+    let snapshot = metrics.snapshot();
+    let Some(reading) = snapshot.get(name) else { return Vec::new() };
+    let points = reading.points().iter().map(|point| {
+        let attributes = point.attributes().iter().map(|(_, value)| value.to_string()).collect();
+        (attributes, point.value().as_f64().expect("a number"))
+    });
+    points.collect()
+}
+
+/// The value of a metric's only point.
+pub(crate) fn value(metrics: &RuntimeMetrics, name: &str) -> Option<f64> {
+    match values(metrics, name).as_slice() {
+        [] => None,
+        [(_, value)] => Some(*value),
+        several => panic!("{name}: {several:?}"),
+    }
+}
+
+/// The distribution that is a metric's only point.
+pub(crate) fn histogram(metrics: &RuntimeMetrics, name: &str) -> Option<Histogram> {
+    match metrics.snapshot().get(name)?.value()? {
+        Value::Histogram(histogram) => Some(histogram.clone()),
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+/// Stalls and seconds spent in them, of the only runtime.
+pub(crate) fn stalls(metrics: &RuntimeMetrics) -> (f64, f64) {
+    let read = |name| value(metrics, name).unwrap_or_else(|| panic!("no {name}"));
+    (read("tokio.worker.stalls"), read("tokio.worker.stall.time"))
+}
+
+/// Waits for a condition, and for what it finds.
+#[track_caller]
+pub(crate) fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = found() {
+            return found;
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "waited in vain: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Lets the watcher look so many times, as told by the delays of the runtime's probe.
+#[track_caller]
+pub(crate) fn looks(metrics: &RuntimeMetrics, times: u64) {
+    let count = || histogram(metrics, "tokio.schedule.delay").map(|delays| delays.counts.iter().sum::<u64>());
+    let before = until("a first look", count);
+    until("the watcher looks", || count().filter(|now| *now >= before + times));
+}
