@@ -8,6 +8,7 @@ mod otel;
 pub mod otlp;
 mod runtime_metrics;
 mod source;
+mod task;
 #[cfg(feature = "view")]
 mod view;
 
@@ -17,6 +18,9 @@ pub use metric::{
 };
 pub use runtime_metrics::{Builder, RuntimeMetrics};
 pub use source::{Family, catalogue};
+pub use task::{NamedTask, TaskExt};
+#[cfg(tokio_unstable)]
+pub use task::{TaskHooks, task_hooks};
 #[cfg(feature = "view")]
 pub use view::view;
 
