@@ -1,6 +1,5 @@
 //! Runtime metrics for Rust services through OpenTelemetry.
 
-mod allocator;
 mod collection;
 mod metric;
 mod otel;
