@@ -9,6 +9,7 @@ pub mod otlp;
 mod replay;
 mod runtime_metrics;
 mod source;
+mod task;
 #[cfg(feature = "view")]
 mod view;
 mod watch;
@@ -19,6 +20,9 @@ pub use metric::{
 };
 pub use runtime_metrics::{Builder, RuntimeMetrics};
 pub use source::{Family, catalogue};
+pub use task::{NamedTask, TaskExt};
+#[cfg(tokio_unstable)]
+pub use task::{TaskHooks, task_hooks};
 #[cfg(feature = "view")]
 pub use view::view;
 

@@ -119,6 +119,7 @@ pub(crate) struct Options {
     pub(crate) stall_threshold: Duration,
     pub(crate) slow_poll_threshold: Duration,
     pub(crate) task_name_limit: usize,
+    pub(crate) task_scheduled_time: bool,
 }
 
 impl Default for Options {
@@ -133,6 +134,7 @@ impl Default for Options {
             stall_threshold: Duration::from_millis(100),
             slow_poll_threshold: Duration::from_millis(10),
             task_name_limit: 200,
+            task_scheduled_time: false,
         }
     }
 }
@@ -200,6 +202,13 @@ impl Builder {
     /// the last one counts.
     pub fn task_name_limit(mut self, limit: usize) -> Self {
         self.options.task_name_limit = limit;
+        self
+    }
+
+    /// Reports `rust.task.scheduled.time`. Off by default, because each named task then has a waker of its own
+    /// and each wake reads the clock. One setting for the process; the last one counts.
+    pub fn task_scheduled_time(mut self, on: bool) -> Self {
+        self.options.task_scheduled_time = on;
         self
     }
 

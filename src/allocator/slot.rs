@@ -6,7 +6,7 @@ use std::ptr;
 use super::atomic::Ordering::{self, Acquire, Relaxed, Release};
 use super::atomic::{AtomicBool, AtomicIsize, AtomicPtr, AtomicU64, AtomicUsize, constructor, zeros};
 use super::peak::Peak;
-use super::{CLASSES, Totals};
+use super::Totals;
 
 /// Powers of two up to 4 MiB, and what is larger.
 const POWERS: usize = 24;

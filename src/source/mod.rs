@@ -9,6 +9,7 @@ pub(crate) mod memory;
 pub(crate) mod process;
 #[cfg(target_os = "linux")]
 mod sys;
+pub(crate) mod task;
 pub(crate) mod tokio;
 
 use std::sync::Arc;
@@ -23,12 +24,19 @@ pub(crate) fn all(options: &Options, runtimes: &Arc<tokio::Runtimes>) -> Vec<Sou
         limits::source(),
         process::source(options),
         tokio::source(options, runtimes),
+        task::source(options),
     ]
 }
 
 /// Every metric there is, whether this build and this machine have it or not, in the order in which they are reported.
 pub fn catalogue() -> Vec<Family> {
-    vec![memory::TABLE.family(), limits::TABLE.family(), process::TABLE.family(), tokio::TABLE.family()]
+    vec![
+        memory::TABLE.family(),
+        limits::TABLE.family(),
+        process::TABLE.family(),
+        tokio::TABLE.family(),
+        task::TABLE.family(),
+    ]
 }
 
 /// The metrics of one source.

@@ -1,0 +1,197 @@
+//! What a poll costs that is counted, beside one that is not and one under `tokio_metrics`; and what a million live
+//! named tasks cost.
+//!
+//! `cargo bench -p benches --bench task`, and the same under `RUSTFLAGS='--cfg tokio_unstable'` for the hooks.
+//! With the name of one kind of poll (`plain`, `named`, `tokio_metrics`, `empty_hooks`, `task_hooks`) as its argument,
+//! it only makes a million of those polls, for callgrind.
+
+use std::future::pending;
+use std::hint::black_box;
+use std::pin::Pin;
+use std::sync::Barrier;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use opentelemetry::metrics::{MeterProvider, noop::NoopMeterProvider};
+use opentelemetry_instrumentation_runtime::{RuntimeMetrics, TaskExt};
+use tokio::runtime::{Builder, Runtime};
+use tokio_metrics::TaskMonitor;
+
+const TASKS: usize = 16;
+const POLLS: usize = 4_000;
+const ROUNDS: usize = 41;
+const NAME: &str = "bench";
+
+fn main() {
+    let monitor = TaskMonitor::new();
+    let kinds = kinds(&monitor);
+    let asked = std::env::args().nth(1).and_then(|name| kinds.iter().find(|kind| kind.name == name).cloned());
+    if let Some(kind) = asked {
+        let runtime = (kind.runtime)();
+        (0..1_000_000 / (TASKS * POLLS) + 1)
+            .for_each(|_| drop(black_box(nanoseconds_per_poll(&kind, &runtime))));
+        return;
+    }
+    for threads in [1, 2] {
+        compare(&kinds, threads);
+    }
+    a_million();
+}
+
+/// A way to be polled.
+#[derive(Clone)]
+struct Kind<'a> {
+    name: &'static str,
+    runtime: fn() -> Runtime,
+    spawn: fn(&Runtime, &'a TaskMonitor),
+    monitor: &'a TaskMonitor,
+    /// What its cost is to be seen against.
+    base: &'static str,
+}
+
+fn kinds(monitor: &TaskMonitor) -> Vec<Kind<'_>> {
+    let plain = || Builder::new_current_thread().build().expect("a runtime starts");
+    let kind = |name, spawn| Kind { name, runtime: plain, spawn, monitor, base: "plain" };
+    #[cfg_attr(not(tokio_unstable), allow(unused_mut, reason = "the hooks come on top"))]
+    let mut kinds = vec![
+        kind("plain", |runtime, _| drop(runtime.spawn(Polls(POLLS)))),
+        kind("named", |runtime, _| drop(runtime.spawn(Polls(POLLS).with_task_name(NAME)))),
+        kind("tokio_metrics", |runtime, monitor| drop(runtime.spawn(monitor.instrument(Polls(POLLS))))),
+    ];
+    #[cfg(tokio_unstable)]
+    {
+        let hooked = |name, runtime| Kind {
+            name,
+            runtime,
+            spawn: |runtime, _| drop(runtime.spawn(Polls(POLLS))),
+            monitor,
+            base: "empty_hooks",
+        };
+        kinds.push(hooked("empty_hooks", || {
+            let mut builder = Builder::new_current_thread();
+            builder
+                .on_task_spawn(|_| {})
+                .on_before_task_poll(|_| {})
+                .on_after_task_poll(|_| {})
+                .on_task_terminate(|_| {});
+            builder.build().expect("a runtime starts")
+        }));
+        kinds.push(hooked("task_hooks", || {
+            let mut builder = Builder::new_current_thread();
+            opentelemetry_instrumentation_runtime::task_hooks(&mut builder);
+            builder.build().expect("a runtime starts")
+        }));
+    }
+    kinds
+}
+
+/// Ready at the last of so many polls.
+struct Polls(usize);
+
+impl Future for Polls {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.0 -= 1;
+        if self.0 == 0 {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// Each thread drives a runtime of its own; the name or the monitor is common to all. The kinds take turns.
+fn compare(kinds: &[Kind<'_>], threads: usize) {
+    let mut times = vec![Vec::new(); kinds.len()];
+    let barrier = Barrier::new(threads);
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|_| {
+                scope.spawn(|| {
+                    let runtimes: Vec<_> = kinds.iter().map(|kind| (kind.runtime)()).collect();
+                    let mut own = vec![Vec::new(); kinds.len()];
+                    for _ in 0..ROUNDS {
+                        for ((kind, runtime), own) in kinds.iter().zip(&runtimes).zip(&mut own) {
+                            barrier.wait();
+                            own.push(nanoseconds_per_poll(kind, runtime));
+                        }
+                    }
+                    own
+                })
+            })
+            .collect();
+        for worker in workers {
+            let own = worker.join().expect("no thread panics");
+            times.iter_mut().zip(own).for_each(|(times, own)| times.extend(own));
+        }
+    });
+    let medians: Vec<_> = times.into_iter().map(median).collect();
+    let of = |name: &str| {
+        kinds.iter().zip(&medians).find(|(kind, _)| kind.name == name).map_or(0.0, |(_, ns)| *ns)
+    };
+    println!(
+        "\n{threads} thread(s), ns per poll, median of {} rounds of {} polls",
+        ROUNDS * threads,
+        TASKS * POLLS
+    );
+    println!("{:<16} {:>8} {:>8}", "", "whole", "extra");
+    for (kind, whole) in kinds.iter().zip(&medians) {
+        println!("{:<16} {whole:>8.1} {:>8.1}", kind.name, whole - of(kind.base));
+    }
+    let rival = of("tokio_metrics") - of("plain");
+    println!("named: {:.0} % of what tokio_metrics adds", (of("named") - of("plain")) / rival * 100.0);
+}
+
+fn nanoseconds_per_poll(kind: &Kind<'_>, runtime: &Runtime) -> f64 {
+    (0..TASKS).for_each(|_| (kind.spawn)(runtime, kind.monitor));
+    let start = Instant::now();
+    runtime.block_on(async {
+        while tokio::runtime::Handle::current().metrics().num_alive_tasks() > 0 {
+            tokio::task::yield_now().await;
+        }
+    });
+    start.elapsed().as_nanos() as f64 / (TASKS * POLLS) as f64
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn a_million() {
+    const MANY: usize = 1_000_000;
+    let metrics = RuntimeMetrics::builder().process(false).build(&NoopMeterProvider::new().meter("bench"));
+    let collection = || {
+        let times = (0..1_001).map(|_| {
+            let start = Instant::now();
+            black_box(metrics.snapshot());
+            start.elapsed().as_nanos() as f64 / 1e3
+        });
+        median(times.collect())
+    };
+    println!("\na million tasks that never end");
+    println!("{:<16} {:>14} {:>18}", "", "bytes per task", "us per collection");
+    println!("{:<16} {:>14} {:>18.1}", "none", "", collection());
+    for (kind, named) in [("plain", false), ("named", true)] {
+        let runtime = Builder::new_current_thread().build().expect("a runtime starts");
+        let before = resident_bytes();
+        for _ in 0..MANY {
+            if named {
+                runtime.spawn(pending::<()>().with_task_name("leak"));
+            } else {
+                runtime.spawn(pending::<()>());
+            }
+        }
+        let each = (resident_bytes() - before) / MANY as f64;
+        println!("{kind:<16} {each:>14.0} {:>18.1}", collection());
+        // The memory stays with the allocator: the next kind's is only what comes on top unless it is kept.
+        std::mem::forget(runtime);
+    }
+}
+
+fn resident_bytes() -> f64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok();
+    let resident = pages.and_then(|pages| pages.split(' ').nth(1)?.parse::<f64>().ok());
+    resident.unwrap_or(f64::NAN) * 4096.0
+}

@@ -1,0 +1,157 @@
+//! What each thread keeps: its counters, and what the poll in progress has used.
+
+use std::cell::Cell;
+
+use super::clock;
+use super::counters::{Event, Slab, Slabs, Tally};
+use super::names::NameId;
+use super::settings::is_slow;
+use crate::allocator;
+
+/// What all threads have counted.
+#[cfg(not(loom))]
+pub(crate) static SLABS: Slabs = Slabs::new();
+
+thread_local! {
+    /// Without a destructor, hence there to the very end of the thread.
+    static THREAD: Thread = const { Thread { slab: Cell::new(None), inner: Cell::new(Usage::NONE) } };
+    static LEAVE: Leave = const { Leave };
+}
+
+struct Thread {
+    slab: Cell<Option<&'static Slab>>,
+    /// What polls have used that ended within the poll in progress.
+    inner: Cell<Usage>,
+}
+
+/// Leaves the thread's slab to the next thread.
+struct Leave;
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        if let Some(slab) = THREAD.with(|thread| thread.slab.take()) {
+            SLABS.leave(slab);
+        }
+    }
+}
+
+/// Counts something once.
+#[inline]
+pub(crate) fn count(name: NameId, event: Event) {
+    add(name, event, 1);
+}
+
+#[inline]
+pub(crate) fn add(name: NameId, event: Event, count: u64) {
+    with_tally(name, |tally| tally.add(event, count));
+}
+
+#[inline]
+fn with_tally(name: NameId, add: impl FnOnce(Tally<'_>)) {
+    let slab = THREAD.with(|thread| thread.slab.get());
+    if let Some(tally) = slab.and_then(|slab| slab.tally(name)).or_else(|| first_tally(slab, name)) {
+        add(tally);
+    }
+}
+
+#[cold]
+fn first_tally(slab: Option<&'static Slab>, name: NameId) -> Option<Tally<'static>> {
+    unseen(|| match slab {
+        Some(slab) => slab.first_tally(name),
+        // Thread-locals with a destructor are gone when it has run, and this thread's slab with it.
+        None if LEAVE.try_with(|_| ()).is_err() => SLABS.late().first_tally(name),
+        None => {
+            let slab = SLABS.join();
+            THREAD.with(|thread| thread.slab.set(Some(slab)));
+            slab.first_tally(name)
+        }
+    })
+}
+
+/// Does what must not count as the memory of the task that happens to be polled.
+pub(crate) fn unseen<R>(work: impl FnOnce() -> R) -> R {
+    let before = allocator::thread_counts();
+    let result = work();
+    let after = allocator::thread_counts();
+    let used = Usage {
+        ticks: 0,
+        allocated: after.allocated.wrapping_sub(before.allocated),
+        allocations: after.allocations.wrapping_sub(before.allocations),
+    };
+    THREAD.with(|thread| thread.inner.set(thread.inner.get().and(used)));
+    result
+}
+
+/// Time, bytes and allocations.
+#[derive(Clone, Copy)]
+struct Usage {
+    ticks: u64,
+    allocated: u64,
+    allocations: u64,
+}
+
+impl Usage {
+    const NONE: Usage = Usage { ticks: 0, allocated: 0, allocations: 0 };
+
+    #[inline]
+    fn now() -> Self {
+        let memory = allocator::thread_counts();
+        Usage { ticks: clock::ticks(), allocated: memory.allocated, allocations: memory.allocations }
+    }
+
+    #[inline]
+    fn and(self, other: Usage) -> Self {
+        Usage {
+            ticks: self.ticks.wrapping_add(other.ticks),
+            allocated: self.allocated.wrapping_add(other.allocated),
+            allocations: self.allocations.wrapping_add(other.allocations),
+        }
+    }
+
+    /// Not below zero: nothing says that the clocks of two CPUs agree to the tick.
+    #[inline]
+    fn without(self, other: Usage) -> Self {
+        Usage {
+            ticks: self.ticks.saturating_sub(other.ticks),
+            allocated: self.allocated.saturating_sub(other.allocated),
+            allocations: self.allocations.saturating_sub(other.allocations),
+        }
+    }
+}
+
+/// A poll in progress. Polls that begin and end within it are measured apart: their usage is theirs alone.
+#[derive(Clone, Copy)]
+pub(crate) struct Measure {
+    start: Usage,
+    /// What polls have used that ended within the outer poll before this one began.
+    outer: Usage,
+}
+
+impl Measure {
+    #[cfg_attr(not(tokio_unstable), allow(dead_code, reason = "the frames of Tokio's hooks begin with it"))]
+    pub(crate) const NONE: Measure = Measure { start: Usage::NONE, outer: Usage::NONE };
+
+    #[inline]
+    pub(crate) fn start() -> Self {
+        let outer = THREAD.with(|thread| thread.inner.replace(Usage::NONE));
+        Measure { outer, start: Usage::now() }
+    }
+
+    /// Ends the poll and counts it, unless another one within it has taken its place.
+    #[inline]
+    pub(crate) fn end(self, name: Option<NameId>) {
+        let whole = Usage::now().without(self.start);
+        let inner = THREAD.with(|thread| thread.inner.replace(self.outer.and(whole)));
+        let Some(name) = name else { return };
+        let own = whole.without(inner);
+        with_tally(name, |tally| {
+            tally.add(Event::Polls, 1);
+            tally.add(Event::BusyTicks, own.ticks);
+            tally.add(Event::Allocated, own.allocated);
+            tally.add(Event::Allocations, own.allocations);
+            if is_slow(whole.ticks) {
+                tally.add(Event::SlowPolls, 1);
+            }
+        });
+    }
+}

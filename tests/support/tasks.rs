@@ -1,0 +1,77 @@
+//! What is counted of the tasks of one name.
+
+use opentelemetry::metrics::{MeterProvider, noop::NoopMeterProvider};
+use opentelemetry_instrumentation_runtime::{Builder, RuntimeMetrics, Snapshot};
+
+/// Measures for nobody but the test's own snapshots.
+pub(crate) fn build(builder: Builder) -> RuntimeMetrics {
+    builder.process(false).build(&NoopMeterProvider::new().meter("test"))
+}
+
+pub(crate) fn metrics() -> RuntimeMetrics {
+    build(RuntimeMetrics::builder())
+}
+
+/// The points of `rust.task.{metric}` that belong to a name, with their outcome.
+pub(crate) fn points(snapshot: &Snapshot, metric: &str, name: &str) -> Vec<(String, f64)> {
+    let Some(reading) = snapshot.get(&format!("rust.task.{metric}")) else { return Vec::new() };
+    let text = |value: Option<&opentelemetry_instrumentation_runtime::AttributeValue>| {
+        value.map(ToString::to_string).unwrap_or_default()
+    };
+    let own = reading.points().iter().filter(|point| text(point.attributes().get("rust.task.name")) == name);
+    own.map(|point| {
+        let outcome = text(point.attributes().get("rust.task.outcome"));
+        (outcome, point.value().as_f64().expect("a number"))
+    })
+    .collect()
+}
+
+/// The only point of `rust.task.{metric}` that belongs to a name.
+pub(crate) fn value(snapshot: &Snapshot, metric: &str, name: &str) -> Option<f64> {
+    match points(snapshot, metric, name).as_slice() {
+        [] => None,
+        [(outcome, value)] if outcome.is_empty() => Some(*value),
+        points => panic!("{metric} of {name}: {points:?}"),
+    }
+}
+
+/// All names that have a point of `rust.task.count`.
+pub(crate) fn names(snapshot: &Snapshot) -> Vec<String> {
+    let points = snapshot.get("rust.task.count").map(|reading| reading.points()).unwrap_or_default();
+    points
+        .iter()
+        .filter_map(|point| point.attributes().get("rust.task.name"))
+        .map(ToString::to_string)
+        .collect()
+}
+
+/// How the tasks of a name have come and gone.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Fates {
+    pub(crate) spawned: f64,
+    pub(crate) completed: f64,
+    pub(crate) cancelled: f64,
+    pub(crate) panicked: f64,
+    /// Ended, but nobody knows how.
+    pub(crate) ended: f64,
+    pub(crate) alive: f64,
+}
+
+/// Read at one moment, and the law that holds between them at each.
+pub(crate) fn fates(snapshot: &Snapshot, name: &str) -> Fates {
+    let ends = points(snapshot, "ended", name);
+    let end = |outcome: &str| {
+        ends.iter().find(|(known, _)| known == outcome).map(|(_, count)| *count).unwrap_or_default()
+    };
+    let fates = Fates {
+        spawned: value(snapshot, "spawned", name).expect("the name is known"),
+        completed: end("completed"),
+        cancelled: end("cancelled"),
+        panicked: end("panicked"),
+        ended: end(""),
+        alive: value(snapshot, "count", name).expect("the name is known"),
+    };
+    let ended: f64 = ends.iter().map(|(_, count)| count).sum();
+    assert_eq!(fates.spawned - ended, fates.alive, "{name}");
+    fates
+}
