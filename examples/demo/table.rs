@@ -1,8 +1,9 @@
 //! What arrived over the wire, as a table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io::{IsTerminal, Write, stdout};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::metrics::v1::Metric;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
@@ -12,7 +13,8 @@ use crate::receiver::{Export, points};
 /// Each series with its first and latest value.
 #[derive(Default)]
 pub(crate) struct Table {
-    series: BTreeMap<(String, String), Series>,
+    /// By metric and attributes.
+    series: BTreeMap<(String, BTreeMap<String, String>), Series>,
     exports: usize,
 }
 
@@ -47,9 +49,9 @@ impl Table {
         self.exports += 1;
         for metric in export.metrics() {
             for point in points(metric) {
-                let attributes = point.attributes.into_values().collect::<Vec<_>>().join(" ");
                 let last = Sample { at: export.at, value: point.value, sum: point.sum.unwrap_or_default() };
-                let series = self.series.entry((metric.name.clone(), attributes)).or_insert_with(|| Series {
+                let key = (metric.name.clone(), point.attributes);
+                let series = self.series.entry(key).or_insert_with(|| Series {
                     unit: metric.unit.clone(),
                     kind: kind(metric),
                     first: last,
@@ -57,7 +59,11 @@ impl Table {
                     last,
                     export: 0,
                 });
-                series.before = std::mem::replace(&mut series.last, last);
+                // The export at shutdown may come too soon after the last one for a rate of its own.
+                if last.at - series.last.at > Duration::from_millis(500) {
+                    series.before = series.last;
+                }
+                series.last = last;
                 series.export = self.exports;
             }
         }
@@ -86,41 +92,78 @@ impl Table {
     }
 }
 
-impl std::fmt::Display for Table {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let current = || self.series.iter().filter(|(_, series)| series.export == self.exports);
+        let count = current().count();
+        writeln!(f, "export {}: {count} series received over OTLP (Ctrl-C ends it)\n", self.exports)?;
+        let tasks: BTreeSet<_> = current().filter_map(|((_, attributes), _)| attributes.get(TASK)).collect();
         writeln!(
             f,
-            "export {}: {} series received over OTLP (Ctrl-C ends it)",
-            self.exports,
-            self.series.len()
+            "{:<24}{:>8}{:>12}{:>12}{:>12}{:>12}{:>12}{:>16}",
+            "task", "alive", "since start", "spawned/s", "polls/s", "busy/s", "slow polls", "allocated/s"
         )?;
-        writeln!(f, "{:<38} {:<22} {:>12} {:>14} {:>14}", "metric", "", "now", "a second", "since start")?;
-        for ((name, attributes), series) in &self.series {
-            if series.export != self.exports {
-                continue;
-            }
-            let Series { unit, kind, first, before, last, .. } = series;
-            let (now, rate, growth) = match kind {
-                Kind::Counter => {
-                    let rate = rate(before, last).map(|rate| readable(rate, unit, "")).unwrap_or_default();
-                    (readable(last.value, unit, ""), rate, String::new())
-                }
-                Kind::Amount => {
-                    let growth = last.value - first.value;
-                    let growth = if growth == 0.0 { String::new() } else { readable(growth, unit, "+") };
-                    (readable(last.value, unit, ""), String::new(), growth)
-                }
-                Kind::Gauge => (readable(last.value, unit, ""), String::new(), String::new()),
-                Kind::Histogram => {
-                    let mean = readable(last.sum / last.value.max(1.0), unit, "");
-                    (format!("mean {mean}"), String::new(), String::new())
-                }
+        for task in tasks {
+            let series = |metric: &str| {
+                current().find(|((name, attributes), _)| name == metric && attributes.get(TASK) == Some(task))
             };
-            writeln!(f, "{name:<38} {attributes:<22} {now:>12} {rate:>14} {growth:>14}")?;
+            let cell = |metric: &str, show: fn(&Series) -> String| {
+                series(metric).map(|(_, series)| show(series)).unwrap_or_default()
+            };
+            writeln!(
+                f,
+                "{task:<24}{:>8}{:>12}{:>12}{:>12}{:>12}{:>12}{:>16}",
+                cell("rust.task.count", Series::now),
+                cell("rust.task.count", Series::growth),
+                cell("rust.task.spawned", Series::rate),
+                cell("rust.task.polls", Series::rate),
+                cell("rust.task.busy.time", Series::rate),
+                cell("rust.task.slow_polls", Series::now),
+                cell("rust.task.memory.allocated", Series::rate),
+            )?;
+        }
+        writeln!(f, "\n{:<36}{:<14}{:>14}{:>14}{:>14}", "metric", "", "now", "a second", "since start")?;
+        for ((name, attributes), series) in
+            current().filter(|((_, attributes), _)| !attributes.contains_key(TASK))
+        {
+            let attributes = attributes.values().map(String::as_str).collect::<Vec<_>>().join(" ");
+            let [now, rate, growth] = [series.now(), series.rate(), series.growth()];
+            writeln!(f, "{name:<36}{attributes:<14}{now:>14}{rate:>14}{growth:>14}")?;
         }
         Ok(())
     }
 }
+
+impl Series {
+    fn now(&self) -> String {
+        match self.kind {
+            Kind::Histogram => {
+                format!("mean {}", readable(self.last.sum / self.last.value.max(1.0), &self.unit, ""))
+            }
+            _ => readable(self.last.value, &self.unit, ""),
+        }
+    }
+
+    fn rate(&self) -> String {
+        let seconds = (self.last.at - self.before.at).as_secs_f64();
+        match self.kind {
+            Kind::Counter if seconds > 0.0 => {
+                readable((self.last.value - self.before.value) / seconds, &self.unit, "")
+            }
+            _ => String::new(),
+        }
+    }
+
+    fn growth(&self) -> String {
+        let growth = self.last.value - self.first.value;
+        match self.kind {
+            Kind::Amount if growth != 0.0 => readable(growth, &self.unit, "+"),
+            _ => String::new(),
+        }
+    }
+}
+
+const TASK: &str = "rust.task.name";
 
 fn kind(metric: &Metric) -> Kind {
     match &metric.data {
@@ -129,11 +172,6 @@ fn kind(metric: &Metric) -> Kind {
         Some(Data::Histogram(_)) => Kind::Histogram,
         _ => Kind::Gauge,
     }
-}
-
-fn rate(before: &Sample, last: &Sample) -> Option<f64> {
-    let seconds = (last.at - before.at).as_secs_f64();
-    (seconds > 0.0).then(|| (last.value - before.value) / seconds)
 }
 
 /// `12.3 MB`, `4.5 ms`, `678 k`: three digits and a unit that a person reads at a glance.
