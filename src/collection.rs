@@ -176,12 +176,12 @@ impl State {
             let (own, others) = rest.split_at_mut(source.metrics.len().min(rest.len()));
             rest = others;
             own.iter_mut().for_each(|reading| reading.points.clear());
-            if let Ok(fill) = &mut source.state {
-                if catch_unwind(AssertUnwindSafe(|| fill(own))).is_err() {
-                    own.iter_mut().for_each(|reading| reading.points.clear());
-                    source.state = Err("panicked when it was read");
-                    otel::warn("a source of runtime metrics panicked and is switched off", source.name);
-                }
+            if let Ok(fill) = &mut source.state
+                && catch_unwind(AssertUnwindSafe(|| fill(own))).is_err()
+            {
+                own.iter_mut().for_each(|reading| reading.points.clear());
+                source.state = Err("panicked when it was read");
+                otel::warn("a source of runtime metrics panicked and is switched off", source.name);
             }
         }
         for (reading, totals) in readings.iter_mut().zip(&mut self.totals) {
