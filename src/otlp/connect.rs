@@ -7,17 +7,25 @@ use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use super::error::Error;
-use super::target::Target;
+use super::error::{Error, chain};
+use super::retry::{Again, Failure};
+use super::target::{Protocol, Target};
 
 /// A client that keeps its connection open from one export to the next.
-pub(super) type Client<B> = legacy::Client<HttpConnector, B>;
+pub(super) type Client<B> = legacy::Client<Stream, B>;
+
+#[cfg(feature = "otlp-tls")]
+type Stream = hyper_rustls::HttpsConnector<HttpConnector>;
+#[cfg(not(feature = "otlp-tls"))]
+type Stream = HttpConnector;
 
 /// How a connection is made.
-#[derive(Clone)]
-pub(super) struct Connector(HttpConnector);
+pub(super) struct Connector {
+    stream: Stream,
+    http2: bool,
+}
 
-/// A receiver has a few hundred bytes to say.
+/// In bytes. A receiver has a few hundred to say.
 pub(super) const LONGEST_ANSWER: usize = 64 * 1024;
 
 /// When the kernel finds out that a receiver has vanished without a word: before the next export, as a rule.
@@ -26,7 +34,7 @@ const KEEPALIVE_RETRY: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;
 
 impl Connector {
-    pub(super) fn new(_target: &Target, timeout: Duration) -> Result<Self, Error> {
+    pub(super) fn new(target: &Target, timeout: Duration) -> Result<Self, Error> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -34,20 +42,34 @@ impl Connector {
         tcp.set_keepalive(Some(KEEPALIVE));
         tcp.set_keepalive_interval(Some(KEEPALIVE_RETRY));
         tcp.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
-        Ok(Connector(tcp))
+        #[cfg(feature = "otlp-tls")]
+        let stream = target.identity.connector(tcp, target)?;
+        #[cfg(not(feature = "otlp-tls"))]
+        let stream = tcp;
+        Ok(Connector { stream, http2: target.protocol == Protocol::Grpc })
     }
 
     /// A client without any connection yet.
-    pub(super) fn client<B>(&self, http2: bool) -> Client<B>
+    pub(super) fn client<B>(&self) -> Client<B>
     where
         B: Body + Send,
         B::Data: Send,
     {
-        legacy::Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_max_idle_per_host(1)
-            .http2_only(http2)
-            .build(self.0.clone())
+        let mut builder = legacy::Client::builder(TokioExecutor::new());
+        builder.timer(TokioTimer::new()).pool_timer(TokioTimer::new()).pool_max_idle_per_host(1);
+        if self.http2 {
+            #[cfg(feature = "otlp-grpc")]
+            builder.http2_only(true);
+        }
+        builder.build(self.stream.clone())
     }
+}
+
+/// No answer, because of this.
+pub(super) fn unreachable(target: &Target, error: &(dyn std::error::Error + 'static)) -> Failure {
+    #[cfg(feature = "otlp-tls")]
+    let again = if super::tls::is_refusal(error) { Again::Never } else { Again::Soon };
+    #[cfg(not(feature = "otlp-tls"))]
+    let again = Again::Soon;
+    Failure { message: format!("{}: {}", target.endpoint, target.redact(&chain(error))), again }
 }

@@ -26,21 +26,22 @@ pub(super) fn print(metrics: &ResourceMetrics) -> Result<Delivered, Failure> {
 }
 
 fn lines<T: Copy + Display>(out: &mut impl Write, metric: &Metric, data: &MetricData<T>) -> io::Result<()> {
-    let (name, unit) = (metric.name(), metric.unit());
+    let name = metric.name();
+    let unit = if metric.unit().is_empty() { String::new() } else { format!(" {}", metric.unit()) };
     match data {
         MetricData::Gauge(gauge) => gauge.data_points().try_for_each(|point| {
-            writeln!(out, "{name}{} {} {unit}", labels(point.attributes()), point.value())
+            writeln!(out, "{name}{} {}{unit}", labels(point.attributes()), point.value())
         }),
         MetricData::Sum(sum) => sum.data_points().try_for_each(|point| {
-            writeln!(out, "{name}{} {} {unit}", labels(point.attributes()), point.value())
+            writeln!(out, "{name}{} {}{unit}", labels(point.attributes()), point.value())
         }),
         MetricData::Histogram(histogram) => histogram.data_points().try_for_each(|point| {
             let (count, sum) = (point.count(), point.sum());
-            writeln!(out, "{name}{} {count} samples, in total {sum} {unit}", labels(point.attributes()))
+            writeln!(out, "{name}{} {count} samples, in total {sum}{unit}", labels(point.attributes()))
         }),
         MetricData::ExponentialHistogram(histogram) => histogram.data_points().try_for_each(|point| {
             let (count, sum) = (point.count(), point.sum());
-            writeln!(out, "{name}{} {count} samples, in total {sum} {unit}", labels(point.attributes()))
+            writeln!(out, "{name}{} {count} samples, in total {sum}{unit}", labels(point.attributes()))
         }),
     }
 }

@@ -10,8 +10,8 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Extensions, Request, Status};
 use tonic_types::StatusExt;
 
-use super::connect::{Client, Connector, LONGEST_ANSWER};
-use super::error::{Error, chain};
+use super::connect::{Client, Connector, LONGEST_ANSWER, unreachable};
+use super::error::Error;
 use super::retry::{Again, Delivered, Failure};
 use super::target::Target;
 
@@ -50,8 +50,7 @@ impl Grpc {
         let endpoint = &self.target.endpoint;
         // Only what went wrong on our side has a source.
         if let Some(cause) = std::error::Error::source(status) {
-            let message = format!("{endpoint}: {}", self.target.redact(&chain(cause)));
-            return Failure { message, again: Again::Soon };
+            return unreachable(&self.target, cause);
         }
         let said = self.target.redact(status.message());
         let message = format!("{endpoint} answered {:?}: {said}", status.code());
@@ -61,8 +60,15 @@ impl Grpc {
 }
 
 fn client(connector: &Connector, target: &Target) -> MetricsServiceClient<Client<tonic::body::Body>> {
-    MetricsServiceClient::with_origin(connector.client(true), target.endpoint.clone())
-        .max_decoding_message_size(LONGEST_ANSWER)
+    let client = MetricsServiceClient::with_origin(connector.client(), target.endpoint.clone())
+        .max_decoding_message_size(LONGEST_ANSWER);
+    match target.compression {
+        #[cfg(feature = "otlp-gzip")]
+        super::target::Compression::Gzip => client.send_compressed(tonic::codec::CompressionEncoding::Gzip),
+        #[cfg(feature = "otlp-zstd")]
+        super::target::Compression::Zstd => client.send_compressed(tonic::codec::CompressionEncoding::Zstd),
+        _ => client,
+    }
 }
 
 /// By the OTLP specification. An exhausted resource is tried again only if the receiver says when.

@@ -1,9 +1,10 @@
 //! OTLP over HTTP, with protobuf.
 
+use std::io;
 use std::time::{Duration, SystemTime};
 
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, Method, Request, StatusCode, Uri};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsServiceRequest, ExportMetricsServiceResponse,
@@ -12,10 +13,10 @@ use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use prost::Message;
 use prost::bytes::Bytes;
 
-use super::connect::{Client, Connector, LONGEST_ANSWER};
-use super::error::{Error, chain};
+use super::connect::{Client, Connector, LONGEST_ANSWER, unreachable};
+use super::error::Error;
 use super::retry::{Again, Delivered, Failure};
-use super::target::Target;
+use super::target::{Compression, Target};
 
 pub(super) struct Http {
     target: Target,
@@ -28,7 +29,7 @@ const PROTOBUF: &str = "application/x-protobuf";
 impl Http {
     pub(super) fn new(target: Target, timeout: Duration) -> Result<Self, Error> {
         let connector = Connector::new(&target, timeout)?;
-        let client = connector.client(false);
+        let client = connector.client();
         Ok(Http { target, connector, client })
     }
 
@@ -37,21 +38,29 @@ impl Http {
     }
 
     pub(super) fn reconnect(&mut self) {
-        self.client = self.connector.client(false);
+        self.client = self.connector.client();
     }
 
     pub(super) async fn send(&mut self, metrics: &ResourceMetrics) -> Result<Delivered, Failure> {
-        let body = ExportMetricsServiceRequest::from(metrics).encode_to_vec();
+        let message = ExportMetricsServiceRequest::from(metrics).encode_to_vec();
+        let (body, encoding) = compressed(message, self.target.compression).map_err(|error| Failure {
+            message: format!("compression failed: {error}"),
+            again: Again::Never,
+        })?;
         let mut request = Request::new(Full::new(Bytes::from(body)));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.target.endpoint.clone();
         *request.headers_mut() = self.target.headers.clone();
-        request.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(PROTOBUF));
-        let response = self.client.request(request).await.map_err(|error| self.unreachable(&error))?;
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROTOBUF));
+        if let Some(encoding) = encoding {
+            request.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
+        }
+        let response =
+            self.client.request(request).await.map_err(|error| unreachable(&self.target, &error))?;
         let (head, body) = response.into_parts();
         let body = Limited::new(body, LONGEST_ANSWER).collect().await.map(|body| body.to_bytes());
         if head.status.is_success() {
-            let body = body.map_err(|error| self.unreachable(&*error))?;
+            let body = body.map_err(|error| unreachable(&self.target, &*error))?;
             return self.taken(&head.headers, &body);
         }
         let said = self.target.redact(&words(&head.headers, &body.unwrap_or_default()));
@@ -73,10 +82,20 @@ impl Http {
             }
         }
     }
+}
 
-    fn unreachable(&self, error: &(dyn std::error::Error + 'static)) -> Failure {
-        let message = format!("{}: {}", self.target.endpoint, self.target.redact(&chain(error)));
-        Failure { message, again: Again::Soon }
+/// The body, and what to tell of it.
+fn compressed(message: Vec<u8>, compression: Compression) -> io::Result<(Vec<u8>, Option<&'static str>)> {
+    match compression {
+        #[cfg(feature = "otlp-gzip")]
+        Compression::Gzip => {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            io::Write::write_all(&mut encoder, &message)?;
+            Ok((encoder.finish()?, Some("gzip")))
+        }
+        #[cfg(feature = "otlp-zstd")]
+        Compression::Zstd => Ok((zstd::bulk::compress(&message, 0)?, Some("zstd"))),
+        _ => Ok((message, None)),
     }
 }
 

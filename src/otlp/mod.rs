@@ -20,9 +20,11 @@
 mod builder;
 mod connect;
 mod console;
+mod endpoint;
 mod error;
 #[cfg(feature = "otlp-grpc")]
 mod grpc;
+mod headers;
 #[cfg(feature = "otlp-http")]
 mod http_protobuf;
 mod outage;
@@ -32,6 +34,8 @@ mod retry;
 mod settings;
 mod target;
 mod telemetry;
+#[cfg(feature = "otlp-tls")]
+mod tls;
 mod transport;
 mod variables;
 mod worker;

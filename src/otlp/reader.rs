@@ -3,7 +3,7 @@
 use std::process;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock, Weak};
-use std::thread;
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
@@ -28,6 +28,7 @@ struct Handle {
     requests: UnboundedSender<Request>,
     timeout: Duration,
     ended: OnceLock<Result<(), Error>>,
+    thread: ThreadId,
     /// A fork has this handle, but not the thread behind it.
     process: u32,
 }
@@ -54,9 +55,10 @@ impl Reader {
         let manual = Arc::new(ManualReader::builder().with_temporality(temporality).build());
         let (requests, inbox) = unbounded_channel();
         let worker = Worker::new(runtime, Arc::clone(&manual), transport, inbox, interval, timeout);
-        thread::Builder::new().name("otlp-export".into()).spawn(move || worker.run()).map_err(start)?;
+        let thread = thread::Builder::new().name("otlp-export".into()).spawn(move || worker.run());
+        let thread = thread.map_err(start)?.thread().id();
         let ended = OnceLock::new();
-        Ok(Reader(Arc::new(Handle { manual, requests, timeout, ended, process: process::id() })))
+        Ok(Reader(Arc::new(Handle { manual, requests, timeout, ended, thread, process: process::id() })))
     }
 
     pub(super) fn flush(&self) -> Result<(), Error> {
@@ -66,20 +68,28 @@ impl Reader {
         }
     }
 
-    /// Whoever comes while the first one waits gets its result too.
+    /// Whoever comes while the first one waits gets its result too. A fork has nothing to deliver.
     pub(super) fn shutdown(&self) -> Result<(), Error> {
-        self.0.ended.get_or_init(|| self.0.ask(true)).clone()
+        match self.0.is_forked() {
+            true => Ok(()),
+            false => self.0.ended.get_or_init(|| self.0.ask(true)).clone(),
+        }
     }
 
     pub(super) fn has_ended(&self) -> bool {
-        self.0.ended.get().is_some()
+        self.0.is_forked() || self.0.ended.get().is_some()
     }
 }
 
 impl Handle {
+    fn is_forked(&self) -> bool {
+        process::id() != self.process
+    }
+
     fn ask(&self, last: bool) -> Result<(), Error> {
-        if process::id() != self.process {
-            return Err(Error::Ended);
+        // In a callback there is nobody to do it: the export under way is waiting for us.
+        if self.thread == thread::current().id() {
+            return Err(Error::Export("this was called inside a callback of an instrument".into()));
         }
         let (reply, answer) = sync_channel(1);
         // A little earlier than we give up ourselves, so that there is time to hear what went wrong.

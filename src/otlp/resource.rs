@@ -64,3 +64,75 @@ fn instance_id() -> String {
 pub(super) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::otlp::variables::with;
+
+    fn resource(set: &[(&str, &str)], options: &Options) -> Result<Resource, String> {
+        with(set, |variables| super::resource(options, variables)).map_err(|error| error.to_string())
+    }
+
+    fn get(resource: &Resource, key: &'static str) -> Option<String> {
+        resource.get(&key.into()).map(|value| value.to_string())
+    }
+
+    #[test]
+    fn without_variables_it_tells_process_and_sdk_but_no_command_line() {
+        let resource = resource(&[], &Options::default()).unwrap();
+        let mut keys: Vec<_> = resource.iter().map(|(key, _)| key.as_str()).collect();
+        keys.sort_unstable();
+        assert_eq!(
+            keys,
+            [
+                "process.executable.name",
+                "process.pid",
+                "service.instance.id",
+                "service.name",
+                "telemetry.sdk.language",
+                "telemetry.sdk.name",
+                "telemetry.sdk.version"
+            ]
+        );
+        let executable = get(&resource, "process.executable.name").unwrap();
+        assert!(executable.starts_with("opentelemetry_instrumentation_runtime-"), "{executable}");
+        assert_eq!(get(&resource, "service.name"), Some(format!("unknown_service:{executable}")));
+        assert_eq!(get(&resource, "process.pid"), Some(process::id().to_string()));
+    }
+
+    #[test]
+    fn the_instance_is_a_random_uuid_that_stays_the_same() {
+        let id = || get(&resource(&[], &Options::default()).unwrap(), "service.instance.id").unwrap();
+        assert_eq!(id(), id());
+        let id = id();
+        let parts: Vec<_> = id.split('-').map(str::len).collect();
+        assert_eq!(parts, [8, 4, 4, 4, 12]);
+        assert!(id.chars().all(|digit| digit == '-' || digit.is_ascii_hexdigit()));
+        assert_eq!(id.chars().nth(14), Some('4'), "{id} is not of version 4");
+        assert!("89ab".contains(id.chars().nth(19).unwrap()), "{id} is not of variant 1");
+        assert_ne!(random(), random());
+    }
+
+    #[test]
+    fn the_service_name_goes_before_the_attributes_and_code_before_both() {
+        let attributes = ("OTEL_RESOURCE_ATTRIBUTES", "service.name=a,service.instance.id=7,team=x%2Cy%20z");
+        let name = ("OTEL_SERVICE_NAME", "b");
+        let none = Options::default();
+        let service = |set: &[_], options: &_| get(&resource(set, options).unwrap(), "service.name").unwrap();
+        assert_eq!(service(&[attributes], &none), "a");
+        assert_eq!(service(&[attributes, name], &none), "b");
+        let options = Options { resource: vec![KeyValue::new("service.name", "c")], ..Options::default() };
+        assert_eq!(service(&[attributes, name], &options), "c");
+        let resource = resource(&[attributes], &none).unwrap();
+        assert_eq!(get(&resource, "service.instance.id").as_deref(), Some("7"));
+        assert_eq!(get(&resource, "team").as_deref(), Some("x,y z"));
+    }
+
+    #[test]
+    fn malformed_attributes_are_an_error() {
+        let error =
+            resource(&[("OTEL_RESOURCE_ATTRIBUTES", "team=a,shop")], &Options::default()).unwrap_err();
+        assert_eq!(error, "OTEL_RESOURCE_ATTRIBUTES=team=a,shop: entry 2 is not of the form key=value");
+    }
+}

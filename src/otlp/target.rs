@@ -1,13 +1,15 @@
-//! Where the metrics go, and how: endpoint, protocol, headers.
+//! Where the metrics go, and how.
 
 use std::fmt;
-use std::str::FromStr;
 
-use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use http::{HeaderMap, Uri};
 
+use super::endpoint::endpoint;
 use super::error::Error;
+use super::headers::headers;
 use super::settings::Options;
+#[cfg(feature = "otlp-tls")]
+use super::tls::Identity;
 use super::variables::{HIDDEN, Variable, Variables};
 
 /// How OTLP is spoken.
@@ -20,11 +22,31 @@ pub enum Protocol {
     HttpProtobuf,
 }
 
+impl Protocol {
+    fn name(self) -> &'static str {
+        match self {
+            Protocol::Grpc => "grpc",
+            Protocol::HttpProtobuf => "http/protobuf",
+        }
+    }
+}
+
+/// How requests are made smaller.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Compression {
+    None,
+    Gzip,
+    Zstd,
+}
+
+/// All that a transport needs to know.
 pub(super) struct Target {
     pub(super) protocol: Protocol,
-    /// With the path of metrics, where the protocol has one.
     pub(super) endpoint: Uri,
     pub(super) headers: HeaderMap,
+    pub(super) compression: Compression,
+    #[cfg(feature = "otlp-tls")]
+    pub(super) identity: Identity,
 }
 
 impl Target {
@@ -34,19 +56,19 @@ impl Target {
             protocol,
             endpoint: endpoint(protocol, options, variables)?,
             headers: headers(options, variables)?,
+            compression: compression(variables)?,
+            #[cfg(feature = "otlp-tls")]
+            identity: Identity::new(variables)?,
         })
     }
 
     /// Takes out what a receiver may have echoed of our headers, and what would break a line.
     pub(super) fn redact(&self, text: &str) -> String {
-        let mut text: String = text
-            .chars()
-            .map(|character| if character.is_control() { ' ' } else { character })
-            .take(MOST_OF_A_MESSAGE)
-            .collect();
-        for value in self.headers.values().filter_map(|value| value.to_str().ok()) {
+        let printable = |character: char| if character.is_control() { ' ' } else { character };
+        let mut text: String = text.chars().map(printable).take(LONGEST_MESSAGE).collect();
+        for value in self.headers.values().filter(|value| value.is_sensitive()) {
             // `Bearer token` may be echoed as `token`.
-            for secret in value.split_whitespace().filter(|part| part.len() >= 4) {
+            for secret in value.to_str().unwrap_or_default().split_whitespace() {
                 text = text.replace(secret, HIDDEN);
             }
         }
@@ -54,7 +76,8 @@ impl Target {
     }
 }
 
-const MOST_OF_A_MESSAGE: usize = 300;
+/// In characters, of what is quoted from an answer.
+const LONGEST_MESSAGE: usize = 300;
 
 /// Without the values of the headers.
 impl fmt::Debug for Target {
@@ -63,7 +86,8 @@ impl fmt::Debug for Target {
             .field("protocol", &self.protocol)
             .field("endpoint", &self.endpoint)
             .field("headers", &self.headers.keys().collect::<Vec<_>>())
-            .finish()
+            .field("compression", &self.compression)
+            .finish_non_exhaustive()
     }
 }
 
@@ -73,144 +97,94 @@ fn protocol(options: &Options, variables: &Variables<'_>) -> Result<Protocol, Er
     let given = match (options.protocol, variables.exporter("PROTOCOL")?) {
         (Some(protocol), _) => Variable::new("protocol", protocol.name()),
         (None, Some(variable)) => variable,
-        // The specification's default where it is compiled.
+        // The specification's default, where it is compiled.
         (None, None) if HTTP => return Ok(Protocol::HttpProtobuf),
         (None, None) => return Ok(Protocol::Grpc),
     };
-    let json = given.value.eq_ignore_ascii_case("http/json");
-    if json {
-        return Err(given.invalid("JSON is not supported, use http/protobuf"));
-    }
-    let protocol = given.choose(&[("grpc", Protocol::Grpc), ("http/protobuf", Protocol::HttpProtobuf)])?;
-    match protocol {
+    match given.choose(&[("grpc", Protocol::Grpc), ("http/protobuf", Protocol::HttpProtobuf)])? {
         Protocol::Grpc if !GRPC => Err(given.invalid("it needs the Cargo feature `otlp-grpc`")),
         Protocol::HttpProtobuf if !HTTP => Err(given.invalid("it needs the Cargo feature `otlp-http`")),
-        _ => Ok(protocol),
+        protocol => Ok(protocol),
     }
 }
 
-impl Protocol {
-    fn name(self) -> &'static str {
-        match self {
-            Protocol::Grpc => "grpc",
-            Protocol::HttpProtobuf => "http/protobuf",
+fn compression(variables: &Variables<'_>) -> Result<Compression, Error> {
+    let Some(given) = variables.exporter("COMPRESSION")? else { return Ok(Compression::None) };
+    let choices = [("none", Compression::None), ("gzip", Compression::Gzip), ("zstd", Compression::Zstd)];
+    match given.choose(&choices)? {
+        Compression::Gzip if !cfg!(feature = "otlp-gzip") => {
+            Err(given.invalid("it needs the Cargo feature `otlp-gzip`"))
         }
-    }
-
-    fn default_endpoint(self) -> &'static str {
-        match self {
-            Protocol::Grpc => "http://localhost:4317",
-            Protocol::HttpProtobuf => "http://localhost:4318",
+        Compression::Zstd if !cfg!(feature = "otlp-zstd") => {
+            Err(given.invalid("it needs the Cargo feature `otlp-zstd`"))
         }
+        compression => Ok(compression),
     }
 }
 
-fn endpoint(protocol: Protocol, options: &Options, variables: &Variables<'_>) -> Result<Uri, Error> {
-    let general = |variable| (variable, true);
-    let (given, is_base) = match &options.endpoint {
-        Some(text) => general(Variable::new("endpoint", text)),
-        None => match variables.get("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")? {
-            Some(variable) => (variable, false),
-            None => general(
-                variables
-                    .get("OTEL_EXPORTER_OTLP_ENDPOINT")?
-                    .unwrap_or_else(|| Variable::new("endpoint", protocol.default_endpoint())),
-            ),
-        },
-    };
-    let text = match given.value.contains("://") {
-        true => given.value.clone(),
-        false => match protocol {
-            Protocol::Grpc if insecure(variables)? => format!("http://{}", given.value),
-            Protocol::Grpc => format!("https://{}", given.value),
-            Protocol::HttpProtobuf => {
-                return Err(bad_endpoint(&given, "it has to begin with http:// or https://"));
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::otlp::variables::with;
+
+    fn target(set: &[(&str, &str)]) -> Result<Target, String> {
+        with(set, |variables| Target::new(&Options::default(), variables).map_err(|error| error.to_string()))
+    }
+
+    #[test]
+    fn what_a_receiver_echoes_of_a_header_is_not_repeated() {
+        let target = target(&[("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20s3cret")]).unwrap();
+        assert_eq!(target.redact("no such token:\n\"s3cret\""), "no such token: \"[hidden]\"");
+        assert!(!format!("{target:?}").contains("s3cret"));
+        assert_eq!(target.redact(&"x".repeat(1000)).len(), LONGEST_MESSAGE);
+    }
+
+    #[test]
+    fn a_protocol_that_is_not_compiled_or_unknown_is_an_error() {
+        let protocol =
+            |value| target(&[("OTEL_EXPORTER_OTLP_PROTOCOL", value)]).map(|target| target.protocol);
+        let or_feature = |compiled, value, protocol, feature| match compiled {
+            true => Ok(protocol),
+            false => {
+                Err(format!("OTEL_EXPORTER_OTLP_PROTOCOL={value}: it needs the Cargo feature `{feature}`"))
             }
-        },
-    };
-    let uri =
-        Uri::from_str(&text).map_err(|error| bad_endpoint(&given, &format!("it is no URL: {error}")))?;
-    check(&given, &uri)?;
-    let path = match (protocol, is_base) {
-        (Protocol::HttpProtobuf, true) => format!("{}/v1/metrics", uri.path().trim_end_matches('/')),
-        (Protocol::HttpProtobuf, false) => return Ok(uri),
-        // The protocol has paths of its own, which a base path goes before.
-        (Protocol::Grpc, _) => match uri.path().trim_end_matches('/') {
-            "" => "/".to_owned(),
-            path => path.to_owned(),
-        },
-    };
-    let mut parts = uri.into_parts();
-    parts.path_and_query = PathAndQuery::from_str(&path).ok();
-    Uri::from_parts(parts).map_err(|error| bad_endpoint(&given, &error.to_string()))
-}
-
-fn check(given: &Variable, uri: &Uri) -> Result<(), Error> {
-    let problem = match (uri.scheme(), uri.authority()) {
-        (Some(scheme), _) if *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS => {
-            "only http:// and https:// are supported"
+        };
+        let (grpc, http) = (cfg!(feature = "otlp-grpc"), cfg!(feature = "otlp-http"));
+        assert_eq!(protocol("grpc"), or_feature(grpc, "grpc", Protocol::Grpc, "otlp-grpc"));
+        let http_protobuf = or_feature(http, "http/protobuf", Protocol::HttpProtobuf, "otlp-http");
+        assert_eq!(protocol("http/protobuf"), http_protobuf);
+        for unknown in ["http/json", "htp"] {
+            let expected =
+                format!("OTEL_EXPORTER_OTLP_PROTOCOL={unknown}: it has to be one of: grpc, http/protobuf");
+            assert_eq!(protocol(unknown), Err(expected));
         }
-        (_, None) => "there is no host in it",
-        (_, Some(authority)) if authority.as_str().contains('@') => {
-            "credentials in an endpoint are not sent, set a header instead"
-        }
-        (_, Some(authority)) if authority.host().is_empty() => "there is no host in it",
-        (Some(scheme), _) if *scheme == Scheme::HTTPS && !cfg!(feature = "otlp-tls") => {
-            return Err(match given.value.contains("://") {
-                true => bad_endpoint(given, "https needs the Cargo feature `otlp-tls`"),
-                false => bad_endpoint(
-                    given,
-                    "without a scheme https is meant, which needs the Cargo feature `otlp-tls`; \
-                     begin with http:// or set OTEL_EXPORTER_OTLP_INSECURE=true",
-                ),
-            });
-        }
-        _ => return Ok(()),
-    };
-    Err(bad_endpoint(given, problem))
-}
-
-/// Without credentials and query, which may be secrets.
-fn bad_endpoint(given: &Variable, problem: &str) -> Error {
-    let (scheme, rest) =
-        given.value.split_once("://").map_or(("", given.value.as_str()), |(scheme, rest)| (scheme, rest));
-    let rest = match rest.rsplit_once('@') {
-        Some((_, host)) => format!("{HIDDEN}@{host}"),
-        None => rest.to_owned(),
-    };
-    let rest = match rest.split_once('?') {
-        Some((before, _)) => format!("{before}?{HIDDEN}"),
-        None => rest,
-    };
-    let separator = if given.value.contains("://") { "://" } else { "" };
-    Error::setting(&given.name, &format!("{scheme}{separator}{rest}"), problem)
-}
-
-fn insecure(variables: &Variables<'_>) -> Result<bool, Error> {
-    variables.exporter("INSECURE")?.map_or(Ok(false), |variable| variable.boolean())
-}
-
-fn headers(options: &Options, variables: &Variables<'_>) -> Result<HeaderMap, Error> {
-    let mut headers = HeaderMap::new();
-    headers.insert(http::header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
-    if let Some(variable) = variables.exporter("HEADERS")? {
-        let hidden = |problem: String| Error::setting(&variable.name, HIDDEN, problem);
-        for (name, value) in variable.pairs().map_err(hidden)? {
-            insert(&mut headers, &name, &value).map_err(hidden)?;
-        }
+        let default = if http { Protocol::HttpProtobuf } else { Protocol::Grpc };
+        assert_eq!(target(&[]).unwrap().protocol, default);
     }
-    for (name, value) in &options.headers {
-        insert(&mut headers, name, value).map_err(|problem| Error::setting("header", HIDDEN, problem))?;
+
+    #[test]
+    fn the_protocol_for_metrics_goes_before_that_for_all_signals() {
+        let set = [
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "nonsense"),
+            ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "nonsense 2"),
+        ];
+        let error = target(&set).unwrap_err();
+        assert!(error.starts_with("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL=nonsense 2: "), "{error}");
     }
-    Ok(headers)
-}
 
-const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
-
-fn insert(headers: &mut HeaderMap, name: &str, value: &str) -> Result<(), String> {
-    let key = HeaderName::from_str(name).map_err(|_| format!("{name:?} is not the name of a header"))?;
-    let mut value = HeaderValue::from_str(value).map_err(|_| format!("the value of {name} is not valid"))?;
-    value.set_sensitive(true);
-    headers.insert(key, value);
-    Ok(())
+    #[test]
+    fn a_compression_that_is_not_compiled_is_an_error_and_not_left_out() {
+        let compression = |value| target(&[("OTEL_EXPORTER_OTLP_COMPRESSION", value)]).map(|t| t.compression);
+        assert_eq!(compression("none"), Ok(Compression::None));
+        for (value, meant, compiled) in [
+            ("gzip", Compression::Gzip, cfg!(feature = "otlp-gzip")),
+            ("zstd", Compression::Zstd, cfg!(feature = "otlp-zstd")),
+        ] {
+            let error =
+                format!("OTEL_EXPORTER_OTLP_COMPRESSION={value}: it needs the Cargo feature `otlp-{value}`");
+            assert_eq!(compression(value), if compiled { Ok(meant) } else { Err(error) });
+        }
+        let error = "OTEL_EXPORTER_OTLP_COMPRESSION=lz4: it has to be one of: none, gzip, zstd";
+        assert_eq!(compression("lz4"), Err(error.into()));
+    }
 }

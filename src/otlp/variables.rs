@@ -89,6 +89,15 @@ impl Variable {
     }
 }
 
+/// For tests: an environment in which only these are set.
+#[cfg(test)]
+pub(super) fn with<T>(set: &[(&str, &str)], use_it: impl FnOnce(&Variables<'_>) -> T) -> T {
+    use_it(&Variables(&|name| match set.iter().find(|(key, _)| *key == name) {
+        Some((_, value)) => Ok((*value).to_owned()),
+        None => Err(VarError::NotPresent),
+    }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,19 +118,16 @@ mod tests {
 
     #[test]
     fn the_variable_for_metrics_goes_before_that_for_all_signals() {
-        let value = |set: &'static [&'static str]| {
-            let read = |name: &str| match set.contains(&name) {
-                true => Ok(name.to_lowercase()),
-                false => Err(VarError::NotPresent),
-            };
-            Variables(&read).exporter("TIMEOUT").unwrap().map(|variable| variable.value)
+        let value = |set: &[(&str, &str)]| {
+            with(set, |variables| variables.exporter("TIMEOUT").unwrap().map(|variable| variable.value))
         };
+        let (all, metrics) =
+            (("OTEL_EXPORTER_OTLP_TIMEOUT", "1"), ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "2"));
         assert_eq!(value(&[]), None);
-        assert_eq!(value(&["OTEL_EXPORTER_OTLP_TIMEOUT"]).unwrap(), "otel_exporter_otlp_timeout");
-        assert_eq!(
-            value(&["OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT"]).unwrap(),
-            "otel_exporter_otlp_metrics_timeout"
-        );
+        assert_eq!(value(&[all]).unwrap(), "1");
+        assert_eq!(value(&[all, metrics]).unwrap(), "2");
+        let empty = ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", " ");
+        assert_eq!(value(&[all, empty]).unwrap(), "1", "an empty one is not set");
     }
 
     #[test]

@@ -125,13 +125,18 @@ impl Exporter {
             return Ok(());
         }
         let now = Instant::now();
-        let timer = asked.is_empty();
-        if timer && self.delivery.has_to_wait(now) {
-            self.outage.skipped();
-            return Ok(());
-        }
         let mut deadline = now + self.timeout;
-        if let Some(first) = asked.iter().map(|request| request.deadline).min() {
+        if asked.is_empty() {
+            if self.delivery.has_to_wait(now) {
+                self.outage.skipped();
+                return Ok(());
+            }
+        } else {
+            // A slow callback may have used up the time of some who asked, or of all.
+            let Some(first) = asked.iter().map(|request| request.deadline).filter(|time| *time > now).min()
+            else {
+                return Ok(());
+            };
             deadline = deadline.min(first);
         }
         let result = {
