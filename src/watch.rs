@@ -344,27 +344,30 @@ impl Watched {
             };
             worker.look(now, look, self.pulse.heard(index), pace);
         }
-        let in_doubt = workers.iter().filter(|worker| worker.is_in_doubt()).count();
-        let stalled = workers.iter().filter(|worker| worker.is_stalled()).count();
+        let [ask, in_doubt] = [stall::Worker::is_to_be_asked, stall::Worker::is_in_doubt]
+            .map(|state| workers.iter().any(state));
         drop(workers);
-        self.ask(2 * in_doubt + stalled, now);
-        in_doubt > 0
+        if ask {
+            self.ask(now);
+        }
+        in_doubt
     }
 
     fn nobody_drives(&self, now: Duration) {
         lock(&self.workers).iter_mut().for_each(|worker| worker.is_absent(now));
     }
 
-    /// Lets so many probes wait for a worker: one that is not stuck runs one of them sooner or later, whichever it
-    /// is. Twice as many as workers in doubt, because a worker may run more than one.
-    fn ask(&self, wanted: usize, now: Duration) {
+    /// Lets probes wait for the workers: one that is not stuck runs one of them sooner or later, whichever it is.
+    fn ask(&self, now: Duration) {
         // The only worker there is runs the first probe.
-        if wanted == 0 || self.handle.runtime_flavor() == RuntimeFlavor::CurrentThread {
+        if self.handle.runtime_flavor() == RuntimeFlavor::CurrentThread {
             return;
         }
+        // A worker that has run out of tasks takes one and its share of all that wait, so that it needs more than
+        // one for each until the last worker has had its turn.
+        let wanted = 2 * self.metrics.num_workers() + 6;
         let probes = lock(&self.probes).clone();
-        let woken = probes.iter().skip(1).take(wanted);
-        woken.for_each(|probe| probe.wake(&self.pulse, now));
+        probes.iter().skip(1).for_each(|probe| probe.wake(&self.pulse, now));
         for _ in probes.len()..=wanted {
             drop(self.handle.spawn(self.add_probe(false, || {})));
         }
