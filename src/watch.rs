@@ -20,7 +20,7 @@ use tokio::runtime::{self, Handle, RuntimeFlavor, RuntimeMetrics};
 
 use crate::metric::Histogram;
 use crate::otel;
-use probe::{Probe, Pulse};
+use probe::{Probe, Pulse, Role};
 use stall::{Look, Pace};
 
 /// The process's list.
@@ -140,7 +140,7 @@ impl Registry {
         list.next_epoch += 1;
         let epoch = list.next_epoch;
         let runtime = Arc::new(Watched::new(handle, epoch, member));
-        let probe = runtime.add_probe(true, move || self.remove(epoch));
+        let probe = runtime.add_probe(Role::Measures(Box::new(move || self.remove(epoch))));
         list.runtimes.push(Arc::clone(&runtime));
         self.ensure_thread(&mut list);
         runtime.is_measured.store(list.running, Relaxed);
@@ -314,8 +314,8 @@ impl Watched {
     }
 
     /// One more probe, whose task is to be spawned.
-    fn add_probe(&self, measures: bool, when_gone: impl FnOnce() + Send + 'static) -> probe::Task {
-        let (probe, task) = Probe::new(&self.pulse, measures, when_gone);
+    fn add_probe(&self, role: Role) -> probe::Task {
+        let (probe, task) = Probe::new(&self.pulse, role);
         lock(&self.probes).push(probe);
         task
     }
@@ -363,13 +363,12 @@ impl Watched {
         if self.handle.runtime_flavor() == RuntimeFlavor::CurrentThread {
             return;
         }
-        // A worker that has run out of tasks takes one and its share of all that wait, so that it needs more than
-        // one for each until the last worker has had its turn.
-        let wanted = 2 * self.metrics.num_workers() + 6;
+        // One for each to stay, and as many for those that have more than one.
+        let wanted = 2 * self.metrics.num_workers();
         let probes = lock(&self.probes).clone();
         probes.iter().skip(1).for_each(|probe| probe.wake(&self.pulse, now));
         for _ in probes.len()..=wanted {
-            drop(self.handle.spawn(self.add_probe(false, || {})));
+            drop(self.handle.spawn(self.add_probe(Role::Accompanies)));
         }
     }
 }

@@ -22,11 +22,11 @@ pub(super) struct Pace {
 
 impl Pace {
     /// How often a silent worker is asked before it counts as stalled.
-    const QUESTIONS: u32 = 4;
+    const QUESTIONS: u32 = 8;
 
     /// The time between two looks while a worker is in doubt.
     pub(super) fn while_in_doubt(&self) -> Duration {
-        (self.interval / 5).max(Duration::from_millis(1))
+        (self.interval / 10).max(Duration::from_millis(1))
     }
 }
 
@@ -120,7 +120,7 @@ mod tests {
 
     const PACE: Pace = Pace { interval: Duration::from_millis(100), threshold: Duration::from_millis(100) };
 
-    /// A worker and the watcher's clock: looks every 100 ms, every 20 ms in doubt.
+    /// A worker and the watcher's clock: looks every 100 ms, every 10 ms in doubt.
     #[derive(Default)]
     struct Scene {
         worker: Worker,
