@@ -20,7 +20,7 @@ use tokio::runtime::{self, Handle, RuntimeFlavor, RuntimeMetrics};
 
 use crate::metric::Histogram;
 use crate::otel;
-use probe::{Probe, Pulse};
+use probe::{Probe, Pulse, Role};
 use stall::{Look, Pace};
 
 /// The process's list.
@@ -140,7 +140,7 @@ impl Registry {
         list.next_epoch += 1;
         let epoch = list.next_epoch;
         let runtime = Arc::new(Watched::new(handle, epoch, member));
-        let probe = runtime.add_probe(true, move || self.remove(epoch));
+        let probe = runtime.add_probe(Role::Measures(Box::new(move || self.remove(epoch))));
         list.runtimes.push(Arc::clone(&runtime));
         self.ensure_thread(&mut list);
         runtime.is_measured.store(list.running, Relaxed);
@@ -314,8 +314,8 @@ impl Watched {
     }
 
     /// One more probe, whose task is to be spawned.
-    fn add_probe(&self, measures: bool, when_gone: impl FnOnce() + Send + 'static) -> probe::Task {
-        let (probe, task) = Probe::new(&self.pulse, measures, when_gone);
+    fn add_probe(&self, role: Role) -> probe::Task {
+        let (probe, task) = Probe::new(&self.pulse, role);
         lock(&self.probes).push(probe);
         task
     }
@@ -344,29 +344,31 @@ impl Watched {
             };
             worker.look(now, look, self.pulse.heard(index), pace);
         }
-        let in_doubt = workers.iter().filter(|worker| worker.is_in_doubt()).count();
-        let stalled = workers.iter().filter(|worker| worker.is_stalled()).count();
+        let [ask, in_doubt] = [stall::Worker::is_to_be_asked, stall::Worker::is_in_doubt]
+            .map(|state| workers.iter().any(state));
         drop(workers);
-        self.ask(2 * in_doubt + stalled, now);
-        in_doubt > 0
+        if ask {
+            self.ask(now);
+        }
+        in_doubt
     }
 
     fn nobody_drives(&self, now: Duration) {
         lock(&self.workers).iter_mut().for_each(|worker| worker.is_absent(now));
     }
 
-    /// Lets so many probes wait for a worker: one that is not stuck runs one of them sooner or later, whichever it
-    /// is. Twice as many as workers in doubt, because a worker may run more than one.
-    fn ask(&self, wanted: usize, now: Duration) {
+    /// Lets probes wait for the workers: one that is not stuck runs one of them sooner or later, whichever it is.
+    fn ask(&self, now: Duration) {
         // The only worker there is runs the first probe.
-        if wanted == 0 || self.handle.runtime_flavor() == RuntimeFlavor::CurrentThread {
+        if self.handle.runtime_flavor() == RuntimeFlavor::CurrentThread {
             return;
         }
+        // One for each to stay, and as many for those that have more than one.
+        let wanted = 2 * self.metrics.num_workers();
         let probes = lock(&self.probes).clone();
-        let woken = probes.iter().skip(1).take(wanted);
-        woken.for_each(|probe| probe.wake(&self.pulse, now));
+        probes.iter().skip(1).for_each(|probe| probe.wake(&self.pulse, now));
         for _ in probes.len()..=wanted {
-            drop(self.handle.spawn(self.add_probe(false, || {})));
+            drop(self.handle.spawn(self.add_probe(Role::Accompanies)));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The tasks of ours that live on a watched runtime: woken from outside, they tell when and where they ran.
 
-use std::pin::Pin;
+use std::mem;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
@@ -81,18 +82,22 @@ impl Pulse {
         self.driver.as_ref().map(|driver| driver.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A probe that was woken at `woken` runs, on the calling thread.
-    fn runs(&self, woken: u64, measures: bool) {
+    /// The probe that measures runs, having been woken at `woken`.
+    fn is_reached(&self, woken: u64) {
         let now = clock::now();
-        self.pending.fetch_sub(1, Relaxed);
         // What nobody drove was not late.
-        if measures && self.is_driven() {
+        if self.is_driven() {
             self.delays.record(now.saturating_sub(Duration::from_nanos(woken)));
         }
         self.is_driven_here();
-        if let Some(heard) = runtime::worker_index().and_then(|worker| self.heard.get(worker)) {
-            heard.store(clock::nanos(now), Relaxed);
-        }
+        self.worker_runs(now);
+    }
+
+    /// A probe runs on the worker of the calling thread. Returns how long ago the last one did.
+    fn worker_runs(&self, now: Duration) -> Duration {
+        let heard = runtime::worker_index().and_then(|worker| self.heard.get(worker));
+        let last = heard.map(|heard| heard.swap(clock::nanos(now), Relaxed)).unwrap_or_default();
+        now.saturating_sub(Duration::from_nanos(last))
     }
 }
 
@@ -147,7 +152,7 @@ impl Delays {
 /// The outside end of one task.
 #[derive(Default)]
 pub(super) struct Probe {
-    /// When it was woken, in nanoseconds; 0 once it has run.
+    /// When it was woken, in nanoseconds; 0 while it rests and can be woken.
     woken: AtomicU64,
     /// A task's waker is the same for all its life, so that the first one will do.
     waker: OnceLock<Waker>,
@@ -155,23 +160,13 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    /// A new one and its task, which counts as woken now because a new task is run. `when_gone` is called when the
-    /// task is dropped, be it that it has ended or that the runtime shuts down: Tokio has no other sign of that.
-    pub(super) fn new(
-        pulse: &Arc<Pulse>,
-        measures: bool,
-        when_gone: impl FnOnce() + Send + 'static,
-    ) -> (Arc<Probe>, Task) {
+    /// A new one and its task, which counts as woken now because a new task is run.
+    pub(super) fn new(pulse: &Arc<Pulse>, role: Role) -> (Arc<Probe>, Task) {
         let probe = Arc::new(Probe::default());
         probe.woken.store(clock::nanos(clock::now()), SeqCst);
         pulse.tasks.fetch_add(1, Relaxed);
         pulse.pending.fetch_add(1, Relaxed);
-        let task = Task {
-            probe: Arc::clone(&probe),
-            pulse: Arc::clone(pulse),
-            measures,
-            when_gone: Some(Box::new(when_gone)),
-        };
+        let task = Task { probe: Arc::clone(&probe), pulse: Arc::clone(pulse), role, stays: false };
         (probe, task)
     }
 
@@ -193,36 +188,66 @@ impl Probe {
     }
 }
 
+/// What a probe is for.
+pub(super) enum Role {
+    /// To measure the delay, and to be dropped when the runtime shuts down: Tokio has no other sign of that. This is
+    /// called then, and when it has ended.
+    Measures(Box<dyn FnOnce() + Send>),
+    /// To show that a worker makes progress. It stays with the worker that has run it, in the queue behind its other
+    /// tasks, for as long as it has to wait there.
+    Accompanies,
+}
+
 pub(super) struct Task {
     probe: Arc<Probe>,
     pulse: Arc<Pulse>,
-    measures: bool,
-    when_gone: Option<Box<dyn FnOnce() + Send>>,
+    role: Role,
+    stays: bool,
+}
+
+impl Task {
+    /// A worker that gets round to it again sooner than this publishes often enough without, or has nothing to do.
+    const WORTH_STAYING: Duration = Duration::from_millis(1);
 }
 
 impl Future for Task {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         self.probe.waker.get_or_init(|| context.waker().clone());
-        let woken = self.probe.woken.swap(0, SeqCst);
+        let woken = self.probe.woken.load(SeqCst);
         if woken != 0 {
-            self.pulse.runs(woken, self.measures);
+            if !self.stays {
+                self.pulse.pending.fetch_sub(1, Relaxed);
+            }
+            self.stays = match self.role {
+                Role::Measures(_) => {
+                    self.pulse.is_reached(woken);
+                    false
+                }
+                Role::Accompanies => self.pulse.worker_runs(clock::now()) >= Self::WORTH_STAYING,
+            };
+            if !self.stays {
+                self.probe.woken.store(0, SeqCst);
+            }
         }
-        match self.probe.over.load(SeqCst) {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
+        if self.probe.over.load(SeqCst) {
+            return Poll::Ready(());
         }
+        if self.stays {
+            return pin!(tokio::task::yield_now()).poll(context);
+        }
+        Poll::Pending
     }
 }
 
 impl Drop for Task {
     fn drop(&mut self) {
         self.pulse.tasks.fetch_sub(1, Relaxed);
-        if self.probe.woken.swap(0, SeqCst) != 0 {
+        if self.probe.woken.load(SeqCst) != 0 && !self.stays {
             self.pulse.pending.fetch_sub(1, Relaxed);
         }
-        if let Some(when_gone) = self.when_gone.take() {
+        if let Role::Measures(when_gone) = mem::replace(&mut self.role, Role::Accompanies) {
             when_gone();
         }
     }

@@ -22,11 +22,11 @@ pub(super) struct Pace {
 
 impl Pace {
     /// How often a silent worker is asked before it counts as stalled.
-    const QUESTIONS: u32 = 3;
+    const QUESTIONS: u32 = 8;
 
     /// The time between two looks while a worker is in doubt.
     pub(super) fn while_in_doubt(&self) -> Duration {
-        (self.interval / 5).max(Duration::from_millis(1))
+        (self.interval / 10).max(Duration::from_millis(1))
     }
 }
 
@@ -34,6 +34,8 @@ impl Pace {
 #[derive(Debug, Default)]
 pub(super) struct Worker {
     last: Option<Look>,
+    /// Whether it has not slept from one look to the next.
+    awake: bool,
     /// When it was last known not to be stuck.
     progress: Duration,
     looked: Duration,
@@ -51,7 +53,9 @@ impl Worker {
     /// The probes tell the one from the other.
     pub(super) fn look(&mut self, now: Duration, look: Look, heard: Duration, pace: Pace) {
         let parked = look.park_unpark % 2 == 1;
-        let changed = self.last.replace(look) != Some(look);
+        let last = self.last.replace(look);
+        let changed = last != Some(look);
+        self.awake = !parked && last.is_some_and(|last| last.park_unpark == look.park_unpark);
         self.looked = now;
         if parked || changed {
             self.moved(now);
@@ -84,12 +88,17 @@ impl Worker {
         self.asked = 0;
     }
 
+    /// Whether probes have to tell if it makes progress.
+    pub(super) fn is_to_be_asked(&self) -> bool {
+        self.awake
+    }
+
     /// Whether it is about to count as stalled unless it runs a probe.
     pub(super) fn is_in_doubt(&self) -> bool {
         self.asked > 0 && self.stalled_since.is_none()
     }
 
-    pub(super) fn is_stalled(&self) -> bool {
+    fn is_stalled(&self) -> bool {
         self.stalled_since.is_some()
     }
 
@@ -111,7 +120,7 @@ mod tests {
 
     const PACE: Pace = Pace { interval: Duration::from_millis(100), threshold: Duration::from_millis(100) };
 
-    /// A worker and the watcher's clock: looks every 100 ms, every 20 ms in doubt.
+    /// A worker and the watcher's clock: looks every 100 ms, every 10 ms in doubt.
     #[derive(Default)]
     struct Scene {
         worker: Worker,

@@ -1,0 +1,241 @@
+//! Which runtimes are reported, under which names, and what is left of them when they end.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+#[path = "support/runtimes.rs"]
+mod runtimes;
+
+use std::sync::mpsc;
+use std::thread;
+
+use opentelemetry_instrumentation_runtime::RuntimeMetrics;
+use runtimes::{build, looks, until, value, values};
+use tokio::runtime::{self, Runtime};
+
+const WORKERS: &str = "tokio.worker.count";
+const TASKS: &str = "tokio.task.count";
+const PARKS: &str = "tokio.worker.parks";
+
+fn current_thread() -> Runtime {
+    runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn named(name: &str) -> Runtime {
+    runtime::Builder::new_current_thread().name(name).build().unwrap()
+}
+
+/// A runtime with so many tasks, so that it can be told by their number.
+fn with_tasks(runtime: Runtime, tasks: usize) -> Runtime {
+    for _ in 0..tasks {
+        runtime.spawn(std::future::pending::<()>());
+    }
+    runtime
+}
+
+/// The names under which runtimes are reported, in order, and their number of tasks.
+fn reported(metrics: &RuntimeMetrics) -> Vec<(String, f64)> {
+    let points = values(metrics, TASKS).into_iter();
+    let mut named: Vec<_> = points.map(|(attributes, tasks)| (attributes.join(" "), tasks)).collect();
+    named.sort_by(|a, b| a.0.cmp(&b.0));
+    named
+}
+
+fn pairs(expected: &[(&str, f64)]) -> Vec<(String, f64)> {
+    expected.iter().map(|(name, tasks)| ((*name).to_owned(), *tasks)).collect()
+}
+
+#[test]
+fn one_runtime_without_a_name_needs_none_and_two_get_numbers() {
+    let (first, second) = (with_tasks(current_thread(), 1), with_tasks(current_thread(), 2));
+    let metrics = build(RuntimeMetrics::builder());
+    metrics.watch_runtime("", first.handle());
+    assert_eq!(reported(&metrics), pairs(&[("", 1.0)]));
+    metrics.watch_runtime("", second.handle());
+    assert_eq!(reported(&metrics), pairs(&[("1", 1.0), ("2", 2.0)]));
+    drop(first);
+    assert_eq!(reported(&metrics), pairs(&[("2", 2.0)]), "once named, always named");
+    let third = with_tasks(current_thread(), 3);
+    metrics.watch_runtime("", third.handle());
+    assert_eq!(reported(&metrics), pairs(&[("1", 3.0), ("2", 2.0)]), "the number is free again");
+}
+
+#[test]
+fn one_runtime_after_another_needs_no_name() {
+    let metrics = build(RuntimeMetrics::builder());
+    for tasks in 1..=3 {
+        let runtime = with_tasks(current_thread(), tasks);
+        metrics.watch_runtime("", runtime.handle());
+        assert_eq!(reported(&metrics), pairs(&[("", tasks as f64)]));
+    }
+}
+
+#[test]
+fn names_are_the_caller_s_or_the_runtime_s_own_and_told_apart() {
+    let metrics = build(RuntimeMetrics::builder());
+    let io = with_tasks(named("io"), 1);
+    metrics.watch_runtime("", io.handle());
+    assert_eq!(reported(&metrics), pairs(&[("io", 1.0)]), "its own");
+    let other = with_tasks(named("io"), 2);
+    metrics.watch_runtime("", other.handle());
+    let given = with_tasks(named("unasked"), 3);
+    metrics.watch_runtime("cpu", given.handle());
+    let nameless = with_tasks(current_thread(), 4);
+    metrics.watch_runtime("", nameless.handle());
+    let expected = [("1", 4.0), ("cpu", 3.0), ("io", 1.0), ("io-2", 2.0)];
+    assert_eq!(reported(&metrics), pairs(&expected));
+}
+
+#[test]
+fn a_runtime_watched_twice_is_one_and_the_first_name_given_stays() {
+    let runtime = with_tasks(current_thread(), 1);
+    let metrics =
+        build(RuntimeMetrics::builder().runtime("", runtime.handle()).runtime("", runtime.handle()));
+    assert_eq!(reported(&metrics), pairs(&[("", 1.0)]));
+    metrics.watch_runtime("given", runtime.handle());
+    assert_eq!(reported(&metrics), pairs(&[("given", 1.0)]), "a name wins over none");
+    metrics.watch_runtime("later", runtime.handle());
+    metrics.watch_runtime("", runtime.handle());
+    assert_eq!(reported(&metrics), pairs(&[("given", 1.0)]));
+}
+
+#[test]
+fn each_metrics_has_names_of_its_own() {
+    let runtime = with_tasks(current_thread(), 1);
+    let metrics = ["a", "b"].map(|name| build(RuntimeMetrics::builder().runtime(name, runtime.handle())));
+    assert_eq!(reported(&metrics[0]), pairs(&[("a", 1.0)]));
+    assert_eq!(reported(&metrics[1]), pairs(&[("b", 1.0)]));
+    metrics[0].stop();
+    assert_eq!(reported(&metrics[0]), []);
+    assert_eq!(reported(&metrics[1]), pairs(&[("b", 1.0)]), "the other one goes on");
+}
+
+#[test]
+fn a_successor_under_the_same_name_counts_on() {
+    let metrics = build(RuntimeMetrics::builder());
+    let mut before = 0.0;
+    for _ in 0..4 {
+        let runtime = runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        metrics.watch_runtime("worker", runtime.handle());
+        let parks = until("it parks", || value(&metrics, PARKS).filter(|parks| *parks > before));
+        for _ in 0..5 {
+            runtime.block_on(runtime.spawn(async {})).unwrap();
+        }
+        before = until("it parks again", || value(&metrics, PARKS).filter(|now| *now > parks));
+    }
+}
+
+#[test]
+fn a_runtime_that_is_gone_is_nothing_to_watch() {
+    let runtime = current_thread();
+    let handle = runtime.handle().clone();
+    drop(runtime);
+    let metrics = build(RuntimeMetrics::builder().runtime("gone", &handle));
+    metrics.watch_runtime("", &handle);
+    assert_eq!(reported(&metrics), []);
+}
+
+#[test]
+fn a_runtime_that_ends_takes_its_series_along_however_it_ends() {
+    let metrics = build(RuntimeMetrics::builder());
+    let gone = || until("it is forgotten", || metrics.snapshot().get(WORKERS).is_none().then_some(()));
+    let watched = || {
+        let runtime = runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+        metrics.watch_runtime("", runtime.handle());
+        assert_eq!(value(&metrics, TASKS), Some(0.0));
+        runtime
+    };
+
+    drop(watched());
+    gone();
+    watched().shutdown_background();
+    gone();
+    watched().shutdown_timeout(std::time::Duration::from_millis(1));
+    gone();
+    thread::scope(|scope| scope.spawn(|| drop(watched())).join().unwrap());
+    gone();
+    // In the context of another runtime, where a runtime may not be waited for.
+    let outer = current_thread();
+    let runtime = watched();
+    outer.block_on(async move {
+        runtime.shutdown_background();
+    });
+    gone();
+    let runtime = watched();
+    outer.block_on(outer.spawn_blocking(move || drop(runtime))).unwrap();
+    gone();
+    // With the last handle kept by a task of its own.
+    let runtime = watched();
+    let handle = runtime.handle().clone();
+    runtime.spawn(async move {
+        std::future::pending::<()>().await;
+        drop(handle);
+    });
+    drop(runtime);
+    gone();
+}
+
+#[test]
+fn a_runtime_may_read_and_watch_while_it_shuts_down() {
+    struct Reads(RuntimeMetrics, mpsc::Sender<()>);
+    impl Drop for Reads {
+        fn drop(&mut self) {
+            self.0.snapshot();
+            self.0.watch_runtime("late", &runtime::Handle::current());
+            self.1.send(()).unwrap();
+        }
+    }
+    let metrics = build(RuntimeMetrics::builder());
+    let (done, is_done) = mpsc::channel();
+    let runtime = runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    metrics.watch_runtime("", runtime.handle());
+    for _ in 0..8 {
+        let reads = Reads(metrics.clone(), done.clone());
+        runtime.spawn(async move {
+            std::future::pending::<()>().await;
+            drop(reads);
+        });
+    }
+    drop(runtime);
+    assert_eq!(is_done.try_iter().count(), 8);
+    until("it is forgotten", || metrics.snapshot().get(WORKERS).is_none().then_some(()));
+}
+
+#[test]
+fn the_probe_is_no_task_of_the_user_s() {
+    let runtime = runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    let metrics = build(RuntimeMetrics::builder().runtime("", runtime.handle()));
+    for tasks in 0..3 {
+        looks(&metrics, 1);
+        assert_eq!(value(&metrics, TASKS), Some(f64::from(tasks)));
+        assert_eq!(runtime.metrics().num_alive_tasks() as i32, tasks + 1);
+        runtime.spawn(std::future::pending::<()>());
+    }
+}
+
+#[test]
+fn per_worker_values_add_up_to_the_total() {
+    let runtime = runtime::Builder::new_multi_thread().worker_threads(4).build().unwrap();
+    let total = build(RuntimeMetrics::builder().runtime("", runtime.handle()));
+    let each = build(RuntimeMetrics::builder().per_worker(true).runtime("", runtime.handle()));
+    let snapshot = each.snapshot();
+    let mut compared = 0;
+    for reading in snapshot.readings() {
+        let metric = reading.metric();
+        if metric.attribute_on_request() != Some("tokio.worker.index") {
+            continue;
+        }
+        let workers: Vec<_> = reading
+            .points()
+            .iter()
+            .map(|point| point.attributes().get("tokio.worker.index").unwrap().to_string())
+            .collect();
+        assert_eq!(workers, ["0", "1", "2", "3"], "{}", metric.name());
+        // Values move on, so that the total of now lies between that of before and after.
+        let sum = || values(&each, metric.name()).iter().map(|(_, value)| value).sum::<f64>();
+        let before = sum();
+        let now = value(&total, metric.name()).unwrap();
+        assert!((before..=sum()).contains(&now), "{}", metric.name());
+        compared += 1;
+    }
+    assert_eq!(compared, if cfg!(tokio_unstable) { 7 } else { 4 });
+}

@@ -1,0 +1,63 @@
+//! Workers that have more to do than they can do are not stuck, however long it takes until Tokio publishes something.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+#[path = "support/runtimes.rs"]
+mod runtimes;
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use opentelemetry_instrumentation_runtime::RuntimeMetrics;
+use runtimes::{TICK, build, stalls};
+use tokio::runtime;
+
+const WORKERS: usize = 2;
+const TASKS_PER_WORKER: u32 = 4;
+
+/// Keeps all workers of a runtime busy with polls of one length. Tells the stalls, and the longest time for which a
+/// worker really made no progress: on a busy machine the system may keep it waiting.
+fn saturate(poll: Duration) -> ((f64, f64), Duration) {
+    let runtime = runtime::Builder::new_multi_thread().worker_threads(WORKERS).build().unwrap();
+    let metrics = build(RuntimeMetrics::builder().runtime("", runtime.handle()));
+    let over = Arc::new(AtomicBool::new(false));
+    let progress = Arc::new([(); WORKERS].map(|()| Mutex::new((Instant::now(), Duration::ZERO))));
+    for _ in 0..TASKS_PER_WORKER * WORKERS as u32 {
+        let (over, progress) = (Arc::clone(&over), Arc::clone(&progress));
+        runtime.spawn(async move {
+            while !over.load(Relaxed) {
+                // To the runtime it is all the same what a poll does, and this one needs no idle machine.
+                std::thread::sleep(poll);
+                polled(&progress[runtime::worker_index().unwrap()]);
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+    std::thread::sleep(8 * TICK);
+    let told = stalls(&metrics);
+    over.store(true, Relaxed);
+    drop(runtime);
+    let longest = progress.iter().map(|worker| worker.lock().unwrap().1).max().unwrap();
+    (told, longest)
+}
+
+fn polled(progress: &Mutex<(Instant, Duration)>) {
+    let (last, longest) = &mut *progress.lock().unwrap();
+    *longest = last.elapsed().max(*longest);
+    *last = Instant::now();
+}
+
+// One after the other, since each takes the whole machine.
+#[test]
+fn saturated_workers_are_not_stuck() {
+    for poll in [50, 2_000, 5_000, 10_000].map(Duration::from_micros) {
+        // A worker looks for a probe once it has run all of its tasks, at the latest.
+        let honest = |longest: Duration| longest * TASKS_PER_WORKER < TICK;
+        let attempt = || Some(saturate(poll)).filter(|(_, longest)| honest(*longest));
+        match (0..4).find_map(|_| attempt()) {
+            Some((told, longest)) => assert_eq!(told, (0.0, 0.0), "polls of {poll:?}, {longest:?} at most"),
+            None => eprintln!("skipped: this machine is too busy for polls of {poll:?}"),
+        }
+    }
+}
