@@ -1,7 +1,13 @@
 //! Runtime metrics for Rust services through OpenTelemetry.
 
 mod collection;
+#[cfg(feature = "serde")]
+mod json;
+#[cfg(feature = "monitor")]
+mod memstats;
 mod metric;
+#[cfg(feature = "monitor")]
+mod monitor;
 mod otel;
 #[cfg(feature = "_otlp")]
 pub mod otlp;
@@ -13,6 +19,8 @@ mod view;
 pub use metric::{
     AttributeValue, Attributes, Histogram, Kind, Level, Metric, Point, Reading, Snapshot, Value,
 };
+#[cfg(feature = "monitor")]
+pub use monitor::Monitor;
 pub use runtime_metrics::{Builder, RuntimeMetrics};
 pub use source::{Family, catalogue};
 #[cfg(feature = "view")]
