@@ -2,7 +2,13 @@
 
 mod allocator;
 mod collection;
+#[cfg(feature = "serde")]
+mod json;
+#[cfg(feature = "monitor")]
+mod memstats;
 mod metric;
+#[cfg(feature = "monitor")]
+mod monitor;
 mod otel;
 #[cfg(feature = "_otlp")]
 pub mod otlp;
@@ -18,6 +24,8 @@ pub use allocator::{AllocationStats, CountingAllocator, measure};
 pub use metric::{
     AttributeValue, Attributes, Histogram, Kind, Level, Metric, Point, Reading, Snapshot, Value,
 };
+#[cfg(feature = "monitor")]
+pub use monitor::Monitor;
 pub use runtime_metrics::{Builder, RuntimeMetrics};
 pub use source::{Family, catalogue};
 pub use task::{NamedTask, TaskExt};

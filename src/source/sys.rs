@@ -42,7 +42,8 @@ pub(super) fn file_descriptor_limit() -> Option<u64> {
     let done = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, limit.as_mut_ptr()) } == 0;
     // SAFETY: on success it has written all of it.
     let limit = done.then(|| unsafe { limit.assume_init() })?;
-    (limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
+    #[allow(clippy::useless_conversion, reason = "it has 32 bits on some systems")]
+    (limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur.into())
 }
 
 /// The number of CPUs that the main thread may run on. Not the calling thread, which may be pinned to one of them.

@@ -1,0 +1,188 @@
+//! A snapshot for serde, JSON above all: metric names as keys; attributes make nested objects, one level for each, with
+//! the attribute's values as keys, in the order of the attributes' names.
+//!
+//! ```json
+//! {"time": "2026-11-23T20:36:35.123Z", "rust.memory.used": 1234, "process.cpu.time": {"system": 0.1, "user": 2.5}}
+//! ```
+
+use std::cmp::Ordering;
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use crate::metric::{AttributeValue, Histogram, Point, Snapshot, Value};
+
+impl Serialize for Snapshot {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        entries(self, &mut map)?;
+        map.end()
+    }
+}
+
+/// Writes the time and the readings into a map that may hold more.
+pub(crate) fn entries<M: SerializeMap>(snapshot: &Snapshot, map: &mut M) -> Result<(), M::Error> {
+    map.serialize_entry("time", &format_args!("{}", humantime::format_rfc3339_millis(snapshot.time())))?;
+    for reading in snapshot.readings() {
+        let values = reading.points().iter().map(|point| (point, point.value()));
+        map.serialize_entry(reading.metric().name(), &Nested::of(&mut values.collect::<Vec<_>>()))?;
+    }
+    Ok(())
+}
+
+/// Values by the attributes of their points.
+pub(crate) struct Nested<'a, V> {
+    points: &'a [(&'a Point, V)],
+    /// How many of the attributes are above.
+    depth: usize,
+}
+
+impl<'a, V> Nested<'a, V> {
+    pub(crate) fn of(points: &'a mut [(&'a Point, V)]) -> Self {
+        points.sort_by(|(a, _), (b, _)| order_of_points(a, b));
+        Nested { points, depth: 0 }
+    }
+
+    fn key(&self, point: &'a Point) -> Option<&'a AttributeValue> {
+        point.attributes().iter().nth(self.depth).map(|(_, value)| value)
+    }
+}
+
+impl<V: Serialize> Serialize for Nested<'_, V> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if let [(point, value)] = self.points {
+            if self.key(point).is_none() {
+                return value.serialize(serializer);
+            }
+        }
+        let mut map = serializer.serialize_map(None)?;
+        for points in self.points.chunk_by(|(a, _), (b, _)| order_of_keys(self.key(a), self.key(b)).is_eq()) {
+            let key = points.first().and_then(|(point, _)| self.key(point));
+            match (key, points) {
+                (Some(key), points) => {
+                    map.serialize_entry(&format_args!("{key}"), &Nested { points, depth: self.depth + 1 })?;
+                }
+                // The whole beside its parts.
+                (None, [(_, value), ..]) => map.serialize_entry("", value)?,
+                (None, []) => {}
+            }
+        }
+        map.end()
+    }
+}
+
+fn order_of_points(a: &Point, b: &Point) -> Ordering {
+    let (mut a, mut b) = (a.attributes().iter(), b.attributes().iter());
+    loop {
+        let (a, b) = (a.next().map(|(_, value)| value), b.next().map(|(_, value)| value));
+        let order = order_of_keys(a, b);
+        if order.is_ne() || a.is_none() {
+            return order;
+        }
+    }
+}
+
+fn order_of_keys(a: Option<&AttributeValue>, b: Option<&AttributeValue>) -> Ordering {
+    fn parts(value: &AttributeValue) -> (i64, &str) {
+        match value {
+            AttributeValue::Static(text) => (0, text),
+            AttributeValue::Shared(text) => (0, text),
+            AttributeValue::Int(number) => (*number, ""),
+        }
+    }
+    a.map(parts).cmp(&b.map(parts))
+}
+
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Value::U64(value) => value.serialize(serializer),
+            Value::F64(value) => value.serialize(serializer),
+            Value::Histogram(histogram) => histogram.serialize(serializer),
+        }
+    }
+}
+
+impl Serialize for Histogram {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(4))?;
+        map.serialize_entry("count", &self.counts.iter().sum::<u64>())?;
+        map.serialize_entry("sum", &self.sum)?;
+        map.serialize_entry("bounds", &*self.bounds)?;
+        map.serialize_entry("counts", &self.counts)?;
+        map.end()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::metric::{Attributes, Metric, Points, Reading, up_down_counter};
+
+    /// The metric of that name, or one that is made up.
+    fn metric(name: &'static str) -> &'static Metric {
+        let all = crate::catalogue();
+        let known = all.iter().flat_map(|family| &family.metrics).find(|metric| metric.name() == name);
+        known.copied().unwrap_or_else(|| {
+            &Box::leak(Box::new(up_down_counter::<()>(name, "", |_: &(), _: &mut Points<'_, u64>| {}))).metric
+        })
+    }
+
+    /// A snapshot of these points, so many seconds after the epoch.
+    pub(crate) fn snapshot(time: u64, points: Vec<(&'static str, Attributes, Value)>) -> Snapshot {
+        let mut readings: Vec<Reading> = Vec::new();
+        for (name, attributes, value) in points {
+            let point = Point { attributes, value, epoch: 0 };
+            match readings.iter_mut().find(|reading| reading.metric.name() == name) {
+                Some(reading) => reading.points.push(point),
+                None => readings.push(Reading { metric: metric(name), points: vec![point] }),
+            }
+        }
+        Snapshot { time: SystemTime::UNIX_EPOCH + Duration::from_secs(time), readings }
+    }
+
+    pub(crate) fn none() -> Attributes {
+        Attributes::default()
+    }
+
+    #[test]
+    fn attributes_make_nested_objects() {
+        let runtime = |name: &str| none().and("tokio.runtime.name", Arc::<str>::from(name));
+        let snapshot = snapshot(
+            0,
+            vec![
+                ("process.uptime", none(), Value::F64(1.5)),
+                ("process.cpu.time", none().and("cpu.mode", "user"), Value::F64(2.0)),
+                ("process.cpu.time", none().and("cpu.mode", "system"), Value::F64(1.0)),
+                ("tokio.worker.count", runtime("b").and("tokio.worker.state", "parked"), Value::U64(3)),
+                ("tokio.worker.count", runtime("a"), Value::U64(1)),
+                ("tokio.worker.count", runtime("b").and("tokio.worker.state", "active"), Value::U64(4)),
+                ("tokio.worker.parks", none().and("tokio.worker.index", 10), Value::U64(6)),
+                ("tokio.worker.parks", none().and("tokio.worker.index", 9), Value::U64(5)),
+            ],
+        );
+        let expected = concat!(
+            r#"{"time":"1970-01-01T00:00:00.000Z","process.uptime":1.5,"process.cpu.time":{"system":1.0,"user":2.0},"#,
+            r#""tokio.worker.count":{"a":1,"b":{"active":4,"parked":3}},"tokio.worker.parks":{"9":5,"10":6}}"#
+        );
+        assert_eq!(serde_json::to_string(&snapshot).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_whole_beside_its_parts_loses_nothing() {
+        let part = none().and("tokio.runtime.name", Arc::<str>::from("\"\n"));
+        let points =
+            vec![("tokio.task.count", part, Value::U64(1)), ("tokio.task.count", none(), Value::U64(2))];
+        let text = serde_json::to_string(&snapshot(1, points)).unwrap();
+        assert_eq!(text, r#"{"time":"1970-01-01T00:00:01.000Z","tokio.task.count":{"":2,"\"\n":1}}"#);
+    }
+
+    #[test]
+    fn a_histogram_has_its_buckets() {
+        let histogram = Histogram { bounds: Arc::new([0.5, 1.0]), counts: vec![1, 0, 2], sum: 4.5 };
+        let text = serde_json::to_string(&Value::Histogram(histogram)).unwrap();
+        assert_eq!(text, r#"{"count":3,"sum":4.5,"bounds":[0.5,1.0],"counts":[1,0,2]}"#);
+    }
+}

@@ -1,0 +1,234 @@
+//! `process.*` against what other programs, other files and the test itself know of this process.
+
+#![cfg(target_os = "linux")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "support/snapshot.rs"]
+mod snapshot;
+
+use std::fs::File;
+use std::hint::black_box;
+use std::io::Write;
+use std::process::Command;
+use std::sync::{Arc, Barrier, mpsc};
+use std::time::{Duration, Instant};
+
+use opentelemetry_instrumentation_runtime::RuntimeMetrics;
+use snapshot::{metrics, printed_by, values};
+
+fn value(metrics: &RuntimeMetrics, name: &str) -> f64 {
+    let values = values(&metrics.snapshot());
+    *values.get(name).unwrap_or_else(|| panic!("{name} is not among {values:?}"))
+}
+
+/// Compares a value with another view of the same. Other tests run meanwhile, so both views of a moment are taken as
+/// soon as the other view is the same before and after.
+fn assert_same(name: &str, other_view: impl Fn() -> u64) -> u64 {
+    let metrics = metrics();
+    for _ in 0..10_000 {
+        let (before, ours, after) = (other_view(), value(&metrics, name), other_view());
+        if before == after {
+            assert_eq!(ours, before as f64, "{name}");
+            return before;
+        }
+    }
+    panic!("{name} never stands still");
+}
+
+fn entries(directory: &str) -> u64 {
+    std::fs::read_dir(directory).unwrap().count() as u64
+}
+
+/// A line of `/proc/self/status`, in kibibytes where it has a unit.
+fn status(key: &str) -> u64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+    line.trim_start_matches(':').split_whitespace().next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn threads_are_those_that_proc_lists() {
+    let tasks = || entries("/proc/self/task");
+    let before = assert_same("process.thread.count", tasks);
+    let gate = Arc::new(Barrier::new(21));
+    let threads: Vec<_> = (0..20)
+        .map(|_| {
+            let gate = Arc::clone(&gate);
+            std::thread::spawn(move || gate.wait())
+        })
+        .collect();
+    assert!(assert_same("process.thread.count", tasks) > before);
+    gate.wait();
+    threads.into_iter().for_each(|thread| drop(thread.join().unwrap()));
+}
+
+#[test]
+fn file_descriptors_are_those_that_proc_lists() {
+    // The directory that is being listed has one itself.
+    let listed = || entries("/proc/self/fd") - 1;
+    let before = assert_same("process.unix.file_descriptor.count", listed);
+    let files: Vec<_> = (0..50).map(|_| File::open("/dev/null").unwrap()).collect();
+    assert!(assert_same("process.unix.file_descriptor.count", listed) > before);
+    drop(files);
+}
+
+#[test]
+fn taking_snapshots_holds_no_file_descriptor() {
+    // In a process of its own, where nothing else opens any.
+    let opened = printed_by(&["env"])["process.unix.file_descriptor.count"];
+    assert!(opened <= 6.0, "the standard streams and the harness's own, but {opened}");
+}
+
+#[test]
+fn touched_memory_is_used_memory() {
+    const SIZE: usize = 64 << 20;
+    let metrics = metrics();
+    let (used, faults) = ("process.memory.usage", "process.paging.faults{minor}");
+    let before = (value(&metrics, used), value(&metrics, faults));
+
+    let untouched: Vec<u8> = black_box(vec![0; SIZE]);
+    assert!(value(&metrics, "process.memory.virtual") >= SIZE as f64);
+    assert!(value(&metrics, used) < before.0 + SIZE as f64 / 2.0, "reserved, not used");
+
+    let mut touched = untouched;
+    touched.chunks_mut(4096).for_each(|page| page[0] = 1);
+    black_box(&touched);
+    let after = (value(&metrics, used), value(&metrics, faults));
+    let grown = after.0 - before.0;
+    assert!((0.9..1.5).contains(&(grown / SIZE as f64)), "{grown} bytes more after touching {SIZE}");
+    // Huge pages need fewer faults than one for each small page.
+    assert!(after.1 - before.1 >= (SIZE / (2 << 20)) as f64, "{before:?} {after:?}");
+    assert!(value(&metrics, "process.paging.faults{major}") >= 0.0);
+
+    // The kernel counts in per-CPU batches, and other tests run.
+    let other_view = (status("VmRSS") << 10) as f64;
+    assert!((value(&metrics, used) / other_view - 1.0).abs() < 0.2);
+    assert_same("process.memory.virtual", || status("VmSize") << 10);
+    drop(touched);
+    assert!(value(&metrics, used) < after.0 - SIZE as f64 / 2.0);
+}
+
+#[test]
+fn cpu_time_is_that_of_all_threads() {
+    let metrics = metrics();
+    let total = || value(&metrics, "process.cpu.time{user}") + value(&metrics, "process.cpu.time{system}");
+    let before = total();
+    // In a thread that has ended when it is looked at.
+    let thread = std::thread::spawn(|| {
+        let ticks = || {
+            let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+            let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+            fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+        };
+        let start = ticks();
+        while ticks() < start + 20 {
+            (0..10_000).for_each(|n| _ = black_box(n));
+        }
+    });
+    thread.join().unwrap();
+    let used = total() - before;
+    // 20 ticks of 10 ms. Ticks may be attributed to whoever runs when they fall, hence not to the last digit.
+    assert!(used > 0.15, "{used} s");
+}
+
+/// opentelemetry-instrumentation-process 0.3 reports the main thread's.
+#[test]
+fn context_switches_are_those_of_all_threads() {
+    const TIMES: u32 = 300;
+    let metrics = metrics();
+    let name = "process.context_switches{voluntary}";
+    let before = value(&metrics, name);
+    let (ping, pings) = mpsc::sync_channel::<()>(0);
+    let thread = std::thread::spawn(move || {
+        for () in pings {
+            std::thread::sleep(Duration::from_micros(1));
+        }
+    });
+    (0..TIMES).for_each(|_| ping.send(()).unwrap());
+    drop(ping);
+    thread.join().unwrap();
+    let switches = value(&metrics, name) - before;
+    assert!(switches >= f64::from(TIMES), "{switches} after {TIMES} sleeps");
+    assert!(value(&metrics, "process.context_switches{involuntary}") >= 0.0);
+}
+
+#[test]
+fn uptime_is_the_time_since_the_start() {
+    let metrics = metrics();
+    let first = value(&metrics, "process.uptime");
+    let since = Instant::now();
+    let told = Command::new("ps").args(["-o", "etimes=", "-p", &std::process::id().to_string()]).output();
+    let told: f64 = String::from_utf8(told.unwrap().stdout).unwrap().trim().parse().unwrap();
+    let second = value(&metrics, "process.uptime");
+    let elapsed = since.elapsed().as_secs_f64();
+    assert!(first > 0.0 && second > first);
+    assert!(second - first <= elapsed + 0.1 && elapsed < second - first + 0.1, "{elapsed}");
+    assert!(first - 1.1 <= told && told <= second + 1.1, "ps says {told}, we said {first}");
+}
+
+#[test]
+fn written_bytes_are_counted_when_asked_for() {
+    const SIZE: usize = 1 << 20;
+    let metrics = metrics();
+    let Some(before) = values(&metrics.snapshot()).get("process.disk.io{write}").copied() else {
+        eprintln!("skipped: /proc/self/io cannot be read here");
+        return;
+    };
+    let mut file = tempfile::tempfile_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    file.write_all(&vec![7; SIZE]).unwrap();
+    file.sync_all().unwrap();
+    let written = value(&metrics, "process.disk.io{write}") - before;
+    let kind = Command::new("stat").args(["-fc", "%T", env!("CARGO_TARGET_TMPDIR")]).output().unwrap();
+    match String::from_utf8_lossy(&kind.stdout).trim() {
+        kind @ ("tmpfs" | "ramfs" | "overlayfs") => eprintln!("skipped: {kind} is no disk"),
+        _ => assert!(written >= SIZE as f64, "{written}"),
+    }
+    assert!(value(&metrics, "process.disk.io{read}") >= 0.0);
+}
+
+#[test]
+fn nothing_is_reported_that_was_not_asked_for() {
+    let meter = opentelemetry::global::meter("test");
+    let default = values(&RuntimeMetrics::builder().build(&meter).snapshot());
+    assert!(default.contains_key("process.uptime"));
+    assert!(!default.keys().any(|name| name.starts_with("process.disk.io")));
+
+    let off = RuntimeMetrics::builder().process(false).disk_io(true).build(&meter);
+    let values = values(&off.snapshot());
+    assert!(values.contains_key("rust.cpu.count"));
+    assert!(!values.keys().any(|name| name.starts_with("process.")), "{values:?}");
+    assert!(format!("{off:?}").contains(r#""process": "turned off""#), "{off:?}");
+}
+
+#[test]
+fn without_proc_the_system_calls_remain() {
+    let through = ["unshare", "--mount", "sh", "-c", r#"umount -l /proc && exec "$0" "$@""#];
+    let can = Command::new(through[0]).args(&through[1..]).arg("true").output();
+    if !can.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: /proc cannot be unmounted here (not root, or no unshare)");
+        return;
+    }
+    let names: Vec<_> =
+        printed_by(&through).into_keys().filter(|name| name.starts_with("process.")).collect();
+    let expected = [
+        "process.context_switches{involuntary}",
+        "process.context_switches{voluntary}",
+        "process.cpu.time{system}",
+        "process.cpu.time{user}",
+        "process.paging.faults{major}",
+        "process.paging.faults{minor}",
+    ];
+    assert_eq!(names, expected);
+}
+
+#[test]
+#[ignore = "run by the other tests, under their conditions"]
+fn print() {
+    snapshot::print();
+}
