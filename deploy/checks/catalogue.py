@@ -1,0 +1,67 @@
+"""What the library reports, read from METRICS.md, and what a PromQL query asks for."""
+
+import json
+import os
+import pathlib
+import re
+from typing import NamedTuple
+
+DEPLOY = pathlib.Path(__file__).resolve().parent.parent
+ROOT = DEPLOY.parent
+DASHBOARD = DEPLOY / "grafana" / "dashboards" / "rust-runtime.json"
+RULES = DEPLOY / "prometheus" / "rules.yml"
+
+
+class Metric(NamedTuple):
+    name: str
+    kind: str
+    unit: str
+    attributes: tuple  # of which the metric has one or more
+    prometheus: str
+    reported: str  # default, on request, unstable
+
+
+def metrics():
+    """The rows of METRICS.md's tables."""
+    found = []
+    for line in pathlib.Path(os.environ.get("METRICS", ROOT / "METRICS.md")).read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| `") and len(cells) == 6:
+            name, kind, unit, attributes, prometheus, reported = cells
+            found.append(Metric(name.strip("`"), kind, unit.strip("`"), tuple(re.findall(r"`([^`]+)`", attributes)), prometheus.strip("`"), reported))
+    assert found, "METRICS.md has no table of metrics"
+    return found
+
+
+def panels():
+    """The dashboard's panels, those of closed rows too."""
+    for panel in json.loads(DASHBOARD.read_text())["panels"]:
+        yield from panel["panels"] if panel["type"] == "row" else [panel]
+
+
+def panel_queries():
+    """(panel's title, query with Grafana's variables) of each target."""
+    return [(panel["title"], target["expr"]) for panel in panels() for target in panel["targets"]]
+
+
+def alerts():
+    import yaml
+
+    return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+
+
+def filled_in(query, window="8s", interval="2s", time_range="5m"):
+    """The query as Grafana sends it, with everything selected."""
+    values = {"__rate_interval": window, "__interval": interval, "__range": time_range, "service": ".+", "instance": ".+"}
+    return re.sub(r"\$(\w+)", lambda found: values[found[1]], query)
+
+
+def names_in(query):
+    """The series that a query reads."""
+    bare = re.sub(r'"[^"]*"|\{[^}]*\}|\[[^]]*\]|\b(by|on|without|ignoring|group_left|group_right) *\([^)]*\)', " ", query)
+    return {word for word in re.findall(r"[a-zA-Z_:][\w:]*(?! *\()\b", bare) if "_" in word and not word.startswith("__")}
+
+
+def metric_of(series, known):
+    """The metric that a series belongs to, where `known` is by Prometheus name."""
+    return known.get(series) or known.get(re.sub("_(bucket|sum|count)$", "", series))

@@ -1,0 +1,58 @@
+#!/usr/bin/env python3
+"""Every metric in a query is one that the library has; every one that is on by default is on the dashboard; every panel and alert says what to do."""
+
+import re
+import subprocess
+import sys
+import tempfile
+
+from catalogue import DEPLOY, RULES, alerts, filled_in, metric_of, metrics, names_in, panel_queries, panels
+
+wrong = []
+known = {metric.prometheus: metric for metric in metrics()}
+
+shown = set()
+for title, query in panel_queries():
+    for series in names_in(query):
+        if metric := metric_of(series, known):
+            shown.add(metric)
+        else:
+            wrong.append(f'panel "{title}": {series} is not in METRICS.md')
+for metric in known.values():
+    if metric.reported == "default" and metric not in shown:
+        wrong.append(f"{metric.name} is on by default and not on the dashboard")
+
+for panel in panels():
+    if len(panel["description"]) < 60:
+        wrong.append(f'panel "{panel["title"]}": the description does not say what to do')
+titles = [panel["title"] for panel in panels()]
+wrong += [f'two panels are called "{title}"' for title in set(titles) if titles.count(title) > 1 and title != "Up for"]
+
+tests = (RULES.parent / "rules.test.yml").read_text()
+for alert in alerts():
+    wrong += [f"alert {alert['alert']}: {series} is not in METRICS.md" for series in names_in(alert["expr"]) if not metric_of(series, known)]
+    wrong += [f"alert {alert['alert']}: no {text}" for text in ("summary", "description", "runbook") if not alert["annotations"].get(text)]
+    # The cases list all that fires, so each is also the case in which every other alert must not.
+    if f'alertname="{alert["alert"]}"' not in tests:
+        wrong.append(f"alert {alert['alert']}: no case in rules.test.yml in which it fires")
+    # A runbook that sends people to a panel has to name one that exists.
+    for name in re.findall(r'"([A-Z][^"]*)"', alert["annotations"]["runbook"]):
+        if name not in titles:
+            wrong.append(f'alert {alert["alert"]}: the runbook names a panel "{name}" that the dashboard does not have')
+
+# Prometheus's own parser on the dashboard's queries; VictoriaMetrics, which runs them, takes more than PromQL.
+with tempfile.NamedTemporaryFile("w", suffix=".yml") as rules:
+    rules.write("groups: [{name: panels, rules: [\n")
+    for at, (_, query) in enumerate(panel_queries()):
+        rules.write(f"  {{record: 'panel:{at}', expr: '{filled_in(query)}'}},\n")
+    rules.write("]}]\n")
+    rules.flush()
+    parsed = subprocess.run([sys.argv[1], "check", "rules", "--lint=none", rules.name], capture_output=True, text=True)
+    if parsed.returncode:
+        wrong.append(parsed.stdout + parsed.stderr)
+
+for each in wrong:
+    print(each, file=sys.stderr)
+if wrong:
+    sys.exit(1)
+print(f"{len(titles)} panels with {len(panel_queries())} queries show {len(shown)} of {len(known)} metrics; {len(alerts())} alerts")

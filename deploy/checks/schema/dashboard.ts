@@ -1,0 +1,29 @@
+// What a dashboard file has to be: Grafana's own types, with each panel's free-form parts closed by the types of its plugin.
+import type { Dashboard, DataQuery, DataSourceRef, FieldConfig, FieldConfigSource, Panel, RowPanel, TableFieldOptions } from '@grafana/schema';
+import type { Options as StatOptions } from '@grafana/schema/dist/esm/raw/composable/stat/panelcfg/x/StatPanelCfg_types.gen';
+import type { Options as TableOptions } from '@grafana/schema/dist/esm/raw/composable/table/panelcfg/x/TablePanelCfg_types.gen';
+import type { Options as TimeSeriesOptions, FieldConfig as TimeSeriesField } from '@grafana/schema/dist/esm/raw/composable/timeseries/panelcfg/x/TimeSeriesPanelCfg_types.gen';
+
+// The package has no types for Prometheus's queries.
+interface PrometheusQuery extends DataQuery {
+  datasource: DataSourceRef;
+  expr: string;
+  legendFormat: string;
+  editorMode: 'code';
+  format?: 'time_series' | 'table' | 'heatmap';
+  instant?: boolean;
+  range?: boolean;
+}
+
+// Stricter than Grafana where this project wants it: no panel without a title, a description and a unit.
+type Of<Type, Options, Custom> = Omit<Panel, 'type' | 'title' | 'description' | 'options' | 'targets' | 'fieldConfig'> & {
+  type: Type;
+  title: string;
+  description: string;
+  options: Options;
+  targets: PrometheusQuery[];
+  fieldConfig: Omit<FieldConfigSource, 'defaults'> & { defaults: Omit<FieldConfig, 'custom' | 'unit'> & { custom?: Custom; unit: string } };
+};
+type Shown = Of<'timeseries', TimeSeriesOptions, TimeSeriesField> | Of<'stat', StatOptions, never> | Of<'table', TableOptions, TableFieldOptions>;
+
+export type File = Omit<Dashboard, 'panels'> & { panels: Array<Shown | (Omit<RowPanel, 'panels'> & { panels: Shown[] })> };

@@ -1,0 +1,18 @@
+#!/bin/sh
+# One HTTP request on standard input: takes OTLP where Prometheus does, says that it is well, and logs what it took.
+read -r method path _
+length=0
+while read -r header; do
+    header=$(echo "$header" | tr -d '\r')
+    case $header in
+    "") break ;;
+    [Cc]ontent-[Ll]ength:*) length=${header#*: } ;;
+    esac
+done
+head -c "$length" >/dev/null
+case $path in
+/-/ready | /api/health) status="200 OK" ;;
+/api/v1/otlp/v1/metrics) status="200 OK"; echo "$method $path $length bytes" >&2 ;;
+*) status="404 Not Found" ;;
+esac
+printf 'HTTP/1.1 %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n' "$status"
