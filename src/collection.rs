@@ -186,7 +186,8 @@ impl State {
         }
         for (reading, totals) in readings.iter_mut().zip(&mut self.totals) {
             if matches!(reading.metric.kind(), Kind::Counter | Kind::Histogram) {
-                reading.points.iter_mut().for_each(|point| Total::carry(totals, point));
+                reading.points.iter_mut().for_each(|point| Total::carry(totals, point, self.samples));
+                Total::forget(totals, reading.points.len());
             }
         }
     }
@@ -195,17 +196,24 @@ impl State {
 /// A counter as it was last reported.
 struct Total {
     epoch: u64,
+    /// The last sample that it was part of.
+    sample: u64,
     /// What earlier incarnations of the same series came to.
     base: Value,
     last: Value,
 }
 
 impl Total {
+    /// How many are remembered of series that have ended, such as those of runtimes that may be started anew under
+    /// their old names.
+    const ENDED: usize = 100;
+
     /// Turns what was read into what is reported: never less than before, and going on where an earlier
     /// incarnation ended.
-    fn carry(totals: &mut HashMap<Attributes, Total>, point: &mut Point) {
+    fn carry(totals: &mut HashMap<Attributes, Total>, point: &mut Point, sample: u64) {
         match totals.get_mut(&point.attributes) {
             Some(total) => {
+                total.sample = sample;
                 if total.epoch != point.epoch {
                     total.epoch = point.epoch;
                     total.base = total.last.clone();
@@ -216,9 +224,19 @@ impl Total {
             }
             None => {
                 let base = point.value.zero();
-                let total = Total { epoch: point.epoch, base, last: point.value.clone() };
+                let total = Total { epoch: point.epoch, sample, base, last: point.value.clone() };
                 totals.insert(point.attributes.clone(), total);
             }
+        }
+    }
+
+    /// Drops what has ended longest ago, once there are twice as many as are to be remembered.
+    fn forget(totals: &mut HashMap<Attributes, Total>, live: usize) {
+        if totals.len() > live + 2 * Self::ENDED {
+            let mut samples: Vec<u64> = totals.values().map(|total| total.sample).collect();
+            samples.sort_unstable_by(|a, b| b.cmp(a));
+            let oldest = samples.get(live + Self::ENDED).copied().unwrap_or_default();
+            totals.retain(|_, total| total.sample > oldest);
         }
     }
 }
@@ -358,6 +376,26 @@ mod tests {
         assert_eq!(read(2, 4), [Some(14), Some(4)]);
         assert_eq!(read(3, 0), [Some(14), Some(0)]);
         assert_eq!(read(3, u64::MAX), [Some(u64::MAX), Some(u64::MAX)], "saturates");
+    }
+
+    #[test]
+    fn of_series_that_have_ended_only_the_last_are_remembered() {
+        let name = Arc::new(AtomicU64::new(0));
+        let read = Arc::clone(&name);
+        let mut state = State::new(vec![TABLE.on(false, move |visit| {
+            for name in [0, read.load(SeqCst)] {
+                let attributes = Attributes::default().and("name", name as i64);
+                visit(&Scope { attributes, epoch: name }, &1);
+            }
+        })]);
+        for next in 1..10_000 {
+            name.store(next, SeqCst);
+            assert_eq!(state.sample()[0].points().len(), 2);
+            assert!(state.totals[0].len() <= 2 + 2 * Total::ENDED);
+        }
+        let known = |name: i64| state.totals[0].contains_key(&Attributes::default().and("name", name));
+        assert!(known(0) && known(9_999) && known(9_999 - 90), "what is alive and what ended last");
+        assert!(!known(1));
     }
 
     #[test]

@@ -171,6 +171,8 @@ impl Registry {
         let mut list = self.lock();
         let place = list.runtimes.iter().position(|runtime| runtime.epoch == epoch);
         let removed = place.map(|place| list.runtimes.remove(place));
+        // Somebody may be reading it just now, or looking at it.
+        removed.iter().for_each(|runtime| runtime.has_ended.store(true, Relaxed));
         self.change(&mut list);
         drop(list);
         drop(removed);
@@ -243,6 +245,7 @@ pub(crate) struct Watched {
     /// Who watches it, in the order in which they came.
     members: Mutex<Vec<u64>>,
     is_measured: AtomicBool,
+    has_ended: AtomicBool,
 }
 
 impl Watched {
@@ -264,7 +267,13 @@ impl Watched {
             workers: Mutex::new((0..workers).map(|_| stall::Worker::default()).collect()),
             members: Mutex::new(vec![member]),
             is_measured: AtomicBool::new(false),
+            has_ended: AtomicBool::new(false),
         }
+    }
+
+    /// Whether it has shut down.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended.load(Relaxed)
     }
 
     /// How many of its tasks are ours.

@@ -23,7 +23,7 @@ pub(crate) fn all(options: &Options, runtimes: &Arc<tokio::Runtimes>) -> Vec<Sou
         memory::source(options),
         limits::source(),
         process::source(options),
-        tokio::source(options, runtimes),
+        tokio::source(runtimes),
         task::source(options),
     ]
 }

@@ -10,7 +10,6 @@ use tokio::runtime::RuntimeFlavor;
 
 use super::{Source, Table};
 use crate::metric::{Histogram, Points, Value, counter, counter_of_seconds, histogram, up_down_counter};
-use crate::runtime_metrics::Options;
 use crate::watch::Watched;
 use runtimes::RUNTIME_NAME;
 pub(crate) use runtimes::Runtimes;
@@ -217,7 +216,7 @@ pub(crate) static TABLE: Table<Runtime> = Table {
 };
 
 /// A source of all runtimes that are watched.
-pub(crate) fn source(_options: &Options, runtimes: &Arc<Runtimes>) -> Source {
+pub(crate) fn source(runtimes: &Arc<Runtimes>) -> Source {
     let [any, passing] = [runtimes, runtimes].map(Arc::clone);
     let runtimes = Arc::clone(runtimes);
     TABLE

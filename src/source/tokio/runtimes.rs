@@ -77,7 +77,7 @@ impl Runtimes {
         names.forget_the_ended();
         let Names { list, shown } = &*names;
         let scope = |named: &Named| {
-            let runtime = named.runtime.upgrade()?;
+            let runtime = named.alive()?;
             let attributes = match shown {
                 true => Attributes::default().and(RUNTIME_NAME, Arc::clone(&named.name)),
                 false => Attributes::default(),
@@ -132,6 +132,12 @@ struct Named {
     given: bool,
 }
 
+impl Named {
+    fn alive(&self) -> Option<Arc<Watched>> {
+        self.runtime.upgrade().filter(|runtime| !runtime.has_ended())
+    }
+}
+
 impl Names {
     fn add(&mut self, runtime: &Arc<Watched>, given: &str, own: &str) {
         self.forget_the_ended();
@@ -161,6 +167,6 @@ impl Names {
     }
 
     fn forget_the_ended(&mut self) {
-        self.list.retain(|named| named.runtime.strong_count() > 0);
+        self.list.retain(|named| named.alive().is_some());
     }
 }

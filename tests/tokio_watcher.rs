@@ -1,0 +1,89 @@
+//! What the process pays for watching: one thread while there is something to watch, and nothing for what is gone.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+#[path = "support/runtimes.rs"]
+mod runtimes;
+
+use std::fs;
+
+use opentelemetry_instrumentation_runtime::RuntimeMetrics;
+use runtimes::{build, looks, until, value};
+use tokio::runtime::{self, Runtime};
+
+fn current_thread() -> Runtime {
+    runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// How many threads of this process are the watcher.
+fn watchers() -> usize {
+    let threads = fs::read_dir("/proc/self/task").unwrap();
+    let names = threads.filter_map(|thread| fs::read_to_string(thread.unwrap().path().join("comm")).ok());
+    names.filter(|name| name.trim_end() == "runtime-metrics").count()
+}
+
+fn descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+fn resident_pages() -> usize {
+    fs::read_to_string("/proc/self/statm").unwrap().split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+#[track_caller]
+fn until_watchers(count: usize) {
+    until("the watcher's thread", || (watchers() == count).then_some(()));
+}
+
+// One test, because the watcher is one for the process.
+#[test]
+fn the_watcher() {
+    is_one_thread_from_the_first_runtime_to_the_last();
+    keeps_nothing_of_a_thousand_runtimes();
+}
+
+fn is_one_thread_from_the_first_runtime_to_the_last() {
+    let metrics = build(RuntimeMetrics::builder());
+    assert_eq!(watchers(), 0, "nothing to watch");
+    let runtimes = [(); 3].map(|()| current_thread());
+    runtimes.iter().for_each(|runtime| metrics.watch_runtime("", runtime.handle()));
+    let more = build(RuntimeMetrics::builder().runtime("", runtimes[0].handle()));
+    until_watchers(1);
+    drop(runtimes);
+    until_watchers(0);
+
+    let runtime = runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    metrics.watch_runtime("", runtime.handle());
+    until_watchers(1);
+    more.watch_runtime("", runtime.handle());
+    metrics.stop();
+    looks(&more, 2);
+    assert_eq!(watchers(), 1, "the other one goes on");
+    drop(more);
+    until_watchers(0);
+    until("the probe ends", || (runtime.metrics().num_alive_tasks() == 0).then_some(()));
+}
+
+fn keeps_nothing_of_a_thousand_runtimes() {
+    let metrics = build(RuntimeMetrics::builder());
+    let watched_and_dropped = |count: usize, name: &dyn Fn(usize) -> String| {
+        for index in 0..count {
+            let runtime = current_thread();
+            metrics.watch_runtime(name(index), runtime.handle());
+            runtime.block_on(async { tokio::task::yield_now().await });
+            assert_eq!(value(&metrics, "tokio.task.count"), Some(0.0));
+        }
+        until_watchers(0);
+    };
+    let each_its_own = |index: usize| format!("name {index}");
+    let none = |_: usize| String::new();
+    watched_and_dropped(500, &each_its_own);
+    watched_and_dropped(100, &none);
+    let (descriptors_before, pages_before) = (descriptors(), resident_pages());
+    watched_and_dropped(1000, &each_its_own);
+    watched_and_dropped(1000, &none);
+    assert_eq!(descriptors(), descriptors_before);
+    let grown = resident_pages().saturating_sub(pages_before);
+    assert!(grown < 128, "{grown} pages more after 2000 runtimes");
+}
