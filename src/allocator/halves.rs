@@ -51,3 +51,36 @@ impl Halves {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    #[test]
+    fn it_carries() {
+        let counter = Halves::new(u64::from(u32::MAX) - 1);
+        counter.fetch_add(1, Relaxed);
+        assert_eq!(counter.load(Relaxed), u64::from(u32::MAX));
+        counter.fetch_add(1, Relaxed);
+        assert_eq!(counter.load(Relaxed), 1 << 32);
+        counter.fetch_add((7 << 32) + 5, Relaxed);
+        assert_eq!(counter.load(Relaxed), (8 << 32) + 5);
+        counter.store(u64::MAX, Relaxed);
+        assert_eq!(counter.load(Relaxed), u64::MAX);
+    }
+
+    #[test]
+    fn a_reader_is_never_overtaken_by_a_carry() {
+        let counter = &Halves::new(0);
+        thread::scope(|scope| {
+            scope.spawn(|| (0..1_000_000).for_each(|i| counter.store(i << 31, Relaxed)));
+            let mut last = 0;
+            while last < 999_999 << 31 {
+                let now = counter.load(Relaxed);
+                assert!(now >= last, "{now:x} after {last:x}");
+                last = now;
+            }
+        });
+    }
+}

@@ -6,6 +6,8 @@ mod atomic;
 #[cfg(any(test, not(target_has_atomic = "64")))]
 mod halves;
 mod local;
+#[cfg(all(test, loom))]
+mod model;
 mod peak;
 mod slot;
 

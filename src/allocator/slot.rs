@@ -6,7 +6,7 @@ use std::ptr;
 use super::Totals;
 use super::atomic::Ordering::{self, Acquire, Relaxed, Release};
 use super::atomic::{AtomicBool, AtomicIsize, AtomicPtr, AtomicU64, AtomicUsize, constructor, zeros};
-use super::peak::Peak;
+use super::peak::{Peak, STEP};
 
 /// Powers of two up to 4 MiB, and what is larger.
 const POWERS: usize = 24;
@@ -217,12 +217,29 @@ impl Registry {
     }
 
     /// The sum over all slots.
+    ///
+    /// What is freed is read first (see [`Slot`]), so what comes and goes meanwhile appears to be in use. That is next to
+    /// nothing, unless the reading thread is interrupted: then it reads again, so that the peak is not mistaken.
     pub(super) fn totals(&self) -> Totals {
-        let mut totals = Totals::default();
-        // Two rounds: see `Slot`. A slot that is added in between can only have been allocated from.
-        self.all().for_each(|slot| slot.add_freed(&mut totals));
-        self.all().for_each(|slot| slot.add_others(&mut totals));
+        let near = (STEP * self.all().count()) as u64;
+        let mut freed = self.freed();
+        let mut totals = freed;
+        for _ in 0..10 {
+            totals = freed;
+            // A slot that was added since can only have been allocated from.
+            self.all().for_each(|slot| slot.add_others(&mut totals));
+            freed = self.freed();
+            if freed.deallocated.wrapping_sub(totals.deallocated) <= near {
+                break;
+            }
+        }
         totals.peak = self.peak.raise(totals.used() as isize) as u64;
+        totals
+    }
+
+    fn freed(&self) -> Totals {
+        let mut totals = Totals::default();
+        self.all().for_each(|slot| slot.add_freed(&mut totals));
         totals
     }
 
@@ -230,5 +247,58 @@ impl Registry {
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.from(&self.newest).count()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn powers_of_two_make_the_classes() {
+        let classes: Vec<_> = (0..POWERS).map(class_of).collect();
+        let expected = [0, 0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9, 10];
+        assert_eq!(classes, expected);
+        assert_eq!(expected.last(), Some(&(crate::allocator::CLASSES - 1)));
+    }
+
+    #[test]
+    fn a_live_thread_takes_less_than_a_kibibyte() {
+        assert_eq!(size_of::<Slot>(), 256);
+    }
+
+    #[test]
+    fn there_are_as_many_slots_as_owners_at_once() {
+        let registry = Registry::new();
+        for _ in 0..3 {
+            let held: Vec<_> = (0..100).map(|_| registry.claim().unwrap()).collect();
+            held.iter().for_each(|slot| slot.count_alloc(10, own));
+            assert_eq!(registry.len(), 100);
+            held.iter().for_each(|slot| registry.give_back(slot));
+        }
+        assert_eq!(registry.totals().allocated, 3_000);
+        assert_eq!(registry.totals().peak, 3_000);
+    }
+
+    #[test]
+    fn threads_that_come_and_go_at_once_need_no_more_slots_than_there_are_threads() {
+        let registry = Registry::new();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..10_000 {
+                        let slot = registry.claim().unwrap();
+                        slot.count_alloc(8, own);
+                        slot.count_dealloc(8, own);
+                        registry.give_back(slot);
+                    }
+                });
+            }
+        });
+        // While one gives back, another may already be looking: each counts for a moment as two.
+        assert!(registry.len() <= 8, "{} slots", registry.len());
+        let totals = registry.totals();
+        assert_eq!((totals.allocations(), totals.deallocations), (40_000, 40_000));
+        assert_eq!((totals.allocated, totals.used()), (320_000, 0));
     }
 }

@@ -1,0 +1,118 @@
+//! The slots under a model checker, which tries every order in which their threads can meet, with every value that
+//! the memory model lets them read: `RUSTFLAGS='--cfg loom' cargo test --release --lib allocator`.
+
+mod atomic {
+    pub(super) use loom::sync::atomic::{
+        AtomicBool, AtomicIsize, AtomicPtr, AtomicU64, AtomicUsize, Ordering,
+    };
+
+    macro_rules! constructor {
+        ($($function:tt)*) => { pub(super) $($function)* };
+    }
+    pub(super) use constructor;
+
+    pub(super) fn zeros<const N: usize>() -> [AtomicU64; N] {
+        std::array::from_fn(|_| AtomicU64::new(0))
+    }
+}
+#[path = "peak.rs"]
+mod peak;
+#[path = "slot.rs"]
+mod slot;
+
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicBool, Ordering};
+use loom::thread;
+
+use super::Totals;
+use slot::{Registry, own, shared};
+
+fn assert_laws(totals: &Totals) {
+    assert!(totals.deallocated <= totals.allocated, "{totals:?}");
+    assert!(totals.deallocations <= totals.allocations(), "{totals:?}");
+    assert!(totals.peak >= totals.used(), "{totals:?}");
+}
+
+#[test]
+fn slots_are_handed_on_without_losing_a_count() {
+    loom::model(|| {
+        let registry = Arc::new(Registry::new());
+        let live = |registry: Arc<Registry>| {
+            move || {
+                let slot = registry.claim().unwrap();
+                slot.count_alloc(10, own);
+                slot.count_dealloc(10, own);
+                registry.give_back(slot);
+            }
+        };
+        let threads =
+            [thread::spawn(live(Arc::clone(&registry))), thread::spawn(live(Arc::clone(&registry)))];
+        live(Arc::clone(&registry))();
+        threads.map(|thread| thread.join().unwrap());
+        let totals = registry.totals();
+        assert_eq!((totals.allocated, totals.deallocated), (30, 30));
+        assert_eq!((totals.allocations(), totals.deallocations), (3, 3));
+        assert!(registry.len() <= 3);
+
+        // All have ended: the next one needs no new slot.
+        let slots = registry.len();
+        live(Arc::clone(&registry))();
+        assert_eq!(registry.len(), slots);
+    });
+}
+
+#[test]
+fn a_reader_never_sees_more_freed_than_allocated() {
+    loom::model(|| {
+        let registry = Arc::new(Registry::new());
+        let given = Arc::new(AtomicBool::new(false));
+        let giver = thread::spawn({
+            let (registry, given) = (Arc::clone(&registry), Arc::clone(&given));
+            move || {
+                let slot = registry.claim().unwrap();
+                slot.count_alloc(100, own);
+                slot.count_realloc(100, 40, own);
+                given.store(true, Ordering::Release);
+            }
+        });
+        let taker = thread::spawn({
+            let (registry, given) = (Arc::clone(&registry), Arc::clone(&given));
+            move || {
+                let slot = registry.claim().unwrap();
+                if given.load(Ordering::Acquire) {
+                    slot.count_dealloc(40, own);
+                }
+                registry.give_back(slot);
+            }
+        });
+        assert_laws(&registry.totals());
+        giver.join().unwrap();
+        taker.join().unwrap();
+        let totals = registry.totals();
+        assert_laws(&totals);
+        assert!(matches!((totals.used(), totals.live()), (40, 1) | (0, 0)));
+    });
+}
+
+#[test]
+fn threads_without_a_slot_share_one() {
+    loom::model(|| {
+        let registry = Arc::new(Registry::new());
+        let thread = thread::spawn({
+            let registry = Arc::clone(&registry);
+            move || {
+                registry.rest.count_alloc(5, shared);
+                registry.peak.add(5);
+                registry.rest.count_dealloc(5, shared);
+                registry.peak.add(-5);
+            }
+        });
+        registry.rest.count_alloc(3, shared);
+        registry.peak.add(3);
+        assert_laws(&registry.totals());
+        thread.join().unwrap();
+        let totals = registry.totals();
+        assert_eq!((totals.allocated, totals.deallocated, totals.used()), (8, 5, 3));
+        assert!((5..=8).contains(&totals.peak));
+    });
+}

@@ -1,0 +1,54 @@
+//! A child after `fork`: its counters go on from the parent's. The whole process is counted, hence one test function.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by panicking")]
+#![allow(
+    unsafe_code,
+    clippy::undocumented_unsafe_blocks,
+    reason = "fork, wait and exit, with arguments in plain sight"
+)]
+
+use std::hint::black_box;
+use std::thread;
+
+use opentelemetry::metrics::MeterProvider;
+use opentelemetry_instrumentation_runtime::{CountingAllocator, RuntimeMetrics, measure};
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+
+#[global_allocator]
+static ALLOC: CountingAllocator = CountingAllocator::system();
+
+#[test]
+fn the_child_s_counters_go_on() {
+    let provider = SdkMeterProvider::default();
+    let metrics = RuntimeMetrics::builder().build(&provider.meter("test"));
+    let allocated = || {
+        let snapshot = metrics.snapshot();
+        snapshot.get("rust.memory.allocated").unwrap().value().unwrap().as_u64().unwrap()
+    };
+    // The counts of a thread that the child does not have are kept as well.
+    thread::spawn(|| drop(black_box(vec![0_u8; 1_000_000]))).join().unwrap();
+    allocated();
+    let parent = allocated();
+    assert!(parent >= 1_000_000);
+
+    match unsafe { libc::fork() } {
+        0 => {
+            let work = || drop(black_box(vec![0_u8; 500_000]));
+            let goes_on = allocated() >= parent;
+            let (_, stats) = measure(work);
+            let exact = stats.allocated == 500_000 && stats.deallocations == 1;
+            let thread = thread::spawn(work).join().is_ok();
+            let total = allocated() >= parent + 1_000_000;
+            let failed = [goes_on, exact, thread, total].iter().position(|good| !good);
+            unsafe { libc::_exit(failed.map_or(0, |index| index as i32 + 1)) }
+        }
+        child => {
+            assert!(child > 0, "fork failed");
+            let mut status = 0;
+            assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+            assert!(libc::WIFEXITED(status), "the child ended by a signal");
+            assert_eq!(libc::WEXITSTATUS(status), 0, "the number of what failed");
+        }
+    }
+}

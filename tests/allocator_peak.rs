@@ -1,0 +1,77 @@
+//! How far off the peak may be. The whole process is counted, hence one test function.
+
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by panicking")]
+
+use std::hint::black_box;
+use std::sync::Barrier;
+use std::thread;
+
+use opentelemetry::metrics::MeterProvider;
+use opentelemetry_instrumentation_runtime::{CountingAllocator, RuntimeMetrics};
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+
+#[global_allocator]
+static ALLOC: CountingAllocator = CountingAllocator::system();
+
+#[test]
+fn a_burst_between_two_snapshots_is_seen_to_64_kib_for_each_thread() {
+    const THREADS: u64 = 4;
+    const BOUND: u64 = (THREADS + 2) * 65_536;
+    let provider = SdkMeterProvider::default();
+    let metrics = RuntimeMetrics::builder().build(&provider.meter("test"));
+    let read = || {
+        let snapshot = metrics.snapshot();
+        let value = |name| snapshot.get(name).unwrap().value().unwrap().as_u64().unwrap();
+        (value("rust.memory.used"), value("rust.memory.peak"))
+    };
+    drop(read());
+    let barrier = &Barrier::new(THREADS as usize);
+    // Of small things, of large ones, of things that grow. Each burst is higher than the one before.
+    let bursts: [(u64, &(dyn Fn() -> Vec<Vec<u8>> + Sync)); 3] = [
+        (1 << 20, &|| (0..1 << 14).map(|_| black_box(Vec::with_capacity(64))).collect()),
+        (3 << 20, &|| (0..3).map(|_| black_box(Vec::with_capacity(1 << 20))).collect()),
+        (8 << 20, &|| {
+            let mut bytes = Vec::with_capacity(1);
+            (0..24).for_each(|power| bytes.reserve_exact(1 << power));
+            bytes.shrink_to(8 << 20);
+            vec![black_box(bytes)]
+        }),
+    ];
+    for (size, burst) in bursts {
+        let (before, _) = read();
+        let held = thread::scope(|scope| {
+            let threads = (0..THREADS).map(|_| {
+                scope.spawn(|| {
+                    let all = burst();
+                    // All hold theirs now.
+                    barrier.wait();
+                    let bytes = all.iter().map(|one| one.capacity()).sum::<usize>();
+                    let list = all.capacity() * size_of::<Vec<u8>>();
+                    drop(all);
+                    bytes + list
+                })
+            });
+            threads.collect::<Vec<_>>().into_iter().map(|thread| thread.join().unwrap() as u64).sum::<u64>()
+        });
+        assert!(held >= THREADS * size);
+        let (after, peak) = read();
+        assert!(after < before + BOUND, "the burst is over");
+        // What growing and the threads themselves took beside is not in `held`.
+        assert!(peak + BOUND >= before + held, "{peak} is too low after a burst of {held} from {before}");
+        assert!(
+            peak <= before + 3 * held + BOUND,
+            "{peak} is too high after a burst of {held} from {before}"
+        );
+    }
+    // Exactly what one thread holds, down to its bound.
+    let (before, _) = read();
+    let (used, peak) = {
+        let held = black_box(vec![0_u8; 100 << 20]);
+        let now = read();
+        drop(held);
+        now
+    };
+    assert!(used >= before + (100 << 20));
+    assert!(peak >= used && peak <= used + BOUND);
+    assert!(read().1 <= peak + BOUND, "it does not rise with what is freed");
+}

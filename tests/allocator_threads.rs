@@ -1,0 +1,92 @@
+//! Threads that come and go: nothing is lost, nothing is left. The whole process is counted, hence one test function.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by panicking")]
+#![allow(
+    unsafe_code,
+    clippy::undocumented_unsafe_blocks,
+    reason = "pthread keys, with arguments in plain sight"
+)]
+
+use std::ffi::c_void;
+use std::hint::black_box;
+use std::thread;
+
+use opentelemetry::metrics::MeterProvider;
+use opentelemetry_instrumentation_runtime::{CountingAllocator, RuntimeMetrics};
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+
+#[global_allocator]
+static ALLOC: CountingAllocator = CountingAllocator::system();
+
+const NAMES: [&str; 5] = [
+    "rust.memory.allocated",
+    "rust.memory.deallocated",
+    "rust.memory.allocations",
+    "rust.memory.deallocations",
+    "rust.memory.used",
+];
+
+/// Runs after all destructors of thread-locals, the one of the allocator's included.
+extern "C" fn destructor(_: *mut c_void) {
+    for size in 1..=3 {
+        drop(black_box(vec![0_u8; size]));
+    }
+}
+
+/// Starts threads one after the other, each allocating so much, also past its end.
+fn threads(count: usize, size: usize, key: Option<libc::pthread_key_t>) {
+    for _ in 0..count {
+        let body = move || {
+            if size > 0 {
+                drop(black_box(vec![0_u8; size]));
+            }
+            if let Some(key) = key {
+                assert_eq!(unsafe { libc::pthread_setspecific(key, 1 as *const c_void) }, 0);
+            }
+        };
+        thread::Builder::new().stack_size(16 * 1024).spawn(body).unwrap().join().unwrap();
+    }
+}
+
+fn resident_bytes() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+#[test]
+fn short_threads_lose_no_count_and_leave_no_growth() {
+    let mut key = 0;
+    assert_eq!(unsafe { libc::pthread_key_create(&mut key, Some(destructor)) }, 0);
+    let provider = SdkMeterProvider::default();
+    let metrics = RuntimeMetrics::builder().build(&provider.meter("test"));
+    let read = || {
+        let snapshot = metrics.snapshot();
+        NAMES.map(|name| snapshot.get(name).unwrap().value().unwrap().as_u64().unwrap() as i64)
+    };
+    let change = |act: &dyn Fn()| {
+        let first = read();
+        let second = read();
+        act();
+        let third = read();
+        std::array::from_fn::<i64, 5, _>(|i| third[i] - second[i] - (second[i] - first[i]))
+    };
+    drop(read());
+    threads(10, 100, Some(key));
+
+    // What a thread costs by itself, then what it does beside.
+    let count = 1_000;
+    let bare = change(&|| threads(count, 0, None));
+    let busy = change(&|| threads(count, 100, Some(key)));
+    let difference: [i64; 5] = std::array::from_fn(|i| busy[i] - bare[i]);
+    assert_eq!(difference, [106, 106, 4, 4, 0].map(|each| each * count as i64));
+
+    // A million of them in a release build, and a hundred thousand where the compiler has not helped.
+    let count = if cfg!(debug_assertions) { 100_000 } else { 1_000_000 };
+    let resident = resident_bytes();
+    let many = change(&|| threads(count, 100, Some(key)));
+    let growth = resident_bytes().saturating_sub(resident);
+    assert_eq!(many, busy.map(|of_some| of_some / 1_000 * count as i64));
+    assert_eq!(many[4], 0);
+    assert!(growth < 4 * 1024 * 1024, "{growth} bytes more in memory after {count} threads");
+}
