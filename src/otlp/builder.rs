@@ -93,7 +93,7 @@ impl Builder {
         let settings = Settings::new(&self.options, &Variables(&|name| env::var(name)))?;
         let Settings { output, interval, timeout, temporality, resource } = settings;
         let transport = match output {
-            Output::Otlp(target) => Some(Transport::otlp(target, timeout)?),
+            Output::Otlp(target) => Some(Transport::otlp(*target, timeout)?),
             Output::Console => Some(Transport::console()),
             Output::Nothing => None,
         };

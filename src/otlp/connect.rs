@@ -15,7 +15,7 @@ use super::target::{Protocol, Target};
 pub(super) type Client<B> = legacy::Client<Stream, B>;
 
 #[cfg(feature = "otlp-tls")]
-type Stream = hyper_rustls::HttpsConnector<HttpConnector>;
+type Stream = super::alert::Noting<hyper_rustls::HttpsConnector<HttpConnector>>;
 #[cfg(not(feature = "otlp-tls"))]
 type Stream = HttpConnector;
 
@@ -43,7 +43,10 @@ impl Connector {
         tcp.set_keepalive_interval(Some(KEEPALIVE_RETRY));
         tcp.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
         #[cfg(feature = "otlp-tls")]
-        let stream = target.identity.connector(tcp, target)?;
+        let stream = super::alert::Noting {
+            connector: target.identity.connector(tcp, target)?,
+            alert: super::alert::Alert::default(),
+        };
         #[cfg(not(feature = "otlp-tls"))]
         let stream = tcp;
         Ok(Connector { stream, http2: target.protocol == Protocol::Grpc })
@@ -57,19 +60,26 @@ impl Connector {
     {
         let mut builder = legacy::Client::builder(TokioExecutor::new());
         builder.timer(TokioTimer::new()).pool_timer(TokioTimer::new()).pool_max_idle_per_host(1);
+        // Attempts are counted in one place.
+        builder.retry_canceled_requests(false);
         if self.http2 {
             #[cfg(feature = "otlp-grpc")]
             builder.http2_only(true);
         }
         builder.build(self.stream.clone())
     }
-}
 
-/// No answer, because of this.
-pub(super) fn unreachable(target: &Target, error: &(dyn std::error::Error + 'static)) -> Failure {
-    #[cfg(feature = "otlp-tls")]
-    let again = if super::tls::is_refusal(error) { Again::Never } else { Again::Soon };
-    #[cfg(not(feature = "otlp-tls"))]
-    let again = Again::Soon;
-    Failure { message: format!("{}: {}", target.endpoint, target.redact(&chain(error))), again }
+    /// There was no answer, because of this.
+    pub(super) fn unreachable(&self, target: &Target, error: &(dyn std::error::Error + 'static)) -> Failure {
+        let to = &target.endpoint;
+        #[cfg(feature = "otlp-tls")]
+        if let Some(alert) = self.stream.alert.take() {
+            return Failure { message: format!("{to} refuses the connection: {alert}"), again: Again::Never };
+        }
+        #[cfg(feature = "otlp-tls")]
+        let again = if super::tls::is_refusal(error) { Again::Never } else { Again::Soon };
+        #[cfg(not(feature = "otlp-tls"))]
+        let again = Again::Soon;
+        Failure { message: format!("{to}: {}", target.redact(&chain(error))), again }
+    }
 }

@@ -6,13 +6,17 @@ use http::Uri;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
+#[cfg(any(feature = "otlp-gzip", feature = "otlp-zstd"))]
+use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Extensions, Request, Status};
 use tonic_types::StatusExt;
 
-use super::connect::{Client, Connector, LONGEST_ANSWER, unreachable};
+use super::connect::{Client, Connector, LONGEST_ANSWER};
 use super::error::Error;
 use super::retry::{Again, Delivered, Failure};
+#[cfg(any(feature = "otlp-gzip", feature = "otlp-zstd"))]
+use super::target::Compression;
 use super::target::Target;
 
 pub(super) struct Grpc {
@@ -50,7 +54,7 @@ impl Grpc {
         let endpoint = &self.target.endpoint;
         // Only what went wrong on our side has a source.
         if let Some(cause) = std::error::Error::source(status) {
-            return unreachable(&self.target, cause);
+            return self.connector.unreachable(&self.target, cause);
         }
         let said = self.target.redact(status.message());
         let message = format!("{endpoint} answered {:?}: {said}", status.code());
@@ -62,14 +66,20 @@ impl Grpc {
 fn client(connector: &Connector, target: &Target) -> MetricsServiceClient<Client<tonic::body::Body>> {
     let client = MetricsServiceClient::with_origin(connector.client(), target.endpoint.clone())
         .max_decoding_message_size(LONGEST_ANSWER);
+    // The Collector answers in the encoding that it is asked in.
     match target.compression {
         #[cfg(feature = "otlp-gzip")]
-        super::target::Compression::Gzip => client.send_compressed(tonic::codec::CompressionEncoding::Gzip),
+        Compression::Gzip => client.send_compressed(GZIP).accept_compressed(GZIP),
         #[cfg(feature = "otlp-zstd")]
-        super::target::Compression::Zstd => client.send_compressed(tonic::codec::CompressionEncoding::Zstd),
+        Compression::Zstd => client.send_compressed(ZSTD).accept_compressed(ZSTD),
         _ => client,
     }
 }
+
+#[cfg(feature = "otlp-gzip")]
+const GZIP: CompressionEncoding = CompressionEncoding::Gzip;
+#[cfg(feature = "otlp-zstd")]
+const ZSTD: CompressionEncoding = CompressionEncoding::Zstd;
 
 /// By the OTLP specification. An exhausted resource is tried again only if the receiver says when.
 fn again(code: Code, delay: Option<Duration>) -> Again {

@@ -13,7 +13,7 @@ use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use prost::Message;
 use prost::bytes::Bytes;
 
-use super::connect::{Client, Connector, LONGEST_ANSWER, unreachable};
+use super::connect::{Client, Connector, LONGEST_ANSWER};
 use super::error::Error;
 use super::retry::{Again, Delivered, Failure};
 use super::target::{Compression, Target};
@@ -55,12 +55,15 @@ impl Http {
         if let Some(encoding) = encoding {
             request.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
         }
-        let response =
-            self.client.request(request).await.map_err(|error| unreachable(&self.target, &error))?;
+        let response = self
+            .client
+            .request(request)
+            .await
+            .map_err(|error| self.connector.unreachable(&self.target, &error))?;
         let (head, body) = response.into_parts();
         let body = Limited::new(body, LONGEST_ANSWER).collect().await.map(|body| body.to_bytes());
         if head.status.is_success() {
-            let body = body.map_err(|error| unreachable(&self.target, &*error))?;
+            let body = body.map_err(|error| self.connector.unreachable(&self.target, &*error))?;
             return self.taken(&head.headers, &body);
         }
         let said = self.target.redact(&words(&head.headers, &body.unwrap_or_default()));

@@ -17,6 +17,8 @@
 //! are called: inside any Tokio runtime, on its only worker, on a plain thread, without Tokio, while a panic unwinds,
 //! or after the application's runtime is gone. None of them takes longer than the timeout of an export.
 
+#[cfg(feature = "otlp-tls")]
+mod alert;
 mod builder;
 mod connect;
 mod console;

@@ -34,7 +34,7 @@ pub(super) struct Settings {
 
 #[derive(Debug)]
 pub(super) enum Output {
-    Otlp(Target),
+    Otlp(Box<Target>),
     Console,
     Nothing,
 }
@@ -66,7 +66,7 @@ impl Settings {
         }
         Ok(Settings {
             output: match exporter {
-                Exporter::Otlp => Output::Otlp(Target::new(options, variables)?),
+                Exporter::Otlp => Output::Otlp(Box::new(Target::new(options, variables)?)),
                 _ => Output::Console,
             },
             interval: interval(options, variables)?,

@@ -123,14 +123,9 @@ fn describe(error: &rustls::pki_types::pem::Error) -> String {
 
 /// Whether a certificate, ours or theirs, is the reason. It will not be a better one in a second.
 pub(super) fn is_refusal(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        // An `io::Error` leaves out the error that it is made of when it tells its source.
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+    // An `io::Error` leaves out the error that it is made of when it tells its source.
+    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    error.is::<rustls::Error>()
+        || inner.is_some_and(|inner| is_refusal(inner))
+        || error.source().is_some_and(is_refusal)
 }

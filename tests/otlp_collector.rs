@@ -1,0 +1,243 @@
+//! The real Collector gets the values: over both protocols, compressed, and over TLS with clear words where that
+//! cannot be. Skipped, and told so, where there is no Collector.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+#[path = "support/collector.rs"]
+mod collector;
+#[path = "support/proxy.rs"]
+mod proxy;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use collector::{Collector, Config};
+use opentelemetry::metrics::MeterProvider;
+use opentelemetry_instrumentation_runtime::{init_runtime_metrics, otlp};
+use proxy::Proxy;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+
+const LONG: Duration = Duration::from_secs(20);
+
+#[test]
+fn the_values_arrive_over_both_protocols_in_every_encoding() {
+    let Some(collector) = Collector::start(&Config::default()) else { return };
+    let ports = collector.ports();
+    let mut exports = 0;
+    for (protocol, port) in [("grpc", ports.grpc), ("http/protobuf", ports.http)] {
+        for compression in ["none", "gzip", "zstd"] {
+            let said = child(&[
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", &format!("http://127.0.0.1:{port}")),
+                ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+                ("OTEL_EXPORTER_OTLP_COMPRESSION", compression),
+                ("OTEL_SERVICE_NAME", "shop"),
+            ]);
+            assert_eq!(said, "delivered", "{protocol} {compression}");
+            exports += 1;
+            let all = |_: &str| collector.values("orders").len() == exports;
+            assert!(collector.wait_for(|text| text.matches("-> Name: orders").count() == exports, LONG));
+            assert!(all(""), "{}", collector.printed());
+        }
+    }
+    assert_eq!(collector.values("orders"), [3.0; 6]);
+    let printed = collector.printed();
+    assert_eq!(printed.matches("-> service.name: Str(shop)").count(), 6);
+    assert_eq!(printed.matches("-> service.instance.id: Str(").count(), 6);
+    let scope =
+        format!("InstrumentationScope opentelemetry-instrumentation-runtime {}", env!("CARGO_PKG_VERSION"));
+    assert_eq!(printed.matches(&scope).count(), 6);
+    assert_eq!(printed.matches("-> Name: tokio.task.count").count(), 6);
+    let workers = collector.values("tokio.worker.parks");
+    assert_eq!(workers.len(), 6, "presence before value");
+}
+
+#[test]
+fn tls_and_client_certificates_work_over_both_protocols() {
+    let files = Certificates::new();
+    let server = format!(
+        "tls: {{cert_file: {}, key_file: {}, client_ca_file: {}}}",
+        files.path("server.pem"),
+        files.path("server.key"),
+        files.path("authority.pem"),
+    );
+    let Some(collector) = Collector::start(&Config { server, ..Config::default() }) else { return };
+    let authority = ("OTEL_EXPORTER_OTLP_CERTIFICATE", files.path("authority.pem"));
+    let identity = |name: &str| {
+        [
+            ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", files.path(&format!("{name}.pem"))),
+            ("OTEL_EXPORTER_OTLP_CLIENT_KEY", files.path(&format!("{name}.key"))),
+        ]
+    };
+    for (protocol, port) in [("grpc", collector.ports().grpc), ("http/protobuf", collector.ports().http)] {
+        let before = collector.values("orders").len();
+        let try_with = |more: &[(&str, String)]| {
+            let proxy = Proxy::start(SocketAddr::from(([127, 0, 0, 1], port)));
+            let endpoint = format!("https://localhost:{}", proxy.address().port());
+            let mut set =
+                vec![("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint), ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)];
+            set.extend(more.iter().map(|(name, value)| (*name, value.as_str())));
+            (child(&set), proxy.connections())
+        };
+        let [certificate, key] = identity("client");
+        let (said, _) = try_with(&[authority.clone(), certificate.clone(), key.clone()]);
+        assert_eq!(said, "delivered", "{protocol}");
+        assert!(collector.wait_for(|text| text.matches("-> Name: orders").count() == before + 1, LONG));
+
+        let [expired, expired_key] = identity("expired");
+        let [foreign, foreign_key] = identity("foreign");
+        for (what, set, words) in [
+            ("no authority that the system trusts", vec![certificate.clone(), key.clone()], "UnknownIssuer"),
+            (
+                "the wrong authority",
+                vec![
+                    ("OTEL_EXPORTER_OTLP_CERTIFICATE", files.path("other.pem")),
+                    certificate.clone(),
+                    key.clone(),
+                ],
+                "UnknownIssuer",
+            ),
+            ("no client certificate", vec![authority.clone()], "CertificateRequired"),
+            (
+                "an expired client certificate",
+                vec![authority.clone(), expired, expired_key],
+                "CertificateExpired",
+            ),
+            (
+                "a client certificate of another authority",
+                vec![authority.clone(), foreign, foreign_key],
+                "fatal alert",
+            ),
+        ] {
+            let (said, connections) = try_with(&set);
+            assert!(said.contains(words), "{protocol}, {what}: {said}");
+            assert!(said.contains("https://localhost:"), "{protocol}, {what}: {said}");
+            eprintln!("{protocol}, {what}: {said}");
+            assert_eq!(connections, 1, "{protocol}, {what}: it will not be better in a second");
+        }
+    }
+}
+
+#[test]
+fn an_expired_server_is_not_trusted() {
+    let files = Certificates::new();
+    let server =
+        format!("tls: {{cert_file: {}, key_file: {}}}", files.path("expired.pem"), files.path("expired.key"));
+    let Some(collector) = Collector::start(&Config { server, ..Config::default() }) else { return };
+    for (protocol, port) in [("grpc", collector.ports().grpc), ("http/protobuf", collector.ports().http)] {
+        let said = child(&[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &format!("https://localhost:{port}")),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+            ("OTEL_EXPORTER_OTLP_CERTIFICATE", &files.path("authority.pem")),
+        ]);
+        assert!(said.to_lowercase().contains("expired"), "{said}");
+    }
+}
+
+#[test]
+fn files_that_are_no_certificates_are_errors_that_name_the_variable() {
+    let files = Certificates::new();
+    fs::write(files.0.path().join("empty.pem"), "").unwrap();
+    fs::write(
+        files.0.path().join("broken.pem"),
+        "-----BEGIN CERTIFICATE-----\n?\n-----END CERTIFICATE-----\n",
+    )
+    .unwrap();
+    let https = ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://localhost:1");
+    let authority = |file: &str| child(&[https, ("OTEL_EXPORTER_OTLP_CERTIFICATE", &files.path(file))]);
+    for (file, words) in [
+        ("nowhere.pem", "that file cannot be read"),
+        ("empty.pem", "there is no certificate in that file"),
+        ("server.key", "there is no certificate in that file"),
+        ("broken.pem", "that file is not valid PEM"),
+    ] {
+        let said = authority(file);
+        let expected = format!("OTEL_EXPORTER_OTLP_CERTIFICATE={}: {words}", files.path(file));
+        assert!(said.starts_with(&expected), "{said}");
+    }
+    let certificate = ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", &*files.path("client.pem"));
+    let said = child(&[https, certificate]);
+    assert!(said.ends_with("client.pem: the client key is not set"), "{said}");
+    let key = ("OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY", &*files.path("server.key"));
+    let said = child(&[https, key]);
+    assert!(said.starts_with("OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY="), "{said}");
+    let said = child(&[https, certificate, key]);
+    assert!(
+        said.starts_with("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE="),
+        "a key of another certificate: {said}"
+    );
+}
+
+/// Exports once in a process of its own, with these variables, and tells what came of it.
+fn child(set: &[(&str, &str)]) -> String {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "child_exports_once", "--ignored", "--nocapture", "--test-threads=1"]);
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("OTEL_")) {
+        command.env_remove(name);
+    }
+    let output = command.envs(set.iter().copied()).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let said = text.split("RESULT ").nth(1).and_then(|rest| rest.lines().next());
+    said.unwrap_or_else(|| panic!("{text}{}", String::from_utf8_lossy(&output.stderr))).to_owned()
+}
+
+#[test]
+#[ignore = "run by other tests, in a process of its own"]
+fn child_exports_once() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let _inside = runtime.enter();
+    let export = || {
+        let telemetry = otlp::install()?;
+        init_runtime_metrics(&telemetry.meter());
+        telemetry.provider().meter("app").u64_counter("orders").build().add(3, &[]);
+        telemetry.shutdown()
+    };
+    match export() {
+        Ok(()) => println!("RESULT delivered"),
+        Err(error) => println!("RESULT {error}"),
+    }
+}
+
+/// PEM files: two authorities; certificates for localhost that are good, expired, and of the other authority.
+struct Certificates(tempfile::TempDir);
+
+impl Certificates {
+    fn new() -> Self {
+        let files = Certificates(tempfile::tempdir().unwrap());
+        let authority = issuer("authority");
+        let other = issuer("other");
+        files.write("authority.pem", &authority.pem());
+        files.write("other.pem", &other.pem());
+        files.issue("server", &authority, 2099);
+        files.issue("client", &authority, 2099);
+        files.issue("expired", &authority, 2001);
+        files.issue("foreign", &other, 2099);
+        files
+    }
+
+    fn issue(&self, name: &str, issuer: &CertifiedIssuer<'_, KeyPair>, until: i32) {
+        let key = KeyPair::generate().unwrap();
+        let mut certificate = CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
+        certificate.not_before = rcgen::date_time_ymd(2000, 1, 1);
+        certificate.not_after = rcgen::date_time_ymd(until, 1, 1);
+        self.write(&format!("{name}.pem"), &certificate.signed_by(&key, issuer).unwrap().pem());
+        self.write(&format!("{name}.key"), &key.serialize_pem());
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.0.path().join(name), text).unwrap();
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().unwrap().to_owned()
+    }
+}
+
+fn issuer(name: &str) -> CertifiedIssuer<'static, KeyPair> {
+    let mut authority = CertificateParams::new(Vec::new()).unwrap();
+    authority.distinguished_name.push(rcgen::DnType::CommonName, name);
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap()
+}

@@ -1,0 +1,69 @@
+//! What our instruments request at the start, counted by our own allocator.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "support/receiver.rs"]
+mod receiver;
+
+use std::time::Duration;
+
+use opentelemetry::metrics::MeterProvider;
+use opentelemetry_instrumentation_runtime::{
+    CountingAllocator, RuntimeMetrics, TaskExt, measure, otlp, view,
+};
+use opentelemetry_sdk::metrics::{ManualReader, SdkMeterProvider};
+use receiver::Receiver;
+
+#[global_allocator]
+static ALLOC: CountingAllocator = CountingAllocator::system();
+
+/// Registers everything that there is, with a named task, and tells what that requested.
+fn requested(provider: &SdkMeterProvider) -> u64 {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    let _inside = runtime.enter();
+    runtime.block_on(async {}.with_task_name("one"));
+    let everything = RuntimeMetrics::builder().per_worker(true).size_classes(true).disk_io(true).glibc(true);
+    let (metrics, stats) = measure(|| everything.build(&provider.meter("ours")));
+    metrics.stop();
+    stats.allocated
+}
+
+#[test]
+fn the_view_takes_it_from_megabytes_to_less_than_one() {
+    let reader = || ManualReader::builder().build();
+    let without = requested(&SdkMeterProvider::builder().with_reader(reader()).build());
+    let with = requested(&SdkMeterProvider::builder().with_reader(reader()).with_view(view).build());
+    eprintln!("requested at the start: {without} bytes without the view, {with} with it");
+    assert!(without > 4_000_000, "{without}: is the view still needed?");
+    assert!(with < 1_000_000, "{with}");
+}
+
+#[test]
+fn otlp_has_it_built_in() {
+    let receiver = Receiver::start();
+    let hour = Duration::from_secs(3600);
+    let telemetry = otlp::builder().endpoint(receiver.endpoint()).interval(hour).build().unwrap();
+    let bytes = requested(telemetry.provider());
+    assert!(bytes < 1_000_000, "{bytes}");
+}
+
+#[test]
+fn it_leaves_room_for_all_names_of_tasks_and_other_instruments_alone() {
+    let receiver = Receiver::start();
+    let hour = Duration::from_secs(3600);
+    let telemetry = otlp::builder().endpoint(receiver.endpoint()).interval(hour).build().unwrap();
+    let meter = telemetry.provider().meter("app");
+    let name = |number| [opentelemetry::KeyValue::new("name", number)];
+    let series = |instrument: &str, count: i64| {
+        let instrument = meter.u64_counter(instrument.to_owned()).build();
+        (0..count).for_each(|number| instrument.add(1, &name(number)));
+    };
+    // 200 names and the rest, each with three outcomes.
+    series("rust.task.ended", 3 * 201);
+    series("application", 1500);
+    telemetry.force_flush().unwrap();
+    let export = receiver.last().unwrap();
+    let points = |name| receiver::points(export.metric(name).unwrap());
+    assert_eq!(points("rust.task.ended").len(), 603);
+    assert_eq!(points("application").len(), 1500);
+}

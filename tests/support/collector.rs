@@ -1,0 +1,169 @@
+//! The real OpenTelemetry Collector, in a process of its own on free ports of 127.0.0.1.
+
+#![allow(dead_code, reason = "each user has use for a part of it")]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Duration;
+
+/// A running Collector. Dropping it ends the process.
+pub(crate) struct Collector {
+    process: Child,
+    ports: Ports,
+    printed: Arc<Printed>,
+    /// Holds the configuration.
+    _directory: tempfile::TempDir,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ports {
+    pub(crate) grpc: u16,
+    pub(crate) http: u16,
+}
+
+/// What differs from one Collector to the next, as YAML.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Config {
+    /// More settings of the servers for both protocols, such as `tls: {..}`.
+    pub(crate) server: String,
+    /// More settings of the gRPC server.
+    pub(crate) grpc: String,
+    /// A processor's name and its settings.
+    pub(crate) processor: Option<(&'static str, &'static str)>,
+}
+
+#[derive(Default)]
+struct Printed {
+    text: Mutex<String>,
+    more: Condvar,
+}
+
+/// The binary, or `None` after having said that the test is skipped.
+pub(crate) fn binary() -> Option<PathBuf> {
+    let given = std::env::var_os("OTELCOL").map(PathBuf::from);
+    let path = given
+        .unwrap_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/tools/otelcol")));
+    if !path.is_file() {
+        eprintln!("skipped: there is no Collector at {}, set OTELCOL", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+impl Ports {
+    /// Free at the moment.
+    pub(crate) fn free() -> Self {
+        let sockets = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [grpc, http] = sockets.map(|socket| socket.local_addr().unwrap().port());
+        Ports { grpc, http }
+    }
+}
+
+impl Collector {
+    /// `None` where there is no binary.
+    pub(crate) fn start(config: &Config) -> Option<Self> {
+        binary()?;
+        // Somebody else may take a port before the Collector does.
+        let started = (0..5).find_map(|_| Self::start_at(Ports::free(), config));
+        Some(started.expect("the Collector starts"))
+    }
+
+    /// `None` where there is no binary, or where it does not start.
+    pub(crate) fn start_at(ports: Ports, config: &Config) -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("collector.yaml");
+        std::fs::write(&file, yaml(ports, config)).unwrap();
+        let mut process = Command::new(binary()?)
+            .arg("--config")
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let printed = Arc::new(Printed::default());
+        let lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let collector = Collector { process, ports, printed: Arc::clone(&printed), _directory: directory };
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                *printed.text.lock().unwrap() += &(line + "\n");
+                printed.more.notify_all();
+            }
+            *printed.text.lock().unwrap() += GONE;
+            printed.more.notify_all();
+        });
+        let ended_or_ready = |text: &str| text.contains(READY) || text.contains(GONE);
+        assert!(collector.wait_for(ended_or_ready, Duration::from_secs(20)), "{}", collector.printed());
+        collector.printed().contains(READY).then_some(collector)
+    }
+
+    pub(crate) fn ports(&self) -> Ports {
+        self.ports
+    }
+
+    /// All that it has printed.
+    pub(crate) fn printed(&self) -> String {
+        self.printed.text.lock().unwrap().clone()
+    }
+
+    /// Waits until what it has printed is as wanted.
+    pub(crate) fn wait_for(&self, wanted: impl Fn(&str) -> bool, timeout: Duration) -> bool {
+        let guard = self.printed.text.lock().unwrap();
+        let (_guard, waited) =
+            self.printed.more.wait_timeout_while(guard, timeout, |text| !wanted(text)).unwrap();
+        !waited.timed_out()
+    }
+
+    /// The values of a metric with one number point, one for each export that came in.
+    pub(crate) fn values(&self, metric: &str) -> Vec<f64> {
+        let printed = self.printed();
+        let name = format!("     -> Name: {metric}\n");
+        printed
+            .split(&name)
+            .skip(1)
+            .filter_map(|rest| {
+                let value = rest.split("\nValue: ").nth(1)?.lines().next()?;
+                value.parse().ok()
+            })
+            .collect()
+    }
+}
+
+const READY: &str = "Everything is ready.";
+const GONE: &str = "(the Collector has ended)";
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        // As a crash would, without a word to its clients.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn yaml(ports: Ports, config: &Config) -> String {
+    let Config { server, grpc, processor } = config;
+    let (processors, used) = match processor {
+        Some((name, settings)) => (format!("processors: {{{name}: {settings}}}\n"), format!("[{name}]")),
+        None => (String::new(), "[]".to_owned()),
+    };
+    let separate = |settings: &str| if settings.is_empty() { String::new() } else { format!(", {settings}") };
+    format!(
+        "receivers:\n  otlp:\n    protocols:\n      \
+         grpc: {{endpoint: \"127.0.0.1:{}\"{}{}}}\n      \
+         http: {{endpoint: \"127.0.0.1:{}\"{}}}\n\
+         {processors}\
+         exporters:\n  debug: {{verbosity: detailed}}\n\
+         service:\n  telemetry: {{metrics: {{level: none}}}}\n  pipelines:\n    \
+         metrics: {{receivers: [otlp], processors: {used}, exporters: [debug]}}\n",
+        ports.grpc,
+        separate(server),
+        separate(grpc),
+        ports.http,
+        separate(server),
+    )
+}

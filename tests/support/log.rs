@@ -1,0 +1,58 @@
+//! Everything from `info` upwards that is logged in this process.
+
+#![allow(dead_code, reason = "each user has use for a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fmt::{Debug, Write};
+use std::sync::Mutex;
+
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
+
+/// A line, with its level before it.
+static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Begins to listen. Once in a process.
+pub(crate) fn listen() {
+    tracing::subscriber::set_global_default(Lines).unwrap();
+}
+
+/// What has come since this was last called.
+pub(crate) fn take() -> Vec<String> {
+    std::mem::take(&mut *LINES.lock().unwrap())
+}
+
+struct Lines;
+
+impl Subscriber for Lines {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= Level::INFO
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let mut line = format!("{} {}:", event.metadata().level(), event.metadata().target());
+        event.record(&mut Fields(&mut line));
+        LINES.lock().unwrap().push(line);
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+struct Fields<'a>(&'a mut String);
+
+impl Visit for Fields<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        let _ = write!(self.0, " {}={value:?}", field.name());
+    }
+}

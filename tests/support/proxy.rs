@@ -1,0 +1,105 @@
+//! A TCP relay that counts connections, and can leave those that there are half-open: up, but silent.
+
+#![allow(dead_code, reason = "each user has use for a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{oneshot, watch};
+
+pub(crate) struct Proxy {
+    address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    /// Connections with a number up to this are silent.
+    silent: watch::Sender<usize>,
+    thread: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+}
+
+impl Proxy {
+    pub(crate) fn start(to: SocketAddr) -> Self {
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (silent, is_silent) = watch::channel(0);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (bound, address) = std::sync::mpsc::channel();
+        let counter = Arc::clone(&connections);
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                bound.send(listener.local_addr().unwrap()).unwrap();
+                tokio::select! {
+                    () = accept(&listener, to, &counter, &is_silent) => {}
+                    _ = stopped => {}
+                }
+            });
+            runtime.shutdown_background();
+        });
+        Proxy { address: address.recv().unwrap(), connections, silent, thread: Some((stop, thread)) }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How many were made.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    /// From now on nothing comes through any of the connections that there are. New ones work.
+    pub(crate) fn leave_half_open(&self) {
+        self.silent.send_replace(self.connections());
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if let Some((stop, thread)) = self.thread.take() {
+            let _ = stop.send(());
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    to: SocketAddr,
+    counter: &AtomicUsize,
+    silent: &watch::Receiver<usize>,
+) {
+    while let Ok((client, _)) = listener.accept().await {
+        let number = counter.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut silent = silent.clone();
+        tokio::spawn(async move {
+            let Ok(server) = TcpStream::connect(to).await else { return };
+            let (mut from_client, mut to_client) = client.into_split();
+            let (mut from_server, mut to_server) = server.into_split();
+            tokio::select! {
+                _ = async { tokio::join!(relay(&mut from_client, &mut to_server), relay(&mut from_server, &mut to_client)) } => {}
+                _ = silent.wait_for(|last| *last >= number) => {}
+            }
+            if *silent.borrow() >= number {
+                // Takes what comes, says nothing, and stays.
+                let mut buffer = [0; 4096];
+                while from_client.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
+                std::future::pending::<()>().await;
+            }
+        });
+    }
+}
+
+/// Until one side closes, which is then told to the other.
+async fn relay(from: &mut (impl AsyncReadExt + Unpin), to: &mut (impl AsyncWriteExt + Unpin)) {
+    let mut buffer = vec![0; 16 * 1024];
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        if to.write_all(&buffer[..read]).await.is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown().await;
+}
