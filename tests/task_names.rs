@@ -153,29 +153,30 @@ fn an_owned_name_and_a_text_of_the_program_are_one_series() {
 #[test]
 fn nested_futures_are_counted_each_under_its_own_name() {
     let metrics = metrics();
+    let start = Instant::now();
     current_thread().block_on(
         async {
             busy(Duration::from_millis(20));
             for _ in 0..2 {
-                async { busy(Duration::from_millis(60)) }.with_task_name("inner").await;
+                async { busy(Duration::from_millis(20)) }.with_task_name("inner").await;
             }
         }
         .with_task_name("outer"),
     );
+    let whole = start.elapsed().as_secs_f64();
     let snapshot = metrics.snapshot();
     for (name, spawned) in [("outer", 1.0), ("inner", 2.0)] {
         let expected = Fates { spawned, completed: spawned, ..Fates::default() };
         assert_eq!(fates(&snapshot, name), expected, "{name}");
     }
     let [outer, inner] = ["outer", "inner"].map(|name| value(&snapshot, "busy.time", name).unwrap());
-    assert!((0.02..0.06).contains(&outer), "{outer}: the inner one's time is not the outer one's too");
-    assert!(inner >= 0.119, "{inner}");
+    assert!(outer >= 0.0199 && inner >= 0.0398, "{outer}, {inner}");
+    assert!(outer + inner <= whole * 1.001, "{outer} + {inner} of {whole}: the inner one's time counts once");
     // Each poll held the thread that long.
     assert_eq!(value(&snapshot, "slow_polls", "outer"), Some(1.0));
     assert_eq!(value(&snapshot, "slow_polls", "inner"), Some(2.0));
 }
 
-/// Keeps the CPU, not only the clock, since another thread may have it meanwhile.
 fn busy(time: Duration) {
     let start = Instant::now();
     while start.elapsed() < time {

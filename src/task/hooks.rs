@@ -9,7 +9,7 @@ use tokio::task::Id;
 
 use super::counters::Event;
 use super::names::NameId;
-use super::spawned::{Fate, SPAWNED, Task, UNPOLLED};
+use super::spawned::{SPAWNED, Task, UNPOLLED};
 use super::thread::{Measure, count};
 use super::{NAMES, place};
 
@@ -119,18 +119,14 @@ fn chain(hooks: &mut Option<Hook>, next: impl Fn(&TaskMeta<'_>) + Send + Sync + 
 
 fn spawned(task: &TaskMeta<'_>) {
     let Some(place) = place_of(task) else { return };
-    let pending = UNPOLLED.any();
-    if !pending {
-        count(place, Event::Spawned);
-    }
-    let state = if pending { Task::Pending(place) } else { Task::Counted(place) };
-    if let Fate::Ended { named } = SPAWNED.add(task.id(), state) {
-        if pending && !named {
+    let state = if UNPOLLED.any() { Task::Pending(place) } else { Task::Counted(place) };
+    // Where the runtime is shutting down, a task may have ended before its spawn is told of.
+    match SPAWNED.add(task.id(), state) {
+        Some(Task::Counted(place) | Task::Pending(place)) => {
             count(place, Event::Spawned);
-        }
-        if !pending || !named {
             count(place, Event::Cancelled);
         }
+        Some(Task::Named(_)) | None => {}
     }
 }
 
@@ -141,20 +137,18 @@ fn poll_begins(task: &TaskMeta<'_>) {
 
 fn poll_ended(task: &TaskMeta<'_>) {
     let Some((measure, marks)) = FRAMES.with(|frames| frames.pop(task.id())) else { return };
-    let place = place_of(task);
-    measure.end(place.filter(|_| !marks.named));
-    if (marks.pending || marks.namer_ended) && !marks.ended {
-        let counts_from_now_on =
-            if marks.namer_ended { SPAWNED.unname(task.id()) } else { SPAWNED.settle(task.id()) };
-        if let Some(place) = place.filter(|_| counts_from_now_on) {
-            count(place, Event::Spawned);
-        }
+    measure.end(place_of(task).filter(|_| !marks.named));
+    match marks {
+        Marks { ended: true, .. } => {}
+        Marks { namer_ended: true, .. } => SPAWNED.unname(task.id()),
+        Marks { pending: true, .. } => SPAWNED.settle(task.id()),
+        _ => {}
     }
 }
 
 fn ended(task: &TaskMeta<'_>) {
-    let in_poll = mark(task.id(), |marks| marks.ended = true);
     // Not in a poll, it was cancelled by the runtime's shutdown.
+    let in_poll = mark(task.id(), |marks| marks.ended = true);
     let end = if in_poll { Event::Ended } else { Event::Cancelled };
     match SPAWNED.remove(task.id()) {
         Some(Task::Counted(place)) => count(place, end),

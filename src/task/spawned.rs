@@ -9,8 +9,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::task::Id;
 
+use super::counters::Event;
 use super::names::NameId;
-use super::thread::unseen;
+use super::thread::{count, unseen};
 
 /// How many named futures have not been polled yet: while there is none, no task can turn out to have a name.
 pub(crate) static UNPOLLED: Unpolled = Unpolled(AtomicU64::new(0));
@@ -45,17 +46,14 @@ pub(crate) enum Task {
     Named(NameId),
 }
 
-/// What has become of a task that has just been spawned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
-    Alive,
-    /// Its runtime was shutting down.
-    Ended {
-        named: bool,
-    },
+impl Task {
+    fn named(self) -> Self {
+        let (Task::Counted(place) | Task::Pending(place) | Task::Named(place)) = self;
+        Task::Named(place)
+    }
 }
 
-/// All of them.
+/// All of them. A task's spawn is counted under the lock, before another thread can count its end.
 pub(crate) struct Spawned {
     shards: [Mutex<Shard>; Spawned::SHARDS],
     /// How many are pending, by the low bits of their number: 0 spares a poll the lock.
@@ -81,18 +79,21 @@ impl Spawned {
         }
     }
 
-    pub(crate) fn add(&self, id: Id, task: Task) -> Fate {
+    /// A task that has been spawned. Gives the same back if it has ended already.
+    pub(crate) fn add(&self, id: Id, task: Task) -> Option<Task> {
         let number = number(id);
         unseen(|| {
             let mut shard = self.shard(number);
             if let Some(named) = shard.take_unknown(number) {
-                return Fate::Ended { named };
+                return Some(if named { task.named() } else { task });
+            }
+            match task {
+                Task::Counted(place) => count(place, Event::Spawned),
+                Task::Pending(_) => drop(self.pending_like(number).fetch_add(1, Relaxed)),
+                Task::Named(_) => {}
             }
             shard.tasks.insert(number, task);
-            if matches!(task, Task::Pending(_)) {
-                self.pending_like(number).fetch_add(1, Relaxed);
-            }
-            Fate::Alive
+            None
         })
     }
 
@@ -118,19 +119,16 @@ impl Spawned {
     }
 
     /// A pending task turns out to have no name of its own.
-    pub(crate) fn settle(&self, id: Id) -> bool {
+    pub(crate) fn settle(&self, id: Id) {
         self.change(id, |task| match task {
             Task::Pending(place) => Some(Task::Counted(place)),
             _ => None,
-        })
+        });
     }
 
-    /// A pending task turns out to have a name.
+    /// A pending task turns out to have a name. Whether it was pending.
     pub(crate) fn name(&self, id: Id) -> bool {
-        self.change(id, |task| match task {
-            Task::Pending(place) => Some(Task::Named(place)),
-            _ => None,
-        })
+        self.change(id, |task| matches!(task, Task::Pending(_)).then(|| task.named()))
     }
 
     /// The same, as far as can be told: a named future in it is dropped without ever having been polled.
@@ -146,11 +144,11 @@ impl Spawned {
     }
 
     /// The future that gave the task its name has ended, and the task has not.
-    pub(crate) fn unname(&self, id: Id) -> bool {
+    pub(crate) fn unname(&self, id: Id) {
         self.change(id, |task| match task {
             Task::Named(place) => Some(Task::Counted(place)),
             _ => None,
-        })
+        });
     }
 
     fn change(&self, id: Id, to: impl FnOnce(Task) -> Option<Task>) -> bool {
@@ -160,6 +158,9 @@ impl Spawned {
         let Some(changed) = to(*task) else { return false };
         if matches!(task, Task::Pending(_)) {
             self.pending_like(number).fetch_sub(1, Relaxed);
+        }
+        if let Task::Counted(place) = changed {
+            count(place, Event::Spawned);
         }
         *task = changed;
         true

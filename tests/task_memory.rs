@@ -1,0 +1,143 @@
+//! What named futures allocate, exact to the byte.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "support/tasks.rs"]
+#[allow(dead_code, reason = "other tests look at more")]
+mod tasks;
+
+use std::future::{poll_fn, ready};
+use std::hint::black_box;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+
+use opentelemetry_instrumentation_runtime::{CountingAllocator, TaskExt, measure};
+use tasks::{metrics, value};
+
+#[global_allocator]
+static ALLOC: CountingAllocator = CountingAllocator::system();
+
+fn polled<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+fn allocate(bytes: usize) {
+    drop(black_box(Vec::<u8>::with_capacity(bytes)));
+}
+
+/// Bytes and allocations.
+fn used(name: &str) -> (f64, f64) {
+    let snapshot = metrics().snapshot();
+    let read = |metric| value(&snapshot, metric, name).expect("it is counted");
+    (read("memory.allocated"), read("memory.allocations"))
+}
+
+#[test]
+fn what_is_allocated_in_its_polls_is_a_task_s_own() {
+    allocate(50);
+    let mut polls = 0;
+    let mut task = pin!(
+        poll_fn(move |_| {
+            polls += 1;
+            allocate(1000);
+            if polls < 3 { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .with_task_name("three times")
+    );
+    while polled(task.as_mut()).is_pending() {
+        allocate(50);
+    }
+    assert_eq!(used("three times"), (3000.0, 3.0));
+}
+
+#[test]
+fn what_an_inner_one_allocates_is_not_the_outer_one_s_too() {
+    let innermost = async { allocate(1) }.with_task_name("innermost");
+    let inner = async {
+        allocate(10);
+        innermost.await;
+        allocate(10);
+    };
+    let outer = async {
+        allocate(100);
+        inner.with_task_name("inner").await;
+        allocate(100);
+        async { allocate(10) }.with_task_name("inner").await;
+        allocate(100);
+    };
+    assert!(polled(pin!(outer.with_task_name("outer"))).is_ready());
+    assert_eq!(used("outer"), (300.0, 3.0));
+    assert_eq!(used("inner"), (30.0, 3.0));
+    assert_eq!(used("innermost"), (1.0, 1.0));
+}
+
+#[test]
+fn a_panic_in_an_inner_one_leaves_its_memory_with_it() {
+    let outer = async {
+        let mut inner = Box::pin(
+            async {
+                allocate(10);
+                std::panic::resume_unwind(Box::new(7u32));
+            }
+            .with_task_name("panicking within"),
+        );
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| polled(inner.as_mut())));
+        // Both boxes: the future's, and what is unwound with by way of one of the standard library's own.
+        let boxes = size_of_val(&*inner);
+        assert_eq!(*caught.unwrap_err().downcast::<u32>().unwrap(), 7);
+        boxes
+    };
+    let Poll::Ready(boxed) = polled(pin!(outer.with_task_name("catching without"))) else {
+        panic!("it never waits")
+    };
+    assert_eq!(used("catching without"), (boxed as f64, 1.0));
+    let (bytes, allocations) = used("panicking within");
+    assert!(bytes >= 14.0 && allocations >= 2.0, "{bytes} bytes, {allocations} allocations");
+}
+
+/// A thread's first poll of a name sets its counters up: not at the expense of whatever it is polled in.
+#[test]
+fn what_the_library_allocates_is_nobody_s() {
+    for round in 1..=10 {
+        thread::spawn(move || {
+            let outer = async {
+                for index in 0..round * 20 {
+                    ready(()).with_task_name("one of many").await;
+                    drop(ready(()).with_task_name(name(index)));
+                }
+            };
+            assert!(polled(pin!(outer.with_task_name("surroundings"))).is_ready());
+        })
+        .join()
+        .unwrap();
+    }
+    assert_eq!(used("surroundings"), (0.0, 0.0));
+    assert_eq!(used("one of many"), (0.0, 0.0));
+}
+
+/// Of the program's own text, so that making it allocates nothing.
+fn name(index: usize) -> &'static str {
+    const DIGITS: &str = "0123456789abcdefghijklmnopqrstuvwxyz";
+    let start = index % DIGITS.len();
+    &DIGITS[start..]
+}
+
+#[test]
+fn a_name_that_is_known_costs_no_allocation() {
+    let spawn_and_poll = || {
+        let (polled, stats) = measure(|| polled(pin!(ready(7).with_task_name("known"))));
+        assert_eq!(polled, Poll::Ready(7));
+        stats.allocations
+    };
+    assert!(spawn_and_poll() > 0, "the first one sets the counters up");
+    for _ in 0..1000 {
+        assert_eq!(spawn_and_poll(), 0);
+    }
+}
