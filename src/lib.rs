@@ -2,6 +2,8 @@
 
 mod allocator;
 mod collection;
+#[cfg(feature = "debug")]
+pub mod debug;
 #[cfg(feature = "serde")]
 mod json;
 #[cfg(feature = "monitor")]

@@ -1,0 +1,162 @@
+//! A plot, drawn as SVG.
+//!
+//! It is drawn here and not in the browser because no plotting library for browsers comes as a crate of a fitting
+//! size: the one that does weighs more than a megabyte, for lines that are seldom looked at. A browser then has
+//! nothing to run but the exchange of one picture for the next.
+
+use plotters::prelude::*;
+
+use super::history::{Line, SECONDS, Unit};
+
+pub(super) const SIZE: (u32, u32) = (480, 200);
+
+/// As many lines as there are colours.
+pub(super) const COLOURS: usize = 8;
+/// These stand for colours that the style sheet gives, one set for light and one for dark.
+const TEXT: RGBColor = RGBColor(1, 0, 0);
+const GRID: RGBColor = RGBColor(2, 0, 0);
+/// Where scales end. In search of round numbers for far larger ones plotters does not come to an end.
+const HIGHEST: f64 = 1e15;
+
+const fn colour(line: usize) -> RGBColor {
+    RGBColor(3, 0, (line % COLOURS) as u8)
+}
+
+/// The picture, unless it cannot be drawn.
+pub(super) fn svg(lines: &[Line], unit: Unit) -> Option<String> {
+    let mut svg = String::new();
+    draw(lines, unit, SVGBackend::with_string(&mut svg, SIZE)).ok()?;
+    Some(svg)
+}
+
+fn draw<'a>(
+    lines: &[Line],
+    unit: Unit,
+    backend: SVGBackend<'a>,
+) -> Result<(), DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>> {
+    let area = backend.into_drawing_area();
+    // `max` passes over what is no number.
+    let highest = lines.iter().flat_map(|line| &line.values).copied().fold(unit.least_top(), f64::max);
+    let top = highest.min(HIGHEST) * 1.05;
+    let mut chart = ChartBuilder::on(&area)
+        .margin_top(8)
+        .margin_right(16)
+        .x_label_area_size(26)
+        .y_label_area_size(62)
+        .build_cartesian_2d(-(SECONDS as f64)..0.0, 0.0..top)?;
+    let label = ("sans-serif", 14).into_font().color(&TEXT);
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(GRID)
+        .axis_style(GRID)
+        .label_style(label)
+        .x_labels(6)
+        .y_labels(5)
+        .x_label_formatter(&|seconds| match *seconds {
+            seconds if seconds > -1.0 => "now".into(),
+            seconds => format!("{:.0} min", seconds / 60.0),
+        })
+        .y_label_formatter(&|value| unit.text(*value))
+        .draw()?;
+    for (index, line) in lines.iter().enumerate() {
+        let first = -(line.values.len() as f64 - 1.0);
+        let points = line.values.iter().enumerate().map(|(second, value)| (first + second as f64, *value));
+        let points: Vec<_> = points.collect();
+        // A line has gaps where there was nothing to read.
+        for run in points.split(|(_, value)| !value.is_finite()).filter(|run| !run.is_empty()) {
+            chart.draw_series(LineSeries::new(run.iter().copied(), colour(index).stroke_width(2)))?;
+        }
+    }
+    area.present()
+}
+
+impl Unit {
+    /// The least that the scale reaches up to, so that nothing is not drawn as if it were much.
+    fn least_top(self) -> f64 {
+        match self {
+            Unit::Bytes => 1000.0,
+            Unit::Count => 1.0,
+            Unit::Seconds => 0.001,
+            Unit::Share => 1.0,
+        }
+    }
+
+    /// A value as people write it.
+    pub(super) fn text(self, value: f64) -> String {
+        match self {
+            Unit::Share => format!("{:.0} %", value * 100.0),
+            Unit::Bytes => scaled(value, &[(1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B")]),
+            Unit::Count => scaled(value, &[(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, "")]),
+            Unit::Seconds => scaled(value, &[(1.0, "s"), (1e-3, "ms"), (1e-6, "µs")]),
+        }
+    }
+}
+
+/// Three digits and the largest unit that the value has one of.
+fn scaled(value: f64, units: &[(f64, &str)]) -> String {
+    let fitting = units.iter().find(|(size, _)| value >= *size).or(units.last());
+    let (size, unit) = fitting.copied().unwrap_or((1.0, ""));
+    let value = value / size;
+    let digits = match value {
+        value if value >= 100.0 || value == value.trunc() => 0,
+        value if value >= 10.0 => 1,
+        _ => 2,
+    };
+    let text = format!("{value:.digits$}");
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    format!("{text} {unit}").trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(values: impl IntoIterator<Item = f64>) -> Line {
+        Line { name: "line".into(), values: values.into_iter().collect() }
+    }
+
+    #[test]
+    fn values_are_written_as_people_do() {
+        let cases = [
+            (Unit::Bytes, 0.0, "0 B"),
+            (Unit::Bytes, 999.0, "999 B"),
+            (Unit::Bytes, 1536.0, "1.54 kB"),
+            (Unit::Bytes, 50e6, "50 MB"),
+            (Unit::Bytes, 123_456_789.0, "123 MB"),
+            (Unit::Bytes, 1e18, "1000000 TB"),
+            (Unit::Count, 0.25, "0.25"),
+            (Unit::Count, 1234.0, "1.23 k"),
+            (Unit::Count, 100.0, "100"),
+            (Unit::Seconds, 0.0, "0 µs"),
+            (Unit::Seconds, 0.0025, "2.5 ms"),
+            (Unit::Seconds, 10.0, "10 s"),
+            (Unit::Share, 0.5, "50 %"),
+        ];
+        for (unit, value, text) in cases {
+            assert_eq!(unit.text(value), text);
+        }
+    }
+
+    #[test]
+    fn lines_are_drawn_with_their_gaps() {
+        let whole = svg(&[line((0..600).map(f64::from))], Unit::Count).unwrap();
+        let drawn = |svg: &str| svg.matches("#030000").count();
+        assert_eq!(drawn(&whole), 1, "{whole}");
+        let gap = svg(&[line([1.0, 2.0, f64::NAN, 3.0, 4.0])], Unit::Count).unwrap();
+        assert_eq!(drawn(&gap), 2, "{gap}");
+    }
+
+    #[test]
+    fn whatever_there_is_is_drawn() {
+        for values in
+            [vec![], vec![0.0], vec![f64::NAN; 3], vec![f64::MAX; 600], vec![5e-324; 2], vec![1e300, 0.0]]
+        {
+            for unit in [Unit::Bytes, Unit::Count, Unit::Seconds, Unit::Share] {
+                let svg = svg(&[line(values.clone()), line([])], unit).unwrap();
+                assert!(svg.starts_with("<svg"), "{values:?}: {svg}");
+            }
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The endpoints.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::middleware;
+use axum::response::sse::{Event, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio_stream::wrappers::WatchStream;
+use tokio_stream::{Stream, StreamExt};
+
+use super::guard;
+use super::page;
+use super::sampler::{Feed, Moment};
+
+const HTML: &str = "text/html; charset=utf-8";
+const JSON: &str = "application/json; charset=utf-8";
+
+pub(super) fn router(feed: Feed, hosts: Vec<String>) -> Router {
+    let hosts: Arc<[String]> = hosts.into();
+    Router::new()
+        .route("/debug/vars", get(vars))
+        .route("/debug/metrics.json", get(metrics))
+        .route("/debug/events", get(events))
+        .route("/debug/runtime", get(runtime))
+        .route("/debug/runtime/plots", get(plots))
+        .route(
+            "/debug/runtime/page.js",
+            get(|| async { typed("text/javascript; charset=utf-8", page::SCRIPT) }),
+        )
+        .route("/debug/runtime/page.css", get(|| async { typed("text/css; charset=utf-8", page::STYLE) }))
+        .with_state(feed)
+        .layer(middleware::from_fn_with_state(hosts, guard::guard))
+}
+
+async fn vars(State(feed): State<Feed>) -> Response {
+    typed(JSON, latest(&feed).vars())
+}
+
+async fn metrics(State(feed): State<Feed>) -> Response {
+    typed(JSON, latest(&feed).json())
+}
+
+async fn runtime(State(feed): State<Feed>) -> Response {
+    typed(HTML, page::page(&latest(&feed).plots()))
+}
+
+async fn events(State(feed): State<Feed>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    stream(feed, Moment::json)
+}
+
+async fn plots(State(feed): State<Feed>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    stream(feed, Moment::plots)
+}
+
+fn stream(feed: Feed, answer: fn(&Moment) -> Bytes) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    Sse::new(WatchStream::new(feed).map(move |moment| {
+        // Neither JSON nor our HTML has a carriage return in it, which an event cannot carry.
+        Ok(Event::default().data(String::from_utf8_lossy(&answer(&moment))))
+    }))
+}
+
+fn latest(feed: &Feed) -> Arc<Moment> {
+    Arc::clone(&feed.borrow())
+}
+
+fn typed(content_type: &'static str, body: impl IntoResponse) -> Response {
+    ([(CONTENT_TYPE, content_type)], body).into_response()
+}
