@@ -93,11 +93,15 @@ def stat(title, unit, query, thresholds, description):
     return panel("stat", title, unit, 4, 4, [(query, "")], description, options, defaults)
 
 
-def lines(title, unit, queries, description, width=8, limit=None, stack=False):
-    """Lines over time. `limit`: where a dashed line says "too much"."""
+def lines(title, unit, queries, description, width=8, limit=None, stack=False, log=False):
+    """Lines over time. `limit`: where a dashed line says "too much". `log`: where what matters spans decades."""
     custom = {"drawStyle": "line", "lineWidth": 1, "fillOpacity": 40 if stack else 8, "showPoints": "never", "spanNulls": False}
     custom["stacking"] = {"mode": "normal" if stack else "none", "group": "A"}
-    defaults = {"custom": custom, "color": {"mode": "palette-classic"}, "min": 0}
+    defaults = {"custom": custom, "color": {"mode": "palette-classic"}}
+    if log:
+        custom["scaleDistribution"] = {"type": "log", "log": 10}
+    else:
+        defaults["min"] = 0
     if limit is not None:
         custom["thresholdsStyle"] = {"mode": "dashed"}
         defaults["thresholds"] = steps([(None, "transparent"), (limit, RED)])
@@ -184,13 +188,13 @@ ALLOCATOR = [
     lines("Live allocations", "short", per_instance("rust_memory_allocation_count{$S}"),
           "Allocations that were not given back yet. Climbs with used memory: many small things are kept (a map without eviction, tasks); used climbs alone: few large ones (a buffer that only grows)."),
     lines("Used by instance", "bytes", per_instance("rust_memory_used_bytes{$S}"),
-          "What the program has allocated and not freed. A floor that rises from valley to valley is a leak, whatever the peaks do."),
+          "What the program has allocated and not freed. A floor that rises from valley to valley is a leak, whatever the peaks do.", width=6),
     lines("Highest used since start", "bytes", per_instance("rust_memory_peak_bytes{$S}"),
-          "A step is one burst, to the byte, even if it fell between two exports: look at what arrived then. Size limits by this and not by the average."),
+          "A step is one burst, to the byte, even if it fell between two exports: look at what arrived then. Size limits by this and not by the average.", width=6),
     lines("Resident for each used byte", "short", per_instance("process_memory_usage_bytes{$S} / on instance rust_memory_used_bytes{$S}"),
-          "1 to 1.5 is usual for a process that uses more than some 50 MB. Rising while used is flat is fragmentation: try another allocator or its decay settings."),
+          "1 to 1.5 is usual for a process that uses more than some 50 MB. Rising while used is flat is fragmentation: try another allocator or its decay settings.", width=6),
     lines("Failed allocations", "short", [("sum by instance (increase(rust_memory_allocation_failures_total{$S}[$W]))", "{{instance}}")],
-          "The allocator had no memory to give; as a rule the process aborts right after. Any is too many: look for one huge request (a length read from the network) or a limit on address space."),
+          "The allocator had no memory to give; as a rule the process aborts right after. Any is too many: look for one huge request (a length read from the network) or a limit on address space.", width=6),
 ]
 
 SCHEDULER = [
@@ -203,7 +207,7 @@ SCHEDULER = [
         (quantile(0.5, "tokio_schedule_delay_seconds"), "p50"),
         (quantile(0.99, "tokio_schedule_delay_seconds"), "p99"),
         (quantile(1, "tokio_schedule_delay_seconds"), "max"),
-    ], "From waking a task until it ran, over all selected instances; max is the upper bound of the highest bucket that was hit. p50 up: too few workers for the load. p99 or max up alone: now and then something blocks a worker."),
+    ], "From waking a task until it ran, over all selected instances; max is the upper bound of the highest bucket that was hit. p50 up: too few workers for the load. p99 or max up alone: now and then something blocks a worker.", log=True),
     lines("Schedule delay p99 by instance", "s", per_instance(DELAY),
           "One instance above the others: a noisy neighbour, a throttled cgroup or unequal load. All of them: the program itself.", limit=0.1),
     lines("Stalled workers", "short", per_instance(STALLED),
@@ -230,45 +234,43 @@ TASKS_BY_NAME = [
     lines("Allocations by name", "ops", per_task("sum by (rust_task_name) (rate(rust_task_memory_allocations_total{$S}[$W]))"),
           "Allocator calls a second inside polls of this name. Many small ones: reuse buffers, collect with_capacity."),
     lines("Mean poll by name", "s", per_task("sum by (rust_task_name) (rate(rust_task_busy_time_seconds_total{$S}[$W])) / on (rust_task_name) sum by (rust_task_name) (rate(rust_task_polls_total{$S}[$W]))"),
-          "Time that one poll holds a worker. Above 1 ms all other tasks feel it: yield in between, or spawn_blocking."),
+          "Time that one poll holds a worker. Above 1 ms all other tasks feel it: yield in between, or spawn_blocking.", log=True),
     lines("Slow polls by name", "short", per_task("sum by (rust_task_name) (increase(rust_task_slow_polls_total{$S}[$W]))"),
-          "Polls that held a worker for 10 ms or longer. This is the name to open first when Stalled workers moves."),
+          "Polls that held a worker for 10 ms or longer. This is the name to open first when Stalled workers moves.", width=6),
     lines("Polls by name", "ops", per_task("sum by (rust_task_name) (rate(rust_task_polls_total{$S}[$W]))"),
-          "Polls a second. Many with little busy time: woken for nothing, for example by a select over many futures or a timer that is too fast."),
+          "Polls a second. Many with little busy time: woken for nothing, for example by a select over many futures or a timer that is too fast.", width=6),
     lines("Spawned less ended", "ops", per_task(
         "sum by (rust_task_name) (rate(rust_task_spawned_total{$S}[$W])) - on (rust_task_name) sum by (rust_task_name) (rate(rust_task_ended_total{$S}[$W]))"),
-        "How fast the number alive changes. Zero on average; above it for long: a leak, growing at this rate."),
-    lines("Ended by outcome", "ops", [(top("sum by (rust_task_name, rust_task_outcome) (rate(rust_task_ended_total{$S}[$W]))", "rust_task_name, rust_task_outcome"), "{{rust_task_name}} {{rust_task_outcome}}")],
-          "panicked: read the log, each one is a bug and its work was lost. cancelled: dropped before the end, by a time-out or select; many mean that work is thrown away."),
+        "How fast the number alive changes. Zero on average; above it for long: a leak, growing at this rate.", width=6),
+    lines("Ended by outcome", "ops", [(top("sum by (rust_task_name, rust_task_outcome) (rate(rust_task_ended_total{$S}[$W])) > 0", "rust_task_name, rust_task_outcome"), "{{rust_task_name}} {{rust_task_outcome}}")],
+          "panicked: read the log, each one is a bug and its work was lost. cancelled: dropped before the end, by a time-out or select; many mean that work is thrown away.", width=6),
 ]
 
 PROCESS = [
     lines("File descriptors", "percentunit", per_instance(DESCRIPTORS),
-          "Share of the soft limit (RLIMIT_NOFILE). At 100 % accept and open fail. Climbs: connections or files that are not closed; see whether tasks climb with it.", limit=0.8),
-    lines("Descriptors and limit", "short", [
-        ("max(process_unix_file_descriptor_count{$S})", "open, most"),
-        ("min(rust_file_descriptor_limit{$S})", "limit, lowest"),
-    ], "The same in numbers. A limit of 1024 is too low for most servers: raise it in the unit or the container."),
+          "Share of the soft limit (RLIMIT_NOFILE). At 100 % accept and open fail. Climbs: connections or files that are not closed; see whether tasks climb with it.", limit=0.8, width=6),
+    lines("Descriptors open", "short", per_instance("process_unix_file_descriptor_count{$S}"),
+          "The same in numbers. Steps with the load are right; a climb without load is a leak. A limit of 1024 is too low for most servers.", width=6),
     lines("Threads", "short", per_instance("process_thread_count{$S}"),
-          "Workers, blocking pool and all others. Up to the 512 of the blocking pool: blocking work arrives faster than it ends."),
+          "Workers, blocking pool and all others. Up to the 512 of the blocking pool: blocking work arrives faster than it ends.", width=6),
+    lines("Up for", "s", per_instance("process_uptime_seconds{$S}"),
+          "A fall to zero is a restart. Teeth of a saw: it is killed again and again; compare with Memory, fullest.", width=6),
     lines("CPU by mode", "percentunit", [("sum by (cpu_mode) (rate(process_cpu_time_seconds_total{$S}[$W]))", "{{cpu_mode}}")],
-          "100 % is one CPU. system above a third: many small reads and writes, page faults or lock contention; see Page faults and Context switches.", stack=True),
+          "100 % is one CPU. system above a third: many small reads and writes, page faults or lock contention; see Page faults and Context switches.", stack=True, width=6),
     lines("CPUs to use", "short", [
         ("sum(rust_cpu_count{$S})", "allowed"),
         ("sum(rate(process_cpu_time_seconds_total{$S}[$W]))", "used"),
-    ], "By affinity and cgroup quota. Used touches allowed: add CPUs or instances. A drop of allowed: someone changed the limit."),
+    ], "By affinity and cgroup quota. Used touches allowed: add CPUs or instances. A drop of allowed: someone changed the limit.", width=6),
     lines("Throttled", "percentunit", per_instance("rate(rust_cpu_throttled_time_seconds_total{$S}[$W])"),
-          "Share of time that the cgroup's quota kept the process from running: delay with nothing to see inside the program. Above a few per cent: raise the quota, or run fewer workers than the quota allows."),
+          "Share of time that the cgroup's quota kept the process from running: delay with nothing to see inside the program. Above a few per cent: raise the quota, or run fewer workers than the quota allows.", width=6),
     lines("Throttled periods", "ops", per_instance("rate(rust_cpu_throttles_total{$S}[$W])"),
-          "Periods (100 ms as a rule, so 10 a second at most) in which the quota ran out. Some with low CPU on average: bursts; a longer period or more quota helps."),
+          "Periods (100 ms as a rule, so 10 a second at most) in which the quota ran out. Some with low CPU on average: bursts; a longer period or more quota helps.", width=6),
     lines("Page faults", "ops", [("sum by (system_paging_fault_type) (rate(process_paging_faults_total{$S}[$W]))", "{{system_paging_fault_type}}")],
           "major: read from disk; any steady rate means that the machine is short of memory. minor: fresh pages; many mean an allocator that gives back and takes again."),
     lines("Context switches", "ops", [("sum by (process_context_switch_type) (rate(process_context_switches_total{$S}[$W]))", "{{process_context_switch_type}}")],
           "voluntary: it waited; usual. involuntary: others wanted the CPU; up means more runnable threads than CPUs."),
     lines("Virtual memory", "bytes", per_instance("process_memory_virtual_bytes{$S}"),
           "Address space. Costs nothing by itself; a steady climb beside flat resident memory is a leak of mappings or threads."),
-    lines("Up for", "s", per_instance("process_uptime_seconds{$S}"),
-          "A fall to zero is a restart. Teeth of a saw: it is killed again and again; compare with Memory, fullest."),
 ]
 
 ON_REQUEST = [
@@ -286,13 +288,13 @@ ON_REQUEST = [
         ("worker_steals", "tasks stolen"), ("worker_steal_operations", "steals"), ("worker_noops", "woken for nothing"), ("queue_overflows", "overflows"))],
           "Needs tokio_unstable. Overflows: one task spawns bursts. Woken for nothing: many short tasks."),
     lines("I/O driver", "short", [("sum(tokio_io_driver_fd_count{$S})", "registered"), ("sum(rate(tokio_io_driver_ready_events_total{$S}[$W]))", "events a second")],
-          "Needs tokio_unstable. Registered climbs: sockets that are not closed."),
+          "Needs tokio_unstable. Registered climbs: sockets that are not closed.", width=6),
     lines("Waiting to be polled, by name", "percentunit", per_task("sum by (rust_task_name) (rate(rust_task_scheduled_time_seconds_total{$S}[$W]))"),
-          "On request. Tasks of this name that were ready and waited, on average. High: they are the victims; Busy by name has the culprits."),
+          "On request. Tasks of this name that were ready and waited, on average. High: they are the victims; Busy by name has the culprits.", width=6),
     lines("Allocations by size", "ops", [("sum by (rust_memory_size_class) (rate(rust_memory_allocations_total{$S, rust_memory_size_class!=\"\"}[$W]))", "up to {{rust_memory_size_class}} B")],
-          "On request. Which sizes the load asks for. Many tiny ones: small strings or boxes that could be inline."),
+          "On request. Which sizes the load asks for. Many tiny ones: small strings or boxes that could be inline.", width=6),
     lines("Disk", "Bps", [("sum by (disk_io_direction) (rate(process_disk_io_bytes_total{$S}[$W]))", "{{disk_io_direction}}")],
-          "On request. What reached the block layer, not the page cache. Writes that nobody planned: logs, or memory being swapped."),
+          "On request. What reached the block layer, not the page cache. Writes that nobody planned: logs, or memory being swapped.", width=6),
 ]
 
 ROWS = [
