@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsServiceRequest, ExportMetricsServiceResponse,
 };
@@ -63,12 +63,18 @@ impl Http {
         let (head, body) = response.into_parts();
         let body = Limited::new(body, LONGEST_ANSWER).collect().await.map(|body| body.to_bytes());
         if head.status.is_success() {
-            let body = body.map_err(|error| self.connector.unreachable(&self.target, &*error))?;
+            let body = body.map_err(|error| self.unread(&*error))?;
             return self.taken(&head.headers, &body);
         }
         let said = self.target.redact(&words(&head.headers, &body.unwrap_or_default()));
         let message = format!("{} answered {}: {said}", self.target.endpoint, head.status);
         Err(Failure { message, again: again(head.status, &head.headers, SystemTime::now()) })
+    }
+
+    /// An answer that broke off, or that is longer than any from a receiver of OTLP.
+    fn unread(&self, error: &(dyn std::error::Error + 'static)) -> Failure {
+        let failure = self.connector.unreachable(&self.target, error);
+        if error.is::<LengthLimitError>() { Failure { again: Again::Never, ..failure } } else { failure }
     }
 
     /// Some receivers answer with nothing or in JSON. Whatever else comes with a 200 is not from a receiver of OTLP.

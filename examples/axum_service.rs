@@ -1,0 +1,49 @@
+//! An axum service that shuts down in order: `cargo run --example axum_service --features otlp`
+//!
+//! On Ctrl-C the server stops taking requests, those under way are finished, and the last export tells of them.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use opentelemetry::KeyValue;
+use opentelemetry_instrumentation_runtime::{CountingAllocator, TaskExt, init_runtime_metrics, otlp};
+use tokio::net::TcpListener;
+
+#[global_allocator]
+static ALLOC: CountingAllocator = CountingAllocator::system();
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let telemetry = otlp::builder()
+        .interval(Duration::from_secs(10))
+        .resource([KeyValue::new("service.name", "axum-service")])
+        .install()?;
+    init_runtime_metrics(&telemetry.meter());
+
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    println!("listening on http://{}", listener.local_addr()?);
+    let app = Router::new().route("/", get(hello));
+    let server = axum::serve(listener, app).with_graceful_shutdown(interrupted());
+    tokio::spawn(server.into_future().with_task_name("server")).await??;
+
+    telemetry.shutdown()?;
+    Ok(())
+}
+
+async fn hello() -> &'static str {
+    // Work in the background gets a name, so that it is told apart from the rest.
+    tokio::spawn(audit().with_task_name("audit"));
+    "hello\n"
+}
+
+async fn audit() {
+    tokio::time::sleep(Duration::from_millis(20)).await;
+}
+
+async fn interrupted() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        // Without signals it runs until it is ended.
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,107 @@
+//! The examples do what they say.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+#[path = "support/receiver.rs"]
+mod receiver;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use receiver::{Export, Receiver, points};
+
+/// Builds them, which is no work where the whole test suite was built.
+fn example(name: &str) -> Command {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    let directory = DIRECTORY.get_or_init(|| {
+        let build = Command::new(env!("CARGO"))
+            .args(["build", "--all-features", "--examples"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .stderr(Stdio::null())
+            .status();
+        assert!(build.unwrap().success(), "the examples build");
+        // This test is target/debug/deps/otlp_examples-...
+        std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("examples")
+    });
+    let mut command = Command::new(directory.join(name));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("OTEL_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Runs to its end, which must be a good one, and gives the last export.
+fn last_export(name: &str) -> Export {
+    let receiver = Receiver::start();
+    let output = example(name).env("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    receiver.last().expect("an export has arrived")
+}
+
+fn names_of_tasks(export: &Export) -> Vec<String> {
+    let spawned = points(export.metric("rust.task.spawned").expect("tasks have names"));
+    spawned.into_iter().map(|point| point.attributes["rust.task.name"].clone()).collect()
+}
+
+#[test]
+fn quickstart() {
+    let export = last_export("quickstart");
+    assert!(export.value("rust.memory.used").unwrap() > 0.0);
+    assert!(export.value("tokio.task.count").is_some());
+    assert_eq!(names_of_tasks(&export), ["server"]);
+}
+
+#[test]
+fn current_thread() {
+    let export = last_export("current_thread");
+    assert!(export.value("rust.memory.used").unwrap() > 0.0);
+    assert!(export.metric("tokio.worker.count").is_some());
+}
+
+#[test]
+fn without_tokio() {
+    let export = last_export("without_tokio");
+    assert!(export.value("rust.memory.allocations").unwrap() > 0.0);
+    assert!(export.metric("tokio.worker.count").is_none());
+}
+
+#[test]
+fn own_provider() {
+    let output = example("own_provider").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    for name in ["rust.memory.used", "tokio.task.count", "my-service"] {
+        assert!(text.contains(name), "{name} is not in {text}");
+    }
+}
+
+#[test]
+#[cfg(unix)]
+#[allow(unsafe_code, reason = "there is no other way to send a signal")]
+fn axum_service() {
+    let receiver = Receiver::start();
+    let mut service = example("axum_service")
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(service.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().strip_prefix("listening on http://").unwrap();
+    let mut connection = TcpStream::connect(address).unwrap();
+    connection.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("hello\n"), "{answer}");
+    // SAFETY: it sends a signal to our child, which has not been waited for.
+    unsafe { libc::kill(service.id().cast_signed(), libc::SIGINT) };
+    assert!(service.wait().unwrap().success());
+    let export = receiver.last().expect("an export has arrived");
+    assert_eq!(export.resource("service.name").as_deref(), Some("axum-service"));
+    let mut names = names_of_tasks(&export);
+    names.sort();
+    assert_eq!(names, ["audit", "server"]);
+}
