@@ -30,7 +30,7 @@ def shown(value, unit):
     if unit == "percentunit":
         return f"{100 * value:.3g} %" if value < 10 else f"{100 * value:.0f} %"
     if unit == "s":
-        for size, name in ((1, "s"), (1e-3, "ms"), (1e-6, "µs")):
+        for size, name in ((1, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")):
             if abs(value) >= size:
                 return f"{value / size:.3g} {name}" if value < 60 else f"{value / 60:.3g} min"
         return "0 s"
