@@ -336,10 +336,8 @@ impl Watched {
     /// Returns whether there is a worker that may be stuck and may as well be saturated.
     fn look(&self, now: Duration, tick: bool, pace: Pace) -> bool {
         self.is_measured.store(true, Relaxed);
-        if tick {
-            if let Some(probe) = lock(&self.probes).first() {
-                probe.wake(&self.pulse, now);
-            }
+        if tick && let Some(probe) = lock(&self.probes).first() {
+            probe.wake(&self.pulse, now);
         }
         if !self.pulse.is_driven() {
             self.nobody_drives(now);
