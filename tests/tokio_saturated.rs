@@ -29,7 +29,7 @@ fn saturate(poll: Duration) -> ((f64, f64), Duration) {
             while !over.load(Relaxed) {
                 // To the runtime it is all the same what a poll does, and this one needs no idle machine.
                 std::thread::sleep(poll);
-                polled(&progress[runtime::worker_index().unwrap()]);
+                polled(progress.get(runtime::worker_index().unwrap()).unwrap());
                 tokio::task::yield_now().await;
             }
         });
