@@ -61,3 +61,16 @@ fn saturated_workers_are_not_stuck() {
         }
     }
 }
+
+#[test]
+fn workers_with_a_long_queue_before_them_are_not_stuck() {
+    let runtime = runtime::Builder::new_multi_thread().worker_threads(WORKERS).build().unwrap();
+    let metrics = build(RuntimeMetrics::builder().runtime("", runtime.handle()));
+    // Spawned from outside, so that all that comes later, probes too, has to queue behind them.
+    let tasks: Vec<_> =
+        (0..300).map(|_| runtime.spawn(async { std::thread::sleep(Duration::from_millis(5)) })).collect();
+    for task in tasks {
+        runtime.block_on(task).unwrap();
+    }
+    assert_eq!(stalls(&metrics), (0.0, 0.0));
+}
