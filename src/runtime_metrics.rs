@@ -42,7 +42,15 @@ impl RuntimeMetrics {
     /// Watches one more runtime, until it shuts down.
     ///
     /// An empty name leaves the choice to the library: [`Handle::name`], else a number as soon as there is more
-    /// than one runtime. A runtime that is watched already is not watched twice.
+    /// than one runtime, or the name and a number if another one has it. A runtime that is watched already is not
+    /// watched twice; a name given later wins over none.
+    ///
+    /// Of a handle whose runtime is gone nothing is reported. On the runtime lives a task of ours, which runs ten
+    /// times a second and is not counted in `tokio.task.count`; hooks of [`tokio::runtime::Builder`] see it.
+    ///
+    /// Tokio does not tell whether a current-thread runtime is being driven. One that was, and is not any more, looks
+    /// like one that is blocked, until it is driven again, or its thread ends or reads the metrics itself. Turn
+    /// stalls off ([`Builder::probe_interval`]) where `block_on` is called on such a runtime now and then only.
     pub fn watch_runtime(&self, name: impl Into<String>, handle: &Handle) {
         self.shared.runtimes.watch(name.into(), handle);
         self.register();
@@ -179,13 +187,18 @@ impl Builder {
     }
 
     /// How often each runtime is probed for its delay and for stalls: every 100 ms by default. Zero turns both
-    /// off.
+    /// off. One thread does it for the whole process: the shortest interval that somebody has asked for counts.
     pub fn probe_interval(mut self, interval: Duration) -> Self {
         self.options.probe_interval = interval;
         self
     }
 
-    /// From when on a worker that makes no progress counts as stalled: 100 ms by default.
+    /// From when on a worker that makes no progress counts as stalled: 100 ms by default. The shortest threshold
+    /// that somebody in the process has asked for counts.
+    ///
+    /// A stall is noticed, and its time told, to within two probe intervals. One thing cannot be told from a stall: a
+    /// worker that runs one and the same task all the time, in polls of several milliseconds each, while the other
+    /// workers have nothing to do, since Tokio publishes what such a worker does at every 61st poll only.
     pub fn stall_threshold(mut self, threshold: Duration) -> Self {
         self.options.stall_threshold = threshold;
         self

@@ -242,6 +242,7 @@ pub(crate) struct Watched {
     /// The first is always there, the others come when there is doubt about workers.
     probes: Mutex<Vec<Arc<Probe>>>,
     workers: Mutex<Vec<stall::Worker>>,
+    backlog: Mutex<Backlog>,
     /// Who watches it, in the order in which they came.
     members: Mutex<Vec<u64>>,
     is_measured: AtomicBool,
@@ -264,6 +265,7 @@ impl Watched {
             passed_on: Mutex::default(),
             pulse,
             probes: Mutex::default(),
+            backlog: Mutex::default(),
             workers: Mutex::new((0..workers).map(|_| stall::Worker::default()).collect()),
             members: Mutex::new(vec![member]),
             is_measured: AtomicBool::new(false),
@@ -336,22 +338,22 @@ impl Watched {
     /// Returns whether there is a worker that may be stuck and may as well be saturated.
     fn look(&self, now: Duration, tick: bool, pace: Pace) -> bool {
         self.is_measured.store(true, Relaxed);
-        if tick {
-            if let Some(probe) = lock(&self.probes).first() {
-                probe.wake(&self.pulse, now);
-            }
+        if tick && let Some(probe) = lock(&self.probes).first() {
+            probe.wake(&self.pulse, now);
         }
         if !self.pulse.is_driven() {
             self.nobody_drives(now);
             return false;
         }
+        let shrinks = lock(&self.backlog).shrinks(now, &self.metrics, pace);
+        let queued = shrinks && self.pulse.pending() > 0;
         let mut workers = lock(&self.workers);
         for (index, worker) in workers.iter_mut().enumerate() {
             let look = Look {
                 park_unpark: self.metrics.worker_park_unpark_count(index),
                 busy: self.metrics.worker_total_busy_duration(index),
             };
-            worker.look(now, look, self.pulse.heard(index), pace);
+            worker.look(now, look, self.pulse.heard(index), queued, pace);
         }
         let [ask, in_doubt] = [stall::Worker::is_to_be_asked, stall::Worker::is_in_doubt]
             .map(|state| workers.iter().any(state));
@@ -379,6 +381,26 @@ impl Watched {
         for _ in probes.len()..=wanted {
             drop(self.handle.spawn(self.add_probe(Role::Accompanies)));
         }
+    }
+}
+
+/// How much there is to do for a runtime, and when it was last seen to become less.
+#[derive(Default)]
+struct Backlog {
+    tasks: usize,
+    queue: usize,
+    shrank: Option<Duration>,
+}
+
+impl Backlog {
+    /// Whether tasks have ended or left the queue since as long ago as the threshold.
+    fn shrinks(&mut self, now: Duration, metrics: &RuntimeMetrics, pace: Pace) -> bool {
+        let before = (self.tasks, self.queue);
+        (self.tasks, self.queue) = (metrics.num_alive_tasks(), metrics.global_queue_depth());
+        if self.tasks < before.0 || self.queue < before.1 {
+            self.shrank = Some(now);
+        }
+        self.shrank.is_some_and(|shrank| now.saturating_sub(shrank) < pace.threshold)
     }
 }
 

@@ -29,7 +29,7 @@ fn saturate(poll: Duration) -> ((f64, f64), Duration) {
             while !over.load(Relaxed) {
                 // To the runtime it is all the same what a poll does, and this one needs no idle machine.
                 std::thread::sleep(poll);
-                polled(&progress[runtime::worker_index().unwrap()]);
+                polled(progress.get(runtime::worker_index().unwrap()).unwrap());
                 tokio::task::yield_now().await;
             }
         });
@@ -60,4 +60,17 @@ fn saturated_workers_are_not_stuck() {
             None => eprintln!("skipped: this machine is too busy for polls of {poll:?}"),
         }
     }
+}
+
+#[test]
+fn workers_with_a_long_queue_before_them_are_not_stuck() {
+    let runtime = runtime::Builder::new_multi_thread().worker_threads(WORKERS).build().unwrap();
+    let metrics = build(RuntimeMetrics::builder().runtime("", runtime.handle()));
+    // Spawned from outside, so that all that comes later, probes too, has to queue behind them.
+    let tasks: Vec<_> =
+        (0..300).map(|_| runtime.spawn(async { std::thread::sleep(Duration::from_millis(5)) })).collect();
+    for task in tasks {
+        runtime.block_on(task).unwrap();
+    }
+    assert_eq!(stalls(&metrics), (0.0, 0.0));
 }

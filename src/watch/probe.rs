@@ -63,10 +63,10 @@ impl Pulse {
     /// The calling thread drives the runtime.
     pub(super) fn is_driven_here(&self) {
         let here = thread::current().id();
-        if let Some(mut driver) = self.driver() {
-            if driver.as_ref().is_none_or(|driver| driver.thread != here) {
-                *driver = Driver::here();
-            }
+        if let Some(mut driver) = self.driver()
+            && driver.as_ref().is_none_or(|driver| driver.thread != here)
+        {
+            *driver = Driver::here();
         }
     }
 

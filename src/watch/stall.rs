@@ -23,6 +23,8 @@ pub(super) struct Pace {
 impl Pace {
     /// How often a silent worker is asked before it counts as stalled.
     const QUESTIONS: u32 = 8;
+    /// For how many times the threshold a queue excuses that nobody answers.
+    const EXCUSED: u32 = 10;
 
     /// The time between two looks while a worker is in doubt.
     pub(super) fn while_in_doubt(&self) -> Duration {
@@ -50,8 +52,8 @@ impl Worker {
     /// Takes in one look. `heard` is when the worker last ran a probe.
     ///
     /// Even and unchanged means stuck in one poll, or saturated with polls so long that 61 of them have not passed.
-    /// The probes tell the one from the other.
-    pub(super) fn look(&mut self, now: Duration, look: Look, heard: Duration, pace: Pace) {
+    /// The probes tell the one from the other, unless they have to queue behind tasks that are being run: `queued`.
+    pub(super) fn look(&mut self, now: Duration, look: Look, heard: Duration, queued: bool, pace: Pace) {
         let parked = look.park_unpark % 2 == 1;
         let last = self.last.replace(look);
         let changed = last != Some(look);
@@ -63,7 +65,8 @@ impl Worker {
             self.moved(heard);
         }
         let silent = now.saturating_sub(self.progress);
-        if silent >= pace.threshold && self.asked >= Pace::QUESTIONS {
+        let excused = queued && silent < Pace::EXCUSED * pace.threshold;
+        if silent >= pace.threshold && self.asked >= Pace::QUESTIONS && !excused {
             self.stalled_since.get_or_insert(self.progress);
         } else if now > self.progress && silent + pace.interval / 2 >= pace.threshold {
             self.asked += 1;
@@ -126,6 +129,7 @@ mod tests {
         worker: Worker,
         now: Duration,
         heard: Duration,
+        queued: bool,
         look: (u64, u64),
     }
 
@@ -134,7 +138,7 @@ mod tests {
         fn until(&mut self, milliseconds: u64) -> &mut Self {
             while self.now < Duration::from_millis(milliseconds) {
                 let look = Look { park_unpark: self.look.0, busy: Duration::from_millis(self.look.1) };
-                self.worker.look(self.now, look, self.heard, PACE);
+                self.worker.look(self.now, look, self.heard, self.queued, PACE);
                 self.now += if self.worker.is_in_doubt() { PACE.while_in_doubt() } else { PACE.interval };
             }
             self
@@ -191,6 +195,17 @@ mod tests {
         assert_eq!(scene.seen(), (0, 0));
         scene.until(6000);
         assert_eq!(scene.seen().0, 1, "it got stuck after all");
+    }
+
+    #[test]
+    fn a_queue_excuses_silence_for_a_while_and_not_for_ever() {
+        let mut scene = Scene { queued: true, ..Scene::default() };
+        scene.shows(2, 0).until(900);
+        assert_eq!(scene.seen(), (0, 0));
+        scene.until(1101);
+        let (stalls, time) = scene.seen();
+        assert_eq!(stalls, 1);
+        assert!(time >= 1000, "{time} of 1100 ms");
     }
 
     #[test]
