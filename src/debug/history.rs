@@ -64,8 +64,10 @@ pub(super) static PLOTS: &[Plot] = &[
         unit: Unit::Share,
         needs: "needs a watched runtime",
         lines: Lines::Fixed(&[
+            // The time of a long poll is added when it ends, all at once.
             ("workers", |change| {
-                Some(change.rate("tokio.worker.busy.time")? / change.value("tokio.worker.count")?)
+                let share = change.rate("tokio.worker.busy.time")? / change.value("tokio.worker.count")?;
+                Some(share.min(1.0))
             }),
             ("CPUs", |change| Some(change.rate("process.cpu.time")? / change.value("rust.cpu.count")?)),
         ]),

@@ -38,13 +38,14 @@ fn draw<'a>(
     // `max` passes over what is no number.
     let highest = lines.iter().flat_map(|line| &line.values).copied().fold(unit.least_top(), f64::max);
     let top = highest.min(HIGHEST) * 1.05;
+    let span = Span::of(lines.iter().map(|line| line.values.len()).max().unwrap_or_default());
     let mut chart = ChartBuilder::on(&area)
         .margin_top(8)
-        .margin_right(16)
-        .x_label_area_size(26)
-        .y_label_area_size(62)
-        .build_cartesian_2d(-(SECONDS as f64)..0.0, 0.0..top)?;
-    let label = ("sans-serif", 14).into_font().color(&TEXT);
+        .margin_right(20)
+        .x_label_area_size(28)
+        .y_label_area_size(66)
+        .build_cartesian_2d(-span.length..0.0, 0.0..top)?;
+    let label = ("sans-serif", 17).into_font().color(&TEXT);
     chart
         .configure_mesh()
         .disable_x_mesh()
@@ -54,15 +55,12 @@ fn draw<'a>(
         .label_style(label)
         .x_labels(6)
         .y_labels(5)
-        .x_label_formatter(&|seconds| match *seconds {
-            seconds if seconds > -1.0 => "now".into(),
-            seconds => format!("{:.0} min", seconds / 60.0),
-        })
+        .x_label_formatter(&|ago| if *ago == 0.0 { "now".into() } else { format!("{ago} {}", span.unit) })
         .y_label_formatter(&|value| unit.text(*value))
         .draw()?;
     for (index, line) in lines.iter().enumerate() {
-        let first = -(line.values.len() as f64 - 1.0);
-        let points = line.values.iter().enumerate().map(|(second, value)| (first + second as f64, *value));
+        let seconds_ago = (0..line.values.len()).rev();
+        let points = seconds_ago.zip(&line.values).map(|(ago, value)| (-(ago as f64) / span.seconds, *value));
         let points: Vec<_> = points.collect();
         // A line has gaps where there was nothing to read.
         for run in points.split(|(_, value)| !value.is_finite()).filter(|run| !run.is_empty()) {
@@ -70,6 +68,25 @@ fn draw<'a>(
         }
     }
     area.present()
+}
+
+/// The time that is shown: more as there is more to show.
+struct Span {
+    unit: &'static str,
+    /// How many of it are shown.
+    length: f64,
+    /// How long it is.
+    seconds: f64,
+}
+
+impl Span {
+    fn of(samples: usize) -> Self {
+        match samples {
+            0..=60 => Span { unit: "s", length: 60.0, seconds: 1.0 },
+            61..=300 => Span { unit: "min", length: 5.0, seconds: 60.0 },
+            _ => Span { unit: "min", length: SECONDS as f64 / 60.0, seconds: 60.0 },
+        }
+    }
 }
 
 impl Unit {

@@ -1,0 +1,60 @@
+//! A service that can be looked at in the browser, and told what to do on its standard input.
+//!
+//!     cargo run --release --example debug_page --features debug
+//!
+//! `allocate MEGABYTES`, `free`, `spawn COUNT` and `stall SECONDS` change what the page shows; it ends with the input.
+
+use std::io::{self, BufRead, Write};
+use std::time::Duration;
+
+use opentelemetry_instrumentation_runtime::{CountingAllocator, RuntimeMetrics, TaskExt, debug};
+use tokio::runtime;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator::system();
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let service = runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build()?;
+    // Of no provider: nothing is exported.
+    let meter = opentelemetry::global::meter("example");
+    let metrics = RuntimeMetrics::builder().runtime("service", service.handle()).build(&meter);
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:0".into());
+    let server = debug::serve(address, &metrics)?;
+    println!("http://{}/debug/runtime", server.local_addr());
+    io::stdout().flush()?;
+
+    for worker in ["orders", "payments"] {
+        service.spawn(requests().with_task_name(worker));
+    }
+    let mut kept = Vec::new();
+    for line in io::stdin().lock().lines() {
+        let line = line?;
+        let (command, amount) = line.split_once(' ').unwrap_or((&line, "1"));
+        let amount = amount.parse::<usize>()?;
+        match command {
+            "allocate" => kept.push(vec![1_u8; amount * 1_000_000]),
+            "free" => kept.clear(),
+            "spawn" => (0..amount).for_each(|_| {
+                service.spawn(std::future::pending::<()>().with_task_name("forgotten"));
+            }),
+            "stall" => {
+                let blocking = Duration::from_secs(amount as u64);
+                service.spawn(async move { std::thread::sleep(blocking) }.with_task_name("blocking"));
+            }
+            _ => eprintln!("unknown: {line}"),
+        }
+    }
+    server.stop();
+    Ok(())
+}
+
+/// Allocates a little, now and then more of it.
+async fn requests() {
+    let mut size = 0;
+    loop {
+        size = (size + 37) % 4096;
+        let answer: Vec<String> = (0..size / 64).map(|line| format!("line {line}")).collect();
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        drop(answer);
+    }
+}

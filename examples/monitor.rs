@@ -1,0 +1,28 @@
+//! Without any backend: a line of JSON each second, and after it the one that Go programmers know.
+//!
+//!     cargo run --release --example monitor --features monitor
+
+use std::time::Duration;
+
+use opentelemetry_instrumentation_runtime::{CountingAllocator, Monitor, TaskExt, init_runtime_metrics};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator::system();
+
+#[tokio::main]
+async fn main() {
+    // Of no provider: nothing is exported.
+    let metrics = init_runtime_metrics(&opentelemetry::global::meter("example"));
+    let second = Duration::from_secs(1);
+    let _lines = Monitor::start(&metrics, second, std::io::stdout());
+    let _memstats = Monitor::memstats(&metrics, second, std::io::stdout());
+
+    let leak = async {
+        let mut kept = Vec::new();
+        for _ in 0..50 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            kept.push(vec![0_u8; 100_000]);
+        }
+    };
+    let _ = tokio::spawn(leak.with_task_name("leak")).await;
+}

@@ -1,0 +1,161 @@
+//! The debug server against clients that mean no good.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+#![cfg(target_os = "linux")]
+
+#[path = "support/http.rs"]
+mod http;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use http::{Answer, get};
+use opentelemetry_instrumentation_runtime::{CountingAllocator, RuntimeMetrics, debug};
+use proptest::prelude::*;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator::system();
+
+struct Service {
+    metrics: RuntimeMetrics,
+    server: debug::Server,
+}
+
+fn service() -> Service {
+    let metrics = RuntimeMetrics::builder().build(&opentelemetry::global::meter("test"));
+    let server = debug::serve("127.0.0.1:0", &metrics).unwrap();
+    Service { metrics, server }
+}
+
+fn used(metrics: &RuntimeMetrics) -> u64 {
+    metrics.snapshot().get("rust.memory.used").unwrap().value().unwrap().as_u64().unwrap()
+}
+
+/// What the server makes of these bytes, and that it ends the connection in time.
+fn send(address: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    // It may have answered and closed before it has read everything.
+    let _ = stream.write_all(bytes);
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+    let mut answer = Vec::new();
+    match stream.read_to_end(&mut answer) {
+        Ok(_) => {}
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}"),
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+static SHARED: LazyLock<Service> = LazyLock::new(service);
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes_are_refused_or_answered(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
+        let answer = send(SHARED.server.local_addr(), &bytes);
+        prop_assert!(answer.is_empty() || answer.starts_with("HTTP/1."), "{answer}");
+        prop_assert!(!answer.contains("memstats"));
+    }
+
+    #[test]
+    fn any_request_gets_an_answer_of_ours(
+        method in "(GET|POST|HEAD|[A-Z]{1,12})",
+        path in "/(debug/(vars|runtime|metrics.json|runtime/page.js|[ -~&&[^ #]]{0,40})|[ -~&&[^ #]]{0,60})",
+        host in "(localhost|127.0.0.1:[0-9]{1,5}|[a-z.]{1,20}|[ -~]{0,40})",
+        extra in prop::collection::vec(("[A-Za-z-]{1,20}", "[ -~]{0,100}"), 0..8),
+    ) {
+        let mut text = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n");
+        for (name, value) in &extra {
+            text += &format!("X{name}: {value}\r\n");
+        }
+        let answer = send(SHARED.server.local_addr(), format!("{text}\r\n").as_bytes());
+        let answer = Answer::parse(&answer);
+        let status = answer.as_ref().map(|answer| answer.status);
+        prop_assert!(matches!(status, Some(200 | 400 | 403 | 404 | 405 | 414)), "{answer:?}");
+        if !host.contains("localhost") && !host.contains("127.0.0.1") {
+            prop_assert_ne!(status, Some(200), "{}", host);
+        }
+    }
+}
+
+#[test]
+fn giant_headers_are_cut_off() {
+    let service = service();
+    let address = service.server.local_addr();
+    let before = used(&service.metrics);
+    let long = "x".repeat(4 << 20);
+    let many = "A: b\r\n".repeat(100_000);
+    for text in [
+        format!("GET /debug/vars HTTP/1.1\r\nHost: localhost\r\nCookie: {long}\r\n\r\n"),
+        format!("GET /{long} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        format!("GET /debug/vars HTTP/1.1\r\nHost: localhost\r\n{many}\r\n"),
+        long.clone(),
+    ] {
+        let answer = send(address, text.as_bytes());
+        let status = Answer::parse(&answer).map(|answer| answer.status);
+        assert!(matches!(status, None | Some(400 | 414 | 431)), "{answer}");
+    }
+    drop((long, many));
+    assert!(used(&service.metrics) < before + (1 << 20), "what came in is not kept");
+    assert_eq!(get(address, "/debug/vars").status, 200);
+}
+
+#[test]
+fn slow_clients_are_let_go_and_others_are_answered() {
+    let service = service();
+    let address = service.server.local_addr();
+    // More than are served at once, each with a request that never ends.
+    let slow: Vec<_> = (0..100)
+        .map(|_| {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.write_all(b"GET /debug/vars HTTP/1.1\r\nHost: loc").unwrap();
+            stream
+        })
+        .collect();
+    let start = Instant::now();
+    assert_eq!(get(address, "/debug/vars").status, 200);
+    println!("answered beside 100 slow clients after {:?}", start.elapsed());
+    for mut stream in slow {
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let mut rest = Vec::new();
+        // Ended by the server, with or without a word.
+        if let Err(error) = stream.read_to_end(&mut rest) {
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        }
+    }
+}
+
+#[test]
+fn thousands_of_connections_cost_bounded_memory() {
+    const CONNECTIONS: usize = 2000;
+    let service = service();
+    let address = service.server.local_addr();
+    let before = used(&service.metrics);
+    let mut most = before;
+    let mut open = Vec::new();
+    for number in 0..CONNECTIONS {
+        // The kernel's queue may be full: then a connection is refused for a while, which is as good.
+        if let Ok(mut stream) = TcpStream::connect_timeout(&address, Duration::from_millis(10)) {
+            let _ = stream.write_all(b"GET /debug/events HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            open.push(stream);
+        }
+        if number % 200 == 0 {
+            most = most.max(used(&service.metrics));
+        }
+    }
+    most = most.max(used(&service.metrics));
+    println!("{} connections: at most {} bytes more", open.len(), most - before);
+    assert!(open.len() > 64, "more than are served at once");
+    assert!(most - before < 8 << 20);
+    drop(open);
+    assert_eq!(get(address, "/debug/vars").status, 200, "and it goes on");
+}
