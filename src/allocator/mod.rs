@@ -228,6 +228,9 @@ pub(crate) fn is_global() -> bool {
 /// How many size classes there are: the powers of four from 16 bytes to 4 MiB, and what is larger.
 pub(crate) const CLASSES: usize = 11;
 
+/// By how many sizes the slots count: the powers of two up to 4 MiB, and what is larger.
+const POWERS: usize = 24;
+
 /// What was counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {

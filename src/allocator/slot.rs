@@ -3,13 +3,10 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr;
 
-use super::Totals;
 use super::atomic::Ordering::{self, Acquire, Relaxed, Release};
 use super::atomic::{AtomicBool, AtomicIsize, AtomicPtr, AtomicU64, AtomicUsize, constructor, zeros};
 use super::peak::{Peak, STEP};
-
-/// Powers of two up to 4 MiB, and what is larger.
-const POWERS: usize = 24;
+use super::{POWERS, Totals};
 
 /// The counters of one thread. Only the owner writes, so that adding is a load and a store; anyone may read.
 ///

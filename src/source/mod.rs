@@ -1,10 +1,19 @@
 //! The sources: each a table of rows and a function that takes the sample they read.
 
+#[cfg_attr(
+    not(all(target_os = "linux", target_env = "gnu")),
+    allow(dead_code, reason = "there is never a sample")
+)]
+pub(crate) mod glibc;
+#[cfg_attr(not(feature = "jemalloc"), allow(dead_code, reason = "there is never a sample"))]
+pub(crate) mod jemalloc;
 #[cfg(target_os = "linux")]
 mod kernel_file;
 #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "there is never a sample"))]
 pub(crate) mod limits;
 pub(crate) mod memory;
+#[cfg_attr(not(feature = "mimalloc"), allow(dead_code, reason = "there is never a sample"))]
+pub(crate) mod mimalloc;
 #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "there is never a sample"))]
 pub(crate) mod process;
 #[cfg(target_os = "linux")]
@@ -21,6 +30,9 @@ use crate::runtime_metrics::Options;
 pub(crate) fn all(options: &Options, runtimes: &Arc<tokio::Runtimes>) -> Vec<Source> {
     vec![
         memory::source(options),
+        jemalloc::source(),
+        mimalloc::source(),
+        glibc::source(options),
         limits::source(),
         process::source(options),
         tokio::source(runtimes),
@@ -32,6 +44,9 @@ pub(crate) fn all(options: &Options, runtimes: &Arc<tokio::Runtimes>) -> Vec<Sou
 pub fn catalogue() -> Vec<Family> {
     vec![
         memory::TABLE.family(),
+        jemalloc::TABLE.family(),
+        mimalloc::TABLE.family(),
+        glibc::TABLE.family(),
         limits::TABLE.family(),
         process::TABLE.family(),
         tokio::TABLE.family(),

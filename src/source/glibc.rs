@@ -1,0 +1,86 @@
+//! `glibc.*`: what glibc's `malloc` says of itself.
+
+#![cfg_attr(all(target_os = "linux", target_env = "gnu"), allow(unsafe_code, reason = "asks a C library"))]
+
+use super::{Source, Table};
+use crate::metric::{Row, up_down_counter};
+use crate::runtime_metrics::Options;
+
+pub(crate) static TABLE: Table<Mallinfo> = Table {
+    name: "glibc",
+    about: "What glibc's `malloc` says of itself, where it is the program's global allocator. On request, with `glibc(true)`: with many free chunks one reading takes tens of milliseconds, during which other threads wait for the allocator.",
+    attributes: &[],
+    rows: &[
+        row("glibc.memory.arena", |info, to| to.value(info.arena as u64))
+            .says("Bytes in the heaps of `malloc`'s arenas.")
+            .from("`mallinfo2`: `arena`.")
+            .moves("What `malloc` has of the system, but for large allocations. More arenas than CPUs are rarely of use: see `MALLOC_ARENA_MAX`."),
+        row("glibc.memory.mapped", |info, to| to.value(info.hblkhd as u64))
+            .says("Bytes in large allocations that are mapped one by one.")
+            .from("`mallinfo2`: `hblkhd`.")
+            .moves("Given back to the system as soon as they are freed."),
+        row("glibc.memory.used", |info, to| to.value(info.uordblks as u64))
+            .says("Bytes allocated from the arenas.")
+            .from("`mallinfo2`: `uordblks`.")
+            .moves("`rust.memory.used` with `malloc`'s own overhead, less what is mapped, and what C libraries beside it take."),
+        row("glibc.memory.free", |info, to| to.value(info.fordblks as u64))
+            .says("Bytes that are free in the arenas.")
+            .from("`mallinfo2`: `fordblks`.")
+            .moves("High for long: fragmentation, memory that cannot go back to the system because something behind it is alive."),
+    ],
+};
+
+const fn row(name: &'static str, read: fn(&Mallinfo, &mut crate::metric::Points<'_, u64>)) -> Row<Mallinfo> {
+    up_down_counter(name, "By", read).opt_in()
+}
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub(crate) use libc::mallinfo2 as Mallinfo;
+
+/// Never made.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub(crate) struct Mallinfo {
+    arena: usize,
+    hblkhd: usize,
+    uordblks: usize,
+    fordblks: usize,
+}
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub(crate) fn source(options: &Options) -> Source {
+    use crate::metric::Scope;
+
+    if !options.glibc {
+        return TABLE.off("not asked for");
+    }
+    if !is_global() {
+        return TABLE.off("glibc's malloc is not the global allocator");
+    }
+    TABLE.on(true, |visit| visit(&Scope::default(), &read()))
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub(crate) fn source(_: &Options) -> Source {
+    TABLE.off("this is not glibc")
+}
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn read() -> Mallinfo {
+    // SAFETY: it takes nothing and locks what it reads.
+    unsafe { libc::mallinfo2() }
+}
+
+/// Whether a large allocation, which `malloc` has the system map, shows in its figures. It is never touched, so it is
+/// address space alone.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn is_global() -> bool {
+    // More than any threshold that `malloc` may come to use.
+    const LARGE: usize = 64 << 20;
+    let before = read().hblkhd;
+    let mut allocation = Vec::<u8>::new();
+    if allocation.try_reserve_exact(LARGE).is_err() {
+        return false;
+    }
+    std::hint::black_box(&allocation);
+    read().hblkhd >= before.saturating_add(LARGE)
+}

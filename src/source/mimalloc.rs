@@ -1,0 +1,113 @@
+//! `mimalloc.*`: mimalloc's own figures. It keeps none of what the program has allocated.
+
+#![cfg_attr(feature = "mimalloc", allow(unsafe_code, reason = "asks a C library"))]
+
+use super::{Source, Table};
+use crate::metric::up_down_counter;
+
+pub(crate) static TABLE: Table<Stats> = Table {
+    name: "mimalloc",
+    about: "mimalloc's own figures, where it is the program's global allocator. Needs the feature `mimalloc`.",
+    attributes: &[],
+    rows: &[
+        up_down_counter("mimalloc.memory.committed", "By", |stats: &Stats, to| to.value(stats.committed))
+            .says("Bytes that mimalloc has obtained from the system to use.")
+            .from("mimalloc: `committed` of `mi_stats_get_json`.")
+            .moves("What mimalloc has of the system. Far above `rust.memory.used`: fragmentation, or freed memory that it keeps for later."),
+        up_down_counter("mimalloc.memory.reserved", "By", |stats: &Stats, to| to.value(stats.reserved))
+            .says("Bytes of address space that mimalloc has reserved.")
+            .from("mimalloc: `reserved` of `mi_stats_get_json`.")
+            .moves("Grows by large steps, a gibibyte at first, and costs address space alone."),
+    ],
+};
+
+/// What could be read.
+pub(crate) struct Stats {
+    committed: Option<u64>,
+    reserved: Option<u64>,
+}
+
+#[cfg(feature = "mimalloc")]
+pub(crate) fn source() -> Source {
+    use crate::metric::Scope;
+
+    if !is_global() {
+        return TABLE.off("mimalloc is not the global allocator");
+    }
+    let mut buffer = vec![0; 64 * 1024];
+    TABLE.on(false, move |visit| visit(&Scope::default(), &parse(json(&mut buffer))))
+}
+
+#[cfg(not(feature = "mimalloc"))]
+pub(crate) fn source() -> Source {
+    TABLE.off("the feature `mimalloc` is off")
+}
+
+/// Whether an allocation is one of mimalloc's.
+#[cfg(feature = "mimalloc")]
+fn is_global() -> bool {
+    let allocation = std::hint::black_box(Box::new(0_u8));
+    // SAFETY: it takes any pointer, and only looks the address up.
+    unsafe { libmimalloc_sys::mi_is_in_heap_region(std::ptr::from_ref(&*allocation).cast()) }
+}
+
+/// The statistics as JSON: the one form in which mimalloc's versions agree.
+#[cfg(feature = "mimalloc")]
+fn json(buffer: &mut [u8]) -> &str {
+    // SAFETY: the buffer is writable for as many bytes as it says, and mimalloc ends what it writes with a zero.
+    let given = unsafe { libmimalloc_sys::mi_stats_get_json(buffer.len(), buffer.as_mut_ptr().cast()) };
+    match std::ffi::CStr::from_bytes_until_nul(buffer) {
+        Ok(text) if !given.is_null() => text.to_str().unwrap_or_default(),
+        _ => "",
+    }
+}
+
+#[cfg(any(feature = "mimalloc", test))]
+fn parse(json: &str) -> Stats {
+    Stats { committed: current(json, "\"committed\""), reserved: current(json, "\"reserved\"") }
+}
+
+/// The current value of one statistic. What mimalloc's counters show as negative is nothing.
+#[cfg(any(feature = "mimalloc", test))]
+fn current(json: &str, key: &str) -> Option<u64> {
+    let (_, after) = json.split_once(key)?;
+    let (object, _) = after.split_once('}')?;
+    let (_, value) = object.split_once("\"current\":")?;
+    let value = value.trim_start();
+    let end = value.find(|c: char| !c.is_ascii_digit() && c != '-').unwrap_or(value.len());
+    value.get(..end)?.parse::<i64>().ok().map(|value| value.max(0).unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JSON: &str = r#"{
+  "stat_version": 4,
+  "process": { "elapsed_msecs": 3, "rss_current": 1 },
+  "reserved": { "total": 1073741824, "peak": 1073741824, "current": 1073741824 },
+  "committed": { "total": 12, "peak": 2097152, "current": 1966080 },
+  "page_committed": { "total": 0, "peak": 0, "current": 7 },
+  "purged": { "total": 0, "peak": 0, "current": -4 }
+}"#;
+
+    #[test]
+    fn the_current_values_are_read() {
+        let stats = parse(JSON);
+        assert_eq!((stats.committed, stats.reserved), (Some(1_966_080), Some(1_073_741_824)));
+        assert_eq!(current(JSON, "\"purged\""), Some(0));
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_reported() {
+        for text in [
+            "",
+            "{",
+            "\"committed\": {",
+            "\"committed\": { \"current\": }",
+            "\"committed\": { \"total\": 1 }",
+        ] {
+            assert_eq!(parse(text).committed, None, "{text}");
+        }
+    }
+}
