@@ -70,12 +70,12 @@ fn without_tokio() {
 
 #[test]
 fn own_provider() {
-    let output = example("own_provider").output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{text}");
-    for name in ["rust.memory.used", "tokio.task.count", "my-service"] {
-        assert!(text.contains(name), "{name} is not in {text}");
-    }
+    let export = last_export("own_provider");
+    assert!(export.value("rust.memory.used").unwrap() > 0.0);
+    assert!(export.value("tokio.task.count").is_some());
+    let scopes = export.message.resource_metrics.iter().flat_map(|resource| &resource.scope_metrics);
+    let names: Vec<_> = scopes.filter_map(|scope| Some(scope.scope.as_ref()?.name.as_str())).collect();
+    assert_eq!(names, ["my-service"], "the scope is the caller's");
 }
 
 #[test]
