@@ -17,3 +17,6 @@ pub(super) use constructor;
 pub(super) const fn zeros<const N: usize>() -> [AtomicU64; N] {
     [const { AtomicU64::new(0) }; N]
 }
+
+/// By how many sizes the slots count: the powers of two up to 4 MiB, and what is larger.
+pub(super) const POWERS: usize = 24;

@@ -6,14 +6,15 @@ mod atomic;
 #[cfg(any(test, not(target_has_atomic = "64")))]
 mod halves;
 mod local;
-#[cfg(all(test, loom))]
-mod model;
 mod peak;
 mod slot;
+mod totals;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::any::TypeId;
 use std::hint::black_box;
+
+pub(crate) use totals::{CLASSES, Totals};
 
 /// Counts what another allocator does, and does nothing else.
 ///
@@ -225,38 +226,47 @@ pub(crate) fn is_global() -> bool {
     stats.allocations > 0
 }
 
-/// How many size classes there are: the powers of four from 16 bytes to 4 MiB, and what is larger.
-pub(crate) const CLASSES: usize = 11;
+#[cfg(test)]
+mod tests {
+    use super::slot::{Registry, Slot, own};
 
-/// By how many sizes the slots count: the powers of two up to 4 MiB, and what is larger.
-const POWERS: usize = 24;
-
-/// What was counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Totals {
-    /// Bytes, like the next and the peak.
-    pub(crate) allocated: u64,
-    pub(crate) deallocated: u64,
-    pub(crate) peak: u64,
-    /// Allocations by size.
-    pub(crate) classes: [u64; CLASSES],
-    pub(crate) deallocations: u64,
-    pub(crate) reallocations: u64,
-    pub(crate) failures: u64,
-}
-
-impl Totals {
-    /// Bytes in use.
-    pub(crate) fn used(&self) -> u64 {
-        self.allocated.saturating_sub(self.deallocated)
+    #[test]
+    fn a_live_thread_takes_less_than_a_kibibyte() {
+        assert_eq!(size_of::<Slot>(), 256);
     }
 
-    pub(crate) fn allocations(&self) -> u64 {
-        self.classes.iter().sum()
+    #[test]
+    fn there_are_as_many_slots_as_owners_at_once() {
+        let registry = Registry::new();
+        for _ in 0..3 {
+            let held: Vec<_> = (0..100).map(|_| registry.claim().unwrap()).collect();
+            held.iter().for_each(|slot| slot.count_alloc(10, own));
+            assert_eq!(registry.len(), 100);
+            held.iter().for_each(|slot| registry.give_back(slot));
+        }
+        assert_eq!(registry.totals().allocated, 3_000);
+        assert_eq!(registry.totals().peak, 3_000);
     }
 
-    /// Allocations that are alive.
-    pub(crate) fn live(&self) -> u64 {
-        self.allocations().saturating_sub(self.deallocations)
+    #[test]
+    fn threads_that_come_and_go_at_once_need_no_more_slots_than_there_are_threads() {
+        let registry = Registry::new();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..10_000 {
+                        let slot = registry.claim().unwrap();
+                        slot.count_alloc(8, own);
+                        slot.count_dealloc(8, own);
+                        registry.give_back(slot);
+                    }
+                });
+            }
+        });
+        // While one gives back, another may already be looking: each counts for a moment as two.
+        assert!(registry.len() <= 8, "{} slots", registry.len());
+        let totals = registry.totals();
+        assert_eq!((totals.allocations(), totals.deallocations), (40_000, 40_000));
+        assert_eq!((totals.allocated, totals.used()), (320_000, 0));
     }
 }

@@ -4,9 +4,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr;
 
 use super::atomic::Ordering::{self, Acquire, Relaxed, Release};
-use super::atomic::{AtomicBool, AtomicIsize, AtomicPtr, AtomicU64, AtomicUsize, constructor, zeros};
+use super::atomic::{AtomicBool, AtomicIsize, AtomicPtr, AtomicU64, AtomicUsize, POWERS, constructor, zeros};
 use super::peak::{Peak, STEP};
-use super::{POWERS, Totals};
+use super::totals::Totals;
 
 /// The counters of one thread. Only the owner writes, so that adding is a load and a store; anyone may read.
 ///
@@ -244,58 +244,5 @@ impl Registry {
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.from(&self.newest).count()
-    }
-}
-
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn powers_of_two_make_the_classes() {
-        let classes: Vec<_> = (0..POWERS).map(class_of).collect();
-        let expected = [0, 0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9, 10];
-        assert_eq!(classes, expected);
-        assert_eq!(expected.last(), Some(&(crate::allocator::CLASSES - 1)));
-    }
-
-    #[test]
-    fn a_live_thread_takes_less_than_a_kibibyte() {
-        assert_eq!(size_of::<Slot>(), 256);
-    }
-
-    #[test]
-    fn there_are_as_many_slots_as_owners_at_once() {
-        let registry = Registry::new();
-        for _ in 0..3 {
-            let held: Vec<_> = (0..100).map(|_| registry.claim().unwrap()).collect();
-            held.iter().for_each(|slot| slot.count_alloc(10, own));
-            assert_eq!(registry.len(), 100);
-            held.iter().for_each(|slot| registry.give_back(slot));
-        }
-        assert_eq!(registry.totals().allocated, 3_000);
-        assert_eq!(registry.totals().peak, 3_000);
-    }
-
-    #[test]
-    fn threads_that_come_and_go_at_once_need_no_more_slots_than_there_are_threads() {
-        let registry = Registry::new();
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    for _ in 0..10_000 {
-                        let slot = registry.claim().unwrap();
-                        slot.count_alloc(8, own);
-                        slot.count_dealloc(8, own);
-                        registry.give_back(slot);
-                    }
-                });
-            }
-        });
-        // While one gives back, another may already be looking: each counts for a moment as two.
-        assert!(registry.len() <= 8, "{} slots", registry.len());
-        let totals = registry.totals();
-        assert_eq!((totals.allocations(), totals.deallocations), (40_000, 40_000));
-        assert_eq!((totals.allocated, totals.used()), (320_000, 0));
     }
 }

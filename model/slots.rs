@@ -1,5 +1,11 @@
-//! The slots under a model checker, which tries every order in which their threads can meet, with every value that
-//! the memory model lets them read: `RUSTFLAGS='--cfg loom' cargo test --release --lib allocator`.
+//! The slots of the counting allocator under a model checker, which tries every order in which their threads can meet, with
+//! every value that the memory model lets them read. A package of its own, because Tokio and others look at loom's usual
+//! `--cfg loom` too and leave out what this crate's tests need.
+
+#![allow(
+    dead_code,
+    reason = "these are the files of the allocator, and the model uses some of what is in them"
+)]
 
 mod atomic {
     pub(super) use loom::sync::atomic::{
@@ -14,21 +20,23 @@ mod atomic {
     pub(super) fn zeros<const N: usize>() -> [AtomicU64; N] {
         std::array::from_fn(|_| AtomicU64::new(0))
     }
+
+    /// What sizes do is tested elsewhere; here each counter multiplies the orders to be tried.
+    pub(super) const POWERS: usize = 1;
 }
-#[path = "peak.rs"]
+#[path = "../src/allocator/peak.rs"]
 mod peak;
-#[path = "slot.rs"]
+#[path = "../src/allocator/slot.rs"]
 mod slot;
+#[path = "../src/allocator/totals.rs"]
+mod totals;
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 
-use super::Totals;
-/// What sizes do is tested elsewhere; here each counter multiplies the orders to be tried.
-const POWERS: usize = 1;
-
 use slot::{Registry, own, shared};
+use totals::Totals;
 
 fn assert_laws(totals: &Totals) {
     assert!(totals.deallocated <= totals.allocated, "{totals:?}");

@@ -1,0 +1,330 @@
+//! What counting costs, beside the inner allocator alone and beside other crates that count: instructions under callgrind,
+//! time with one and with two threads, and a snapshot with few and with many threads.
+//!
+//! `cargo bench -p benches --bench allocator`; with `--profile lto` for what fat LTO makes of it.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::hint::black_box;
+use std::process::{Command, ExitCode};
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mimalloc::MiMalloc;
+use opentelemetry::global;
+use opentelemetry_instrumentation_runtime::{CountingAllocator, RuntimeMetrics};
+use tikv_jemallocator::Jemalloc;
+
+#[global_allocator]
+static GLOBAL: CountingAllocator = CountingAllocator::system();
+
+/// An allocator under measurement. All of them in one program, called through functions of the same shape as those that the
+/// compiler makes of a `#[global_allocator]`, which are not inlined into the crates that allocate either.
+trait Subject {
+    fn get() -> &'static impl GlobalAlloc;
+    /// What it needs to be counting at all.
+    fn with(run: impl FnOnce()) {
+        run();
+    }
+}
+
+macro_rules! subjects {
+    ($($name:ident: $type:ty = $value:expr;)*) => {
+        $(
+            struct $name;
+            impl Subject for $name {
+                fn get() -> &'static impl GlobalAlloc {
+                    static IT: $type = $value;
+                    &IT
+                }
+            }
+        )*
+    };
+}
+
+subjects! {
+    OnSystem: CountingAllocator = CountingAllocator::system();
+    OnJemalloc: CountingAllocator<Jemalloc> = CountingAllocator::new(Jemalloc);
+    OnMimalloc: CountingAllocator<MiMalloc> = CountingAllocator::new(MiMalloc);
+    BareSystem: System = System;
+    BareJemalloc: Jemalloc = Jemalloc;
+    BareMimalloc: MiMalloc = MiMalloc;
+    StatsAlloc: stats_alloc::StatsAlloc<System> = stats_alloc::StatsAlloc::system();
+    Cap: cap::Cap<System> = cap::Cap::new(System, usize::MAX);
+    PeakAlloc: peak_alloc::PeakAlloc = peak_alloc::PeakAlloc;
+    AllocTracker: alloc_tracker::Allocator<System> = alloc_tracker::Allocator::system();
+}
+
+struct Dhat;
+
+impl Subject for Dhat {
+    fn get() -> &'static impl GlobalAlloc {
+        static IT: dhat::Alloc = dhat::Alloc;
+        &IT
+    }
+
+    fn with(run: impl FnOnce()) {
+        let _profiler = dhat::Profiler::builder().testing().build();
+        run();
+    }
+}
+
+struct TrackingAllocator;
+
+impl Subject for TrackingAllocator {
+    fn get() -> &'static impl GlobalAlloc {
+        static IT: tracking_allocator::Allocator<System> = tracking_allocator::Allocator::system();
+        &IT
+    }
+
+    fn with(run: impl FnOnce()) {
+        struct Nothing;
+        impl tracking_allocator::AllocationTracker for Nothing {
+            fn allocated(&self, _: usize, _: usize, _: usize, _: tracking_allocator::AllocationGroupId) {}
+            fn deallocated(
+                &self,
+                _: usize,
+                _: usize,
+                _: usize,
+                _: tracking_allocator::AllocationGroupId,
+                _: tracking_allocator::AllocationGroupId,
+            ) {
+            }
+        }
+        let _ = tracking_allocator::AllocationRegistry::set_global_tracker(Nothing);
+        tracking_allocator::AllocationRegistry::enable_tracking();
+        run();
+        tracking_allocator::AllocationRegistry::disable_tracking();
+    }
+}
+
+#[inline(never)]
+unsafe fn alloc<S: Subject>(size: usize, align: usize) -> *mut u8 {
+    unsafe { S::get().alloc(Layout::from_size_align_unchecked(size, align)) }
+}
+
+#[inline(never)]
+unsafe fn dealloc<S: Subject>(ptr: *mut u8, size: usize, align: usize) {
+    unsafe { S::get().dealloc(ptr, Layout::from_size_align_unchecked(size, align)) }
+}
+
+#[inline(never)]
+unsafe fn realloc<S: Subject>(ptr: *mut u8, size: usize, align: usize, new_size: usize) -> *mut u8 {
+    unsafe { S::get().realloc(ptr, Layout::from_size_align_unchecked(size, align), new_size) }
+}
+
+const SIZE: usize = 64;
+const ALIGN: usize = 8;
+
+fn pairs<S: Subject>(count: usize) {
+    for _ in 0..count {
+        unsafe { dealloc::<S>(black_box(alloc::<S>(black_box(SIZE), ALIGN)), black_box(SIZE), ALIGN) };
+    }
+}
+
+/// Between sizes that all inner allocators serve in place.
+fn reallocs<S: Subject>(count: usize) {
+    let mut ptr = unsafe { alloc::<S>(SIZE, ALIGN) };
+    for _ in 0..count {
+        ptr = unsafe { realloc::<S>(black_box(ptr), black_box(SIZE), ALIGN, black_box(SIZE - 1)) };
+        ptr = unsafe { realloc::<S>(black_box(ptr), black_box(SIZE - 1), ALIGN, black_box(SIZE)) };
+    }
+    unsafe { dealloc::<S>(ptr, SIZE, ALIGN) };
+}
+
+/// What is measured of a subject, with its type gone.
+struct Entry {
+    name: &'static str,
+    /// The name of what it wraps.
+    over: Option<&'static str>,
+    pairs: fn(usize),
+    reallocs: fn(usize),
+    with: fn(&mut dyn FnMut()),
+}
+
+fn entry<S: Subject>(name: &'static str, over: Option<&'static str>) -> Entry {
+    Entry { name, over, pairs: pairs::<S>, reallocs: reallocs::<S>, with: |run| S::with(run) }
+}
+
+fn entries() -> Vec<Entry> {
+    let system = Some("System");
+    vec![
+        entry::<BareSystem>("System", None),
+        entry::<OnSystem>("CountingAllocator<System>", system),
+        entry::<BareJemalloc>("Jemalloc", None),
+        entry::<OnJemalloc>("CountingAllocator<Jemalloc>", Some("Jemalloc")),
+        entry::<BareMimalloc>("MiMalloc", None),
+        entry::<OnMimalloc>("CountingAllocator<MiMalloc>", Some("MiMalloc")),
+        entry::<AllocTracker>("alloc_tracker 0.7", system),
+        entry::<StatsAlloc>("stats_alloc 0.1", system),
+        entry::<Cap>("cap 0.1", system),
+        entry::<PeakAlloc>("peak_alloc 0.3", system),
+        entry::<TrackingAllocator>("tracking-allocator 0.4", system),
+        entry::<Dhat>("dhat 0.3", system),
+    ]
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().collect();
+    if let [_, flag, name, what, count] = arguments.as_slice()
+        && flag == "--under-callgrind"
+    {
+        let entry = entries().into_iter().find(|entry| entry.name == name).expect("a subject");
+        let run = if what == "pairs" { entry.pairs } else { entry.reallocs };
+        let count = count.parse().expect("a count");
+        (entry.with)(&mut || run(count));
+        return ExitCode::SUCCESS;
+    }
+    let within = instructions();
+    times();
+    snapshots();
+    if within { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Instructions of one operation: the difference of two runs, so that what starts and ends a program is not in it.
+fn callgrind(name: &str, what: &str) -> Option<f64> {
+    let run = |count: usize| {
+        let output = Command::new("valgrind")
+            .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+            .arg(std::env::current_exe().ok()?)
+            .args(["--under-callgrind", name, what, &count.to_string()])
+            .output()
+            .ok()?;
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        let (_, after) = told.split_once("Collected :")?;
+        after.split_whitespace().next()?.parse::<f64>().ok()
+    };
+    const FEW: usize = 1_000;
+    const MANY: usize = 11_000;
+    Some((run(MANY)? - run(FEW)?) / (MANY - FEW) as f64)
+}
+
+/// Prints the table and tells whether the limits are kept.
+fn instructions() -> bool {
+    println!("Instructions under callgrind, {SIZE} bytes, and how many more than the inner allocator alone");
+    println!("{:<28}{:>14}{:>10}{:>12}{:>10}", "", "alloc+dealloc", "more", "realloc", "more");
+    let mut measured: Vec<(&str, f64, f64)> = Vec::new();
+    let mut within = true;
+    for entry in entries() {
+        let (Some(pair), Some(two)) = (callgrind(entry.name, "pairs"), callgrind(entry.name, "reallocs"))
+        else {
+            println!("skipped: valgrind is not installed");
+            return true;
+        };
+        let realloc = two / 2.0;
+        match measured.iter().find(|(name, ..)| Some(*name) == entry.over) {
+            Some((_, bare_pair, bare_realloc)) => {
+                let (more, more_realloc) = (pair - bare_pair, realloc - bare_realloc);
+                println!("{:<28}{pair:>14.1}{more:>10.1}{realloc:>12.1}{more_realloc:>10.1}", entry.name);
+                let ours = entry.name.starts_with("CountingAllocator");
+                within &= !ours || more <= limit::PAIR;
+                within &= entry.name != "CountingAllocator<System>" || more_realloc <= limit::REALLOC;
+            }
+            None => println!("{:<28}{pair:>14.1}{:>10}{realloc:>12.1}", entry.name, ""),
+        }
+        measured.push((entry.name, pair, realloc));
+    }
+    if !within {
+        println!("over the limit: {} more for a pair, {} more for a realloc", limit::PAIR, limit::REALLOC);
+    }
+    println!();
+    within
+}
+
+mod limit {
+    pub(crate) const PAIR: f64 = 18.0;
+    pub(crate) const REALLOC: f64 = 14.0;
+}
+
+/// How long a pair takes with so many threads at it.
+fn time(pairs: fn(usize), threads: usize) -> Duration {
+    const COUNT: usize = 100_000;
+    let barrier = &Barrier::new(threads);
+    let longest = thread::scope(|scope| {
+        let run = move || {
+            barrier.wait();
+            let start = Instant::now();
+            pairs(COUNT);
+            start.elapsed()
+        };
+        let all: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
+        all.into_iter().map(|thread| thread.join().expect("a time")).max()
+    });
+    longest.unwrap_or_default() / COUNT as u32
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// All subjects take turns, so that whatever else the machine does meets all of them.
+fn times() {
+    const ROUNDS: usize = 21;
+    let entries: Vec<_> = entries().into_iter().filter(|entry| !entry.name.starts_with("dhat")).collect();
+    let mut nanoseconds = vec![[Vec::new(), Vec::new()]; entries.len()];
+    for _ in 0..ROUNDS {
+        for (entry, samples) in entries.iter().zip(&mut nanoseconds) {
+            (entry.with)(&mut || {
+                for (threads, samples) in [1, 2].into_iter().zip(samples.iter_mut()) {
+                    samples.push(time(entry.pairs, threads).as_nanos() as f64);
+                }
+            });
+        }
+    }
+    println!("Nanoseconds for an alloc+dealloc pair of {SIZE} bytes, median of {ROUNDS} rounds in turn");
+    println!("{:<28}{:>10}{:>8}{:>12}{:>8}", "", "1 thread", "more", "2 threads", "more");
+    let medians: Vec<_> = nanoseconds.into_iter().map(|samples| samples.map(median)).collect();
+    for (entry, [one, two]) in entries.iter().zip(&medians) {
+        let bare = entries.iter().position(|other| Some(other.name) == entry.over);
+        match bare.map(|bare| medians[bare]) {
+            Some([bare_one, bare_two]) => println!(
+                "{:<28}{one:>10.0}{:>8.0}{two:>12.0}{:>8.0}",
+                entry.name,
+                one - bare_one,
+                two - bare_two
+            ),
+            None => println!("{:<28}{one:>10.0}{:>8}{two:>12.0}", entry.name, ""),
+        }
+    }
+    println!();
+}
+
+/// What a snapshot of the allocator's counters costs, for each thread that is alive.
+fn snapshots() {
+    let metrics = RuntimeMetrics::builder().process(false).build(&global::meter("bench"));
+    let time = || {
+        let once = || {
+            let start = Instant::now();
+            black_box(metrics.snapshot());
+            start.elapsed().as_nanos() as f64
+        };
+        median((0..101).map(|_| once()).collect())
+    };
+    println!("A snapshot without `process.*`");
+    let mut first = None;
+    for threads in [1, 100, 1_000] {
+        let ready = &Barrier::new(threads);
+        let end = &Barrier::new(threads);
+        let taken = thread::scope(|scope| {
+            for _ in 1..threads {
+                let live = || {
+                    drop(black_box(Box::new(0_u8)));
+                    ready.wait();
+                    end.wait();
+                };
+                thread::Builder::new().stack_size(32 * 1024).spawn_scoped(scope, live).expect("a thread");
+            }
+            ready.wait();
+            let taken = time();
+            end.wait();
+            taken
+        });
+        let (least, few) = *first.get_or_insert((taken, threads));
+        let each = (taken - least) / (threads - few).max(1) as f64;
+        println!(
+            "{threads:>6} live threads {:>10.1} us, {each:.0} ns for each further thread",
+            taken / 1_000.0
+        );
+    }
+}

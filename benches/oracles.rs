@@ -1,0 +1,59 @@
+//! The counting allocator over jemalloc, against what jemalloc itself says of the thread; and jemalloc's and the other
+//! allocators' own figures, which are there where they are the global allocator. Here, because only the benchmarks
+//! build jemalloc and mimalloc.
+
+use std::alloc::{GlobalAlloc, Layout};
+use std::hint::black_box;
+
+use opentelemetry::global;
+use opentelemetry_instrumentation_runtime::{CountingAllocator, RuntimeMetrics, measure};
+use tikv_jemalloc_ctl::thread;
+use tikv_jemallocator::Jemalloc;
+
+#[global_allocator]
+static GLOBAL: CountingAllocator<Jemalloc> = CountingAllocator::new(Jemalloc);
+
+#[test]
+fn jemalloc_counts_the_same() {
+    let allocated = thread::allocatedp::read().unwrap();
+    let deallocated = thread::deallocatedp::read().unwrap();
+    // Sizes that are jemalloc's own, which it does not round up.
+    let sizes = [16, 64, 128, 1_024, 4_096, 16_384, 65_536, 1 << 20, 8 << 20];
+    let layout = |size| Layout::from_size_align(size, 8).unwrap();
+    let before = (allocated.get(), deallocated.get());
+    let ((), stats) = measure(|| {
+        for (from, to) in sizes.into_iter().flat_map(|from| sizes.map(|to| (from, to))) {
+            unsafe {
+                let ptr = black_box(GLOBAL.alloc(layout(from)));
+                let ptr = black_box(GLOBAL.realloc(ptr, layout(from), to));
+                GLOBAL.dealloc(ptr, layout(to));
+                let ptr = black_box(GLOBAL.alloc_zeroed(layout(to)));
+                GLOBAL.dealloc(ptr, layout(to));
+            }
+        }
+    });
+    assert_eq!(stats.allocations, 2 * 81);
+    assert_eq!(stats.reallocations, 81);
+    assert_eq!(stats.allocated, allocated.get() - before.0);
+    assert_eq!(stats.deallocated, deallocated.get() - before.1);
+}
+
+#[test]
+fn only_the_global_allocator_s_own_figures_are_there() {
+    let metrics = RuntimeMetrics::builder().glibc(true).build(&global::meter("oracles"));
+    let read = || {
+        let snapshot = metrics.snapshot();
+        let names = ["allocated", "active", "resident", "mapped", "retained", "metadata"];
+        let value = |name| snapshot.get(&format!("jemalloc.memory.{name}")).unwrap().value().unwrap().as_u64().unwrap();
+        for other in ["mimalloc.memory.committed", "glibc.memory.arena"] {
+            assert!(snapshot.get(other).is_none(), "{other}");
+        }
+        names.map(value)
+    };
+    let [before, ..] = read();
+    let held = black_box(vec![1_u8; 32 << 20]);
+    let [allocated, active, resident, mapped, ..] = read();
+    assert!(allocated >= before + (32 << 20));
+    assert!(active >= allocated && resident >= active && mapped >= active);
+    drop(held);
+}

@@ -1,0 +1,17 @@
+//! The service as it is.
+
+use std::alloc::System;
+
+mod app;
+
+#[global_allocator]
+static GLOBAL: System = System;
+
+fn main() {
+    app::run(
+        async |listener, app| {
+            tokio::spawn(async { axum::serve(listener, app).await });
+        },
+        || {},
+    );
+}

@@ -1,0 +1,32 @@
+//! The service with everything on.
+
+use std::time::Duration;
+
+use opentelemetry::metrics::MeterProvider;
+use opentelemetry_instrumentation_runtime::{CountingAllocator, RuntimeMetrics, TaskExt};
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+
+mod app;
+
+#[global_allocator]
+static GLOBAL: CountingAllocator = CountingAllocator::system();
+
+fn main() {
+    let provider = SdkMeterProvider::default();
+    let metrics = std::cell::OnceCell::new();
+    app::run(
+        async |listener, app| {
+            let everything = RuntimeMetrics::builder()
+                .size_classes(true)
+                .per_worker(true)
+                .disk_io(true)
+                // Callgrind runs a program fifty times slower, and the probe goes by the clock.
+                .probe_interval(Duration::from_secs(5))
+                .build(&provider.meter("service"));
+            let _ = metrics.set(everything);
+            tokio::spawn(async { axum::serve(listener, app).await }.with_task_name("server"));
+        },
+        // Far more often than a reader would.
+        || drop(metrics.get().map(RuntimeMetrics::snapshot)),
+    );
+}
