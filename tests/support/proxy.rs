@@ -1,11 +1,11 @@
 //! A TCP relay that counts connections, and can leave those that there are half-open: up, but silent.
 
 #![allow(dead_code, reason = "each user has use for a part of it")]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,6 +15,7 @@ use tokio::sync::{oneshot, watch};
 pub(crate) struct Proxy {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
+    bytes: Arc<AtomicU64>,
     /// Connections with a number up to this are silent.
     silent: watch::Sender<usize>,
     thread: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
@@ -26,20 +27,21 @@ impl Proxy {
         let (silent, is_silent) = watch::channel(0);
         let (stop, stopped) = oneshot::channel::<()>();
         let (bound, address) = std::sync::mpsc::channel();
-        let counter = Arc::clone(&connections);
+        let bytes = Arc::new(AtomicU64::new(0));
+        let counters = (Arc::clone(&connections), Arc::clone(&bytes));
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
                 bound.send(listener.local_addr().unwrap()).unwrap();
                 tokio::select! {
-                    () = accept(&listener, to, &counter, &is_silent) => {}
+                    () = accept(&listener, to, &counters, &is_silent) => {}
                     _ = stopped => {}
                 }
             });
             runtime.shutdown_background();
         });
-        Proxy { address: address.recv().unwrap(), connections, silent, thread: Some((stop, thread)) }
+        Proxy { address: address.recv().unwrap(), connections, bytes, silent, thread: Some((stop, thread)) }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -49,6 +51,11 @@ impl Proxy {
     /// How many were made.
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
+    }
+
+    /// How many have been relayed from clients, with everything that the protocol adds.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::SeqCst)
     }
 
     /// From now on nothing comes through any of the connections that there are. New ones work.
@@ -69,18 +76,27 @@ impl Drop for Proxy {
 async fn accept(
     listener: &TcpListener,
     to: SocketAddr,
-    counter: &AtomicUsize,
+    (connections, bytes): &(Arc<AtomicUsize>, Arc<AtomicU64>),
     silent: &watch::Receiver<usize>,
 ) {
     while let Ok((client, _)) = listener.accept().await {
-        let number = counter.fetch_add(1, Ordering::SeqCst) + 1;
-        let mut silent = silent.clone();
+        let number = connections.fetch_add(1, Ordering::SeqCst) + 1;
+        let (bytes, mut silent) = (Arc::clone(bytes), silent.clone());
         tokio::spawn(async move {
             let Ok(server) = TcpStream::connect(to).await else { return };
+            // No relay should make what it measures slower.
+            let _ = (client.set_nodelay(true), server.set_nodelay(true));
             let (mut from_client, mut to_client) = client.into_split();
             let (mut from_server, mut to_server) = server.into_split();
+            let uncounted = AtomicU64::new(0);
+            let both = async {
+                tokio::join!(
+                    relay(&mut from_client, &mut to_server, &bytes),
+                    relay(&mut from_server, &mut to_client, &uncounted)
+                )
+            };
             tokio::select! {
-                _ = async { tokio::join!(relay(&mut from_client, &mut to_server), relay(&mut from_server, &mut to_client)) } => {}
+                _ = both => {}
                 _ = silent.wait_for(|last| *last >= number) => {}
             }
             if *silent.borrow() >= number {
@@ -94,9 +110,14 @@ async fn accept(
 }
 
 /// Until one side closes, which is then told to the other.
-async fn relay(from: &mut (impl AsyncReadExt + Unpin), to: &mut (impl AsyncWriteExt + Unpin)) {
+async fn relay(
+    from: &mut (impl AsyncReadExt + Unpin),
+    to: &mut (impl AsyncWriteExt + Unpin),
+    bytes: &AtomicU64,
+) {
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        bytes.fetch_add(read as u64, Ordering::SeqCst);
         if to.write_all(&buffer[..read]).await.is_err() {
             break;
         }

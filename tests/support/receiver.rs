@@ -5,6 +5,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io::Read;
 use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -24,6 +25,7 @@ use opentelemetry_proto::tonic::metrics::v1::{Metric, metric, number_data_point}
 use prost::Message;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tonic::codec::CompressionEncoding;
 
 /// A receiver on 127.0.0.1. Dropping it closes its port and all connections.
 pub(crate) struct Receiver {
@@ -280,7 +282,8 @@ impl Inbox {
 }
 
 fn app(inbox: Arc<Inbox>) -> axum::Router {
-    let grpc = MetricsServiceServer::new(Grpc(Arc::clone(&inbox)));
+    let grpc =
+        MetricsServiceServer::new(Grpc(Arc::clone(&inbox))).accept_compressed(CompressionEncoding::Gzip);
     tonic::service::Routes::new(grpc).into_axum_router().fallback(
         move |uri: Uri, headers: HeaderMap, body: Bytes| {
             let inbox = Arc::clone(&inbox);
@@ -290,7 +293,13 @@ fn app(inbox: Arc<Inbox>) -> axum::Router {
 }
 
 async fn answer_http(inbox: &Inbox, path: &str, headers: &HeaderMap, body: Bytes) -> Response {
-    let Ok(message) = ExportMetricsServiceRequest::decode(body) else {
+    let gzip = headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding == "gzip");
+    let mut plain = Vec::new();
+    let plain = match gzip {
+        true => flate2::read::GzDecoder::new(&*body).read_to_end(&mut plain).map(|_| plain.as_slice()),
+        false => Ok(&*body),
+    };
+    let Ok(message) = ExportMetricsServiceRequest::decode(plain.unwrap_or(b"?")) else {
         return (StatusCode::BAD_REQUEST, "this is not OTLP").into_response();
     };
     let mut partial_success = None;
