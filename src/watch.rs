@@ -9,6 +9,7 @@ mod clock;
 mod probe;
 mod stall;
 
+use std::collections::HashMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -36,16 +37,21 @@ pub(crate) struct Member {
 
 impl Member {
     /// An `interval` of zero wants neither delays nor stalls. Of several members the shortest interval and the
-    /// shortest threshold count.
-    pub(crate) fn new(interval: Duration, threshold: Duration) -> Self {
-        Self::of(&REGISTRY, interval, threshold)
+    /// shortest threshold count. `heir` is told of runtimes that end.
+    pub(crate) fn new(interval: Duration, threshold: Duration, heir: Weak<dyn Heir>) -> Self {
+        Self::of(&REGISTRY, interval, threshold, heir)
     }
 
-    fn of(registry: &'static Registry, interval: Duration, threshold: Duration) -> Self {
+    fn of(
+        registry: &'static Registry,
+        interval: Duration,
+        threshold: Duration,
+        heir: Weak<dyn Heir>,
+    ) -> Self {
         let mut list = registry.lock();
         list.next_member += 1;
         let id = list.next_member;
-        list.members.push((id, Pace { interval, threshold }));
+        list.members.push(Entry { id, pace: Pace { interval, threshold }, heir });
         Member { registry, id }
     }
 
@@ -73,6 +79,13 @@ impl Drop for Member {
     }
 }
 
+/// Who takes what is left of a runtime.
+pub(crate) trait Heir: Send + Sync {
+    /// A runtime shuts down that this one is the first to watch. Called on whatever thread does that, before its
+    /// handle is dropped.
+    fn inherit(&self, runtime: &Arc<Watched>);
+}
+
 struct Registry {
     list: Mutex<List>,
     changed: Condvar,
@@ -81,7 +94,7 @@ struct Registry {
 
 struct List {
     runtimes: Vec<Arc<Watched>>,
-    members: Vec<(u64, Pace)>,
+    members: Vec<Entry>,
     next_member: u64,
     next_epoch: u64,
     /// Whether the thread is there.
@@ -92,10 +105,17 @@ struct List {
     changes: u64,
 }
 
+/// What is known of a member.
+struct Entry {
+    id: u64,
+    pace: Pace,
+    heir: Weak<dyn Heir>,
+}
+
 impl List {
     /// How the thread is to go about it; `None` if there is nothing for it to do.
     fn pace(&self) -> Option<Pace> {
-        let wanted = || self.members.iter().map(|(_, pace)| *pace).filter(|pace| !pace.interval.is_zero());
+        let wanted = || self.members.iter().map(|member| member.pace).filter(|pace| !pace.interval.is_zero());
         let interval = wanted().map(|pace| pace.interval).min()?;
         let threshold = wanted().map(|pace| pace.threshold).min()?;
         (!self.runtimes.is_empty()).then_some(Pace { interval, threshold })
@@ -129,7 +149,7 @@ impl Registry {
 
     fn watch(&'static self, member: u64, handle: &Handle) -> Weak<Watched> {
         let mut list = self.lock();
-        if !list.members.iter().any(|(id, _)| *id == member) {
+        if !list.members.iter().any(|entry| entry.id == member) {
             return Weak::new();
         }
         let known = list.runtimes.iter().find(|known| known.handle.id() == handle.id());
@@ -170,17 +190,22 @@ impl Registry {
     fn remove(&self, epoch: u64) {
         let mut list = self.lock();
         let place = list.runtimes.iter().position(|runtime| runtime.epoch == epoch);
-        let removed = place.map(|place| list.runtimes.remove(place));
-        // Somebody may be reading it just now, or looking at it.
-        removed.iter().for_each(|runtime| runtime.has_ended.store(true, Relaxed));
+        let Some(runtime) = place.map(|place| list.runtimes.remove(place)) else { return };
+        let first = runtime.members().first().copied();
+        let heir =
+            list.members.iter().find(|entry| Some(entry.id) == first).map(|entry| Weak::clone(&entry.heir));
         self.change(&mut list);
         drop(list);
-        drop(removed);
+        if let Some(heir) = heir.and_then(|heir| heir.upgrade()) {
+            heir.inherit(&runtime);
+        }
+        // Somebody may be reading it just now, or looking at it.
+        runtime.has_ended.store(true, Relaxed);
     }
 
     fn leave(&self, member: u64) {
         let mut list = self.lock();
-        list.members.retain(|(id, _)| *id != member);
+        list.members.retain(|entry| entry.id != member);
         let mut left = Vec::new();
         list.runtimes.retain(|runtime| {
             let mut members = runtime.members();
@@ -237,7 +262,7 @@ pub(crate) struct Watched {
     pub(crate) handle: Handle,
     pub(crate) metrics: RuntimeMetrics,
     /// Of its histograms, what has been passed on.
-    pub(crate) passed_on: Mutex<Vec<(&'static str, Histogram)>>,
+    pub(crate) passed_on: Mutex<HashMap<&'static str, Histogram>>,
     pulse: Arc<Pulse>,
     /// The first is always there, the others come when there is doubt about workers.
     probes: Mutex<Vec<Arc<Probe>>>,
@@ -416,6 +441,18 @@ mod tests {
         Box::leak(Box::new(Registry::new(|_| Err(io::Error::other("no more threads")))))
     }
 
+    struct Nobody;
+
+    impl Heir for Nobody {
+        fn inherit(&self, _: &Arc<Watched>) {}
+    }
+
+    impl Member {
+        fn alone(registry: &'static Registry, interval: Duration, threshold: Duration) -> Self {
+            Self::of(registry, interval, threshold, Weak::<Nobody>::new())
+        }
+    }
+
     const INTERVAL: Duration = Duration::from_millis(100);
 
     fn current_thread() -> runtime::Runtime {
@@ -425,7 +462,7 @@ mod tests {
     #[test]
     fn without_a_thread_runtimes_are_watched_all_the_same() {
         let registry = no_threads();
-        let member = Member::of(registry, INTERVAL, INTERVAL);
+        let member = Member::alone(registry, INTERVAL, INTERVAL);
         let runtime = current_thread();
         let watched = member.watch(runtime.handle()).upgrade().expect("alive");
         assert!(registry.lock().warned);
@@ -439,7 +476,7 @@ mod tests {
     #[test]
     fn a_runtime_is_one_however_many_watch_it_and_the_first_passes_on() {
         let registry = no_threads();
-        let members = [(); 2].map(|()| Member::of(registry, INTERVAL, INTERVAL));
+        let members = [(); 2].map(|()| Member::alone(registry, INTERVAL, INTERVAL));
         let runtime = current_thread();
         let [first, second] =
             [0, 1].map(|index: usize| members[index].watch(runtime.handle()).upgrade().expect("alive"));
@@ -459,7 +496,7 @@ mod tests {
     #[test]
     fn a_runtime_that_is_gone_is_not_watched() {
         let registry = no_threads();
-        let member = Member::of(registry, INTERVAL, INTERVAL);
+        let member = Member::alone(registry, INTERVAL, INTERVAL);
         let runtime = current_thread();
         let handle = runtime.handle().clone();
         drop(runtime);
@@ -472,12 +509,12 @@ mod tests {
         let registry = no_threads();
         let runtime = current_thread();
         let milliseconds = Duration::from_millis;
-        let off = Member::of(registry, Duration::ZERO, milliseconds(1));
+        let off = Member::alone(registry, Duration::ZERO, milliseconds(1));
         off.watch(runtime.handle());
         assert_eq!(registry.lock().pace(), None);
         assert!(!registry.lock().warned, "nothing to start a thread for");
-        let _slow = Member::of(registry, milliseconds(200), milliseconds(50));
-        let fast = Member::of(registry, milliseconds(10), milliseconds(500));
+        let _slow = Member::alone(registry, milliseconds(200), milliseconds(50));
+        let fast = Member::alone(registry, milliseconds(10), milliseconds(500));
         assert_eq!(
             registry.lock().pace(),
             Some(Pace { interval: milliseconds(10), threshold: milliseconds(50) })
