@@ -4,25 +4,29 @@
 //! every tick, so that no timer of the runtime is involved, and looks whether the workers make progress. When the
 //! runtime shuts down it drops its tasks, and the probe's destructor takes the runtime off the list, with its handle
 //! and all that the handle keeps open.
+//!
+//! Where workers do not sleep from one look to the next, more probes tell which of them are stuck and which are only
+//! saturated.
 
 mod clock;
 mod probe;
+mod pulse;
 mod stall;
+mod watched;
 
-use std::collections::HashMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
-use tokio::runtime::{self, Handle, RuntimeFlavor, RuntimeMetrics};
+use tokio::runtime::Handle;
 
-use crate::metric::Histogram;
 use crate::otel;
-use probe::{Probe, Pulse, Role};
-use stall::{Look, Pace};
+use probe::Role;
+use stall::Pace;
+pub(crate) use watched::Watched;
 
 /// The process's list.
 static REGISTRY: Registry = Registry::new(|registry| {
@@ -255,186 +259,10 @@ impl Registry {
     }
 }
 
-/// A runtime that is watched: the same for all who watch it.
-pub(crate) struct Watched {
-    /// Tells it from all others that ever were.
-    pub(crate) epoch: u64,
-    pub(crate) handle: Handle,
-    pub(crate) metrics: RuntimeMetrics,
-    /// Of its histograms, what has been passed on.
-    pub(crate) passed_on: Mutex<HashMap<&'static str, Histogram>>,
-    pulse: Arc<Pulse>,
-    /// The first is always there, the others come when there is doubt about workers.
-    probes: Mutex<Vec<Arc<Probe>>>,
-    workers: Mutex<Vec<stall::Worker>>,
-    backlog: Mutex<Backlog>,
-    /// Who watches it, in the order in which they came.
-    members: Mutex<Vec<u64>>,
-    is_measured: AtomicBool,
-    has_ended: AtomicBool,
-}
-
-impl Watched {
-    fn new(handle: &Handle, epoch: u64, member: u64) -> Self {
-        let metrics = handle.metrics();
-        let workers = metrics.num_workers();
-        let pulse = Arc::new(Pulse::new(handle.runtime_flavor(), workers));
-        let inside = Handle::try_current().is_ok_and(|current| current.id() == handle.id());
-        if inside && runtime::worker_index().is_some() {
-            pulse.is_driven_here();
-        }
-        Watched {
-            epoch,
-            handle: handle.clone(),
-            metrics,
-            passed_on: Mutex::default(),
-            pulse,
-            probes: Mutex::default(),
-            backlog: Mutex::default(),
-            workers: Mutex::new((0..workers).map(|_| stall::Worker::default()).collect()),
-            members: Mutex::new(vec![member]),
-            is_measured: AtomicBool::new(false),
-            has_ended: AtomicBool::new(false),
-        }
-    }
-
-    /// Whether it has shut down.
-    pub(crate) fn has_ended(&self) -> bool {
-        self.has_ended.load(Relaxed)
-    }
-
-    /// How many of its tasks are ours.
-    pub(crate) fn probes(&self) -> usize {
-        self.pulse.tasks()
-    }
-
-    /// How many of its tasks that wait for a worker are ours.
-    pub(crate) fn waiting_probes(&self) -> usize {
-        self.pulse.pending()
-    }
-
-    /// How late the probe ran after it had been woken; `None` if nothing wakes it.
-    pub(crate) fn delays(&self) -> Option<Histogram> {
-        self.is_measured.load(Relaxed).then(|| self.pulse.delays())
-    }
-
-    /// A worker's stalls and the time that it spent in them; `None` if nobody looks.
-    pub(crate) fn stalls(&self, worker: usize) -> Option<(u64, Duration)> {
-        if !self.is_measured.load(Relaxed) {
-            return None;
-        }
-        lock(&self.workers).get(worker).map(|worker| (worker.stalls(), worker.time()))
-    }
-
-    /// To be called where it is read: a thread that is in no runtime does not drive this one. Who has left `block_on`
-    /// is found out by that alone.
-    pub(crate) fn is_read_here(&self) {
-        if runtime::worker_index().is_none() {
-            self.pulse.is_not_driven_here();
-            if !self.pulse.is_driven() {
-                self.nobody_drives(clock::now());
-            }
-        }
-    }
-
-    fn is_joined_by(self: &Arc<Self>, member: u64) -> Weak<Self> {
-        let mut members = self.members();
-        if !members.contains(&member) {
-            members.push(member);
-        }
-        Arc::downgrade(self)
-    }
-
-    fn members(&self) -> MutexGuard<'_, Vec<u64>> {
-        lock(&self.members)
-    }
-
-    /// One more probe, whose task is to be spawned.
-    fn add_probe(&self, role: Role) -> probe::Task {
-        let (probe, task) = Probe::new(&self.pulse, role);
-        lock(&self.probes).push(probe);
-        task
-    }
-
-    fn end(&self) {
-        lock(&self.probes).iter().for_each(|probe| probe.end());
-    }
-
-    /// Returns whether there is a worker that may be stuck and may as well be saturated.
-    fn look(&self, now: Duration, tick: bool, pace: Pace) -> bool {
-        self.is_measured.store(true, Relaxed);
-        if tick && let Some(probe) = lock(&self.probes).first() {
-            probe.wake(&self.pulse, now);
-        }
-        if !self.pulse.is_driven() {
-            self.nobody_drives(now);
-            return false;
-        }
-        let shrinks = lock(&self.backlog).shrinks(now, &self.metrics, pace);
-        let queued = shrinks && self.pulse.pending() > 0;
-        let mut workers = lock(&self.workers);
-        for (index, worker) in workers.iter_mut().enumerate() {
-            let look = Look {
-                park_unpark: self.metrics.worker_park_unpark_count(index),
-                busy: self.metrics.worker_total_busy_duration(index),
-            };
-            worker.look(now, look, self.pulse.heard(index), queued, pace);
-        }
-        let [ask, in_doubt] = [stall::Worker::is_to_be_asked, stall::Worker::is_in_doubt]
-            .map(|state| workers.iter().any(state));
-        drop(workers);
-        if ask {
-            self.ask(now);
-        }
-        in_doubt
-    }
-
-    fn nobody_drives(&self, now: Duration) {
-        lock(&self.workers).iter_mut().for_each(|worker| worker.is_absent(now));
-    }
-
-    /// Lets probes wait for the workers: one that is not stuck runs one of them sooner or later, whichever it is.
-    fn ask(&self, now: Duration) {
-        // The only worker there is runs the first probe.
-        if self.handle.runtime_flavor() == RuntimeFlavor::CurrentThread {
-            return;
-        }
-        // One for each to stay, and as many for those that have more than one.
-        let wanted = 2 * self.metrics.num_workers();
-        let probes = lock(&self.probes).clone();
-        probes.iter().skip(1).for_each(|probe| probe.wake(&self.pulse, now));
-        for _ in probes.len()..=wanted {
-            drop(self.handle.spawn(self.add_probe(Role::Accompanies)));
-        }
-    }
-}
-
-/// How much there is to do for a runtime, and when it was last seen to become less.
-#[derive(Default)]
-struct Backlog {
-    tasks: usize,
-    queue: usize,
-    shrank: Option<Duration>,
-}
-
-impl Backlog {
-    /// Whether tasks have ended or left the queue since as long ago as the threshold.
-    fn shrinks(&mut self, now: Duration, metrics: &RuntimeMetrics, pace: Pace) -> bool {
-        let before = (self.tasks, self.queue);
-        (self.tasks, self.queue) = (metrics.num_alive_tasks(), metrics.global_queue_depth());
-        if self.tasks < before.0 || self.queue < before.1 {
-            self.shrank = Some(now);
-        }
-        self.shrank.is_some_and(|shrank| now.saturating_sub(shrank) < pace.threshold)
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
+    use tokio::runtime;
+
     use super::*;
 
     fn no_threads() -> &'static Registry {
