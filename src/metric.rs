@@ -437,6 +437,25 @@ impl Histogram {
     pub(crate) fn empty(&self) -> Histogram {
         Histogram { bounds: Arc::clone(&self.bounds), counts: vec![0; self.counts.len()], sum: 0.0 }
     }
+
+    /// Adds one with the same buckets.
+    pub(crate) fn add(&mut self, other: &Histogram) {
+        self.counts
+            .iter_mut()
+            .zip(&other.counts)
+            .for_each(|(count, more)| *count = count.saturating_add(*more));
+        self.sum += other.sum;
+    }
+
+    /// What has come on top of an earlier one.
+    pub(crate) fn less(mut self, earlier: &Histogram) -> Histogram {
+        self.counts
+            .iter_mut()
+            .zip(&earlier.counts)
+            .for_each(|(count, less)| *count = count.saturating_sub(*less));
+        self.sum -= earlier.sum;
+        self
+    }
 }
 
 /// The value of an attribute.

@@ -228,7 +228,7 @@ impl Builder {
     /// Registers the instruments. Never fails: what cannot be read is not reported, and the `Debug` form of the
     /// result says why.
     pub fn build(self, meter: &Meter) -> RuntimeMetrics {
-        let runtimes = Arc::new(Runtimes::new(&self.options));
+        let runtimes = Runtimes::new(&self.options);
         if let Ok(current) = Handle::try_current() {
             runtimes.watch(String::new(), &current);
         }

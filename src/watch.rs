@@ -4,24 +4,29 @@
 //! every tick, so that no timer of the runtime is involved, and looks whether the workers make progress. When the
 //! runtime shuts down it drops its tasks, and the probe's destructor takes the runtime off the list, with its handle
 //! and all that the handle keeps open.
+//!
+//! Where workers do not sleep from one look to the next, more probes tell which of them are stuck and which are only
+//! saturated.
 
 mod clock;
 mod probe;
+mod pulse;
 mod stall;
+mod watched;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
-use tokio::runtime::{self, Handle, RuntimeFlavor, RuntimeMetrics};
+use tokio::runtime::Handle;
 
-use crate::metric::Histogram;
 use crate::otel;
-use probe::{Probe, Pulse, Role};
-use stall::{Look, Pace};
+use probe::Role;
+use stall::Pace;
+pub(crate) use watched::Watched;
 
 /// The process's list.
 static REGISTRY: Registry = Registry::new(|registry| {
@@ -36,16 +41,21 @@ pub(crate) struct Member {
 
 impl Member {
     /// An `interval` of zero wants neither delays nor stalls. Of several members the shortest interval and the
-    /// shortest threshold count.
-    pub(crate) fn new(interval: Duration, threshold: Duration) -> Self {
-        Self::of(&REGISTRY, interval, threshold)
+    /// shortest threshold count. `heir` is told of runtimes that end.
+    pub(crate) fn new(interval: Duration, threshold: Duration, heir: Weak<dyn Heir>) -> Self {
+        Self::of(&REGISTRY, interval, threshold, heir)
     }
 
-    fn of(registry: &'static Registry, interval: Duration, threshold: Duration) -> Self {
+    fn of(
+        registry: &'static Registry,
+        interval: Duration,
+        threshold: Duration,
+        heir: Weak<dyn Heir>,
+    ) -> Self {
         let mut list = registry.lock();
         list.next_member += 1;
         let id = list.next_member;
-        list.members.push((id, Pace { interval, threshold }));
+        list.members.push(Entry { id, pace: Pace { interval, threshold }, heir });
         Member { registry, id }
     }
 
@@ -73,6 +83,13 @@ impl Drop for Member {
     }
 }
 
+/// Who takes what is left of a runtime.
+pub(crate) trait Heir: Send + Sync {
+    /// A runtime shuts down that this one is the first to watch. Called on whatever thread does that, before its
+    /// handle is dropped.
+    fn inherit(&self, runtime: &Arc<Watched>);
+}
+
 struct Registry {
     list: Mutex<List>,
     changed: Condvar,
@@ -81,7 +98,7 @@ struct Registry {
 
 struct List {
     runtimes: Vec<Arc<Watched>>,
-    members: Vec<(u64, Pace)>,
+    members: Vec<Entry>,
     next_member: u64,
     next_epoch: u64,
     /// Whether the thread is there.
@@ -92,10 +109,17 @@ struct List {
     changes: u64,
 }
 
+/// What is known of a member.
+struct Entry {
+    id: u64,
+    pace: Pace,
+    heir: Weak<dyn Heir>,
+}
+
 impl List {
     /// How the thread is to go about it; `None` if there is nothing for it to do.
     fn pace(&self) -> Option<Pace> {
-        let wanted = || self.members.iter().map(|(_, pace)| *pace).filter(|pace| !pace.interval.is_zero());
+        let wanted = || self.members.iter().map(|member| member.pace).filter(|pace| !pace.interval.is_zero());
         let interval = wanted().map(|pace| pace.interval).min()?;
         let threshold = wanted().map(|pace| pace.threshold).min()?;
         (!self.runtimes.is_empty()).then_some(Pace { interval, threshold })
@@ -129,7 +153,7 @@ impl Registry {
 
     fn watch(&'static self, member: u64, handle: &Handle) -> Weak<Watched> {
         let mut list = self.lock();
-        if !list.members.iter().any(|(id, _)| *id == member) {
+        if !list.members.iter().any(|entry| entry.id == member) {
             return Weak::new();
         }
         let known = list.runtimes.iter().find(|known| known.handle.id() == handle.id());
@@ -170,17 +194,22 @@ impl Registry {
     fn remove(&self, epoch: u64) {
         let mut list = self.lock();
         let place = list.runtimes.iter().position(|runtime| runtime.epoch == epoch);
-        let removed = place.map(|place| list.runtimes.remove(place));
-        // Somebody may be reading it just now, or looking at it.
-        removed.iter().for_each(|runtime| runtime.has_ended.store(true, Relaxed));
+        let Some(runtime) = place.map(|place| list.runtimes.remove(place)) else { return };
+        let first = runtime.members().first().copied();
+        let heir =
+            list.members.iter().find(|entry| Some(entry.id) == first).map(|entry| Weak::clone(&entry.heir));
         self.change(&mut list);
         drop(list);
-        drop(removed);
+        if let Some(heir) = heir.and_then(|heir| heir.upgrade()) {
+            heir.inherit(&runtime);
+        }
+        // Somebody may be reading it just now, or looking at it.
+        runtime.has_ended.store(true, Relaxed);
     }
 
     fn leave(&self, member: u64) {
         let mut list = self.lock();
-        list.members.retain(|(id, _)| *id != member);
+        list.members.retain(|entry| entry.id != member);
         let mut left = Vec::new();
         list.runtimes.retain(|runtime| {
             let mut members = runtime.members();
@@ -230,190 +259,26 @@ impl Registry {
     }
 }
 
-/// A runtime that is watched: the same for all who watch it.
-pub(crate) struct Watched {
-    /// Tells it from all others that ever were.
-    pub(crate) epoch: u64,
-    pub(crate) handle: Handle,
-    pub(crate) metrics: RuntimeMetrics,
-    /// Of its histograms, what has been passed on.
-    pub(crate) passed_on: Mutex<Vec<(&'static str, Histogram)>>,
-    pulse: Arc<Pulse>,
-    /// The first is always there, the others come when there is doubt about workers.
-    probes: Mutex<Vec<Arc<Probe>>>,
-    workers: Mutex<Vec<stall::Worker>>,
-    backlog: Mutex<Backlog>,
-    /// Who watches it, in the order in which they came.
-    members: Mutex<Vec<u64>>,
-    is_measured: AtomicBool,
-    has_ended: AtomicBool,
-}
-
-impl Watched {
-    fn new(handle: &Handle, epoch: u64, member: u64) -> Self {
-        let metrics = handle.metrics();
-        let workers = metrics.num_workers();
-        let pulse = Arc::new(Pulse::new(handle.runtime_flavor(), workers));
-        let inside = Handle::try_current().is_ok_and(|current| current.id() == handle.id());
-        if inside && runtime::worker_index().is_some() {
-            pulse.is_driven_here();
-        }
-        Watched {
-            epoch,
-            handle: handle.clone(),
-            metrics,
-            passed_on: Mutex::default(),
-            pulse,
-            probes: Mutex::default(),
-            backlog: Mutex::default(),
-            workers: Mutex::new((0..workers).map(|_| stall::Worker::default()).collect()),
-            members: Mutex::new(vec![member]),
-            is_measured: AtomicBool::new(false),
-            has_ended: AtomicBool::new(false),
-        }
-    }
-
-    /// Whether it has shut down.
-    pub(crate) fn has_ended(&self) -> bool {
-        self.has_ended.load(Relaxed)
-    }
-
-    /// How many of its tasks are ours.
-    pub(crate) fn probes(&self) -> usize {
-        self.pulse.tasks()
-    }
-
-    /// How many of its tasks that wait for a worker are ours.
-    pub(crate) fn waiting_probes(&self) -> usize {
-        self.pulse.pending()
-    }
-
-    /// How late the probe ran after it had been woken; `None` if nothing wakes it.
-    pub(crate) fn delays(&self) -> Option<Histogram> {
-        self.is_measured.load(Relaxed).then(|| self.pulse.delays())
-    }
-
-    /// A worker's stalls and the time that it spent in them; `None` if nobody looks.
-    pub(crate) fn stalls(&self, worker: usize) -> Option<(u64, Duration)> {
-        if !self.is_measured.load(Relaxed) {
-            return None;
-        }
-        lock(&self.workers).get(worker).map(|worker| (worker.stalls(), worker.time()))
-    }
-
-    /// To be called where it is read: a thread that is in no runtime does not drive this one. Who has left `block_on`
-    /// is found out by that alone.
-    pub(crate) fn is_read_here(&self) {
-        if runtime::worker_index().is_none() {
-            self.pulse.is_not_driven_here();
-            if !self.pulse.is_driven() {
-                self.nobody_drives(clock::now());
-            }
-        }
-    }
-
-    fn is_joined_by(self: &Arc<Self>, member: u64) -> Weak<Self> {
-        let mut members = self.members();
-        if !members.contains(&member) {
-            members.push(member);
-        }
-        Arc::downgrade(self)
-    }
-
-    fn members(&self) -> MutexGuard<'_, Vec<u64>> {
-        lock(&self.members)
-    }
-
-    /// One more probe, whose task is to be spawned.
-    fn add_probe(&self, role: Role) -> probe::Task {
-        let (probe, task) = Probe::new(&self.pulse, role);
-        lock(&self.probes).push(probe);
-        task
-    }
-
-    fn end(&self) {
-        lock(&self.probes).iter().for_each(|probe| probe.end());
-    }
-
-    /// Returns whether there is a worker that may be stuck and may as well be saturated.
-    fn look(&self, now: Duration, tick: bool, pace: Pace) -> bool {
-        self.is_measured.store(true, Relaxed);
-        if tick && let Some(probe) = lock(&self.probes).first() {
-            probe.wake(&self.pulse, now);
-        }
-        if !self.pulse.is_driven() {
-            self.nobody_drives(now);
-            return false;
-        }
-        let shrinks = lock(&self.backlog).shrinks(now, &self.metrics, pace);
-        let queued = shrinks && self.pulse.pending() > 0;
-        let mut workers = lock(&self.workers);
-        for (index, worker) in workers.iter_mut().enumerate() {
-            let look = Look {
-                park_unpark: self.metrics.worker_park_unpark_count(index),
-                busy: self.metrics.worker_total_busy_duration(index),
-            };
-            worker.look(now, look, self.pulse.heard(index), queued, pace);
-        }
-        let [ask, in_doubt] = [stall::Worker::is_to_be_asked, stall::Worker::is_in_doubt]
-            .map(|state| workers.iter().any(state));
-        drop(workers);
-        if ask {
-            self.ask(now);
-        }
-        in_doubt
-    }
-
-    fn nobody_drives(&self, now: Duration) {
-        lock(&self.workers).iter_mut().for_each(|worker| worker.is_absent(now));
-    }
-
-    /// Lets probes wait for the workers: one that is not stuck runs one of them sooner or later, whichever it is.
-    fn ask(&self, now: Duration) {
-        // The only worker there is runs the first probe.
-        if self.handle.runtime_flavor() == RuntimeFlavor::CurrentThread {
-            return;
-        }
-        // One for each to stay, and as many for those that have more than one.
-        let wanted = 2 * self.metrics.num_workers();
-        let probes = lock(&self.probes).clone();
-        probes.iter().skip(1).for_each(|probe| probe.wake(&self.pulse, now));
-        for _ in probes.len()..=wanted {
-            drop(self.handle.spawn(self.add_probe(Role::Accompanies)));
-        }
-    }
-}
-
-/// How much there is to do for a runtime, and when it was last seen to become less.
-#[derive(Default)]
-struct Backlog {
-    tasks: usize,
-    queue: usize,
-    shrank: Option<Duration>,
-}
-
-impl Backlog {
-    /// Whether tasks have ended or left the queue since as long ago as the threshold.
-    fn shrinks(&mut self, now: Duration, metrics: &RuntimeMetrics, pace: Pace) -> bool {
-        let before = (self.tasks, self.queue);
-        (self.tasks, self.queue) = (metrics.num_alive_tasks(), metrics.global_queue_depth());
-        if self.tasks < before.0 || self.queue < before.1 {
-            self.shrank = Some(now);
-        }
-        self.shrank.is_some_and(|shrank| now.saturating_sub(shrank) < pace.threshold)
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
+    use tokio::runtime;
+
     use super::*;
 
     fn no_threads() -> &'static Registry {
         Box::leak(Box::new(Registry::new(|_| Err(io::Error::other("no more threads")))))
+    }
+
+    struct Nobody;
+
+    impl Heir for Nobody {
+        fn inherit(&self, _: &Arc<Watched>) {}
+    }
+
+    impl Member {
+        fn alone(registry: &'static Registry, interval: Duration, threshold: Duration) -> Self {
+            Self::of(registry, interval, threshold, Weak::<Nobody>::new())
+        }
     }
 
     const INTERVAL: Duration = Duration::from_millis(100);
@@ -425,7 +290,7 @@ mod tests {
     #[test]
     fn without_a_thread_runtimes_are_watched_all_the_same() {
         let registry = no_threads();
-        let member = Member::of(registry, INTERVAL, INTERVAL);
+        let member = Member::alone(registry, INTERVAL, INTERVAL);
         let runtime = current_thread();
         let watched = member.watch(runtime.handle()).upgrade().expect("alive");
         assert!(registry.lock().warned);
@@ -439,7 +304,7 @@ mod tests {
     #[test]
     fn a_runtime_is_one_however_many_watch_it_and_the_first_passes_on() {
         let registry = no_threads();
-        let members = [(); 2].map(|()| Member::of(registry, INTERVAL, INTERVAL));
+        let members = [(); 2].map(|()| Member::alone(registry, INTERVAL, INTERVAL));
         let runtime = current_thread();
         let [first, second] =
             [0, 1].map(|index: usize| members[index].watch(runtime.handle()).upgrade().expect("alive"));
@@ -459,7 +324,7 @@ mod tests {
     #[test]
     fn a_runtime_that_is_gone_is_not_watched() {
         let registry = no_threads();
-        let member = Member::of(registry, INTERVAL, INTERVAL);
+        let member = Member::alone(registry, INTERVAL, INTERVAL);
         let runtime = current_thread();
         let handle = runtime.handle().clone();
         drop(runtime);
@@ -472,12 +337,12 @@ mod tests {
         let registry = no_threads();
         let runtime = current_thread();
         let milliseconds = Duration::from_millis;
-        let off = Member::of(registry, Duration::ZERO, milliseconds(1));
+        let off = Member::alone(registry, Duration::ZERO, milliseconds(1));
         off.watch(runtime.handle());
         assert_eq!(registry.lock().pace(), None);
         assert!(!registry.lock().warned, "nothing to start a thread for");
-        let _slow = Member::of(registry, milliseconds(200), milliseconds(50));
-        let fast = Member::of(registry, milliseconds(10), milliseconds(500));
+        let _slow = Member::alone(registry, milliseconds(200), milliseconds(50));
+        let fast = Member::alone(registry, milliseconds(10), milliseconds(500));
         assert_eq!(
             registry.lock().pace(),
             Some(Pace { interval: milliseconds(10), threshold: milliseconds(50) })

@@ -132,6 +132,24 @@ fn each_of_two_readers_gets_every_delay() {
     assert_eq!(delta, cumulative);
 }
 
+#[test]
+fn what_a_runtime_got_last_outlives_it() {
+    let reader = Reader::cumulative();
+    let provider = provider(&[&reader]);
+    let metrics = RuntimeMetrics::builder().build(&provider.meter("test"));
+    let mut told_in_all = 0;
+    for _ in 0..3 {
+        let runtime = tokio_runtime();
+        metrics.watch_runtime("", runtime.handle());
+        looks(&metrics, 2);
+        told_in_all = told(&metrics);
+    }
+    assert!(told_in_all >= 6);
+    assert!(count(&reader, DELAY) >= told_in_all, "none of it was ever collected");
+    let exported = count(&reader, DELAY);
+    assert_eq!(count(&reader, DELAY), exported);
+}
+
 #[cfg(tokio_unstable)]
 mod of_tokio {
     use std::time::Duration;
@@ -276,6 +294,25 @@ mod of_tokio {
             assert_eq!(count(&reader, POLL), polls);
             assert_eq!(histogram(&metrics, POLL).unwrap().counts.iter().sum::<u64>(), polls);
         }
+    }
+
+    #[test]
+    fn polls_that_were_never_collected_outlive_their_runtime() {
+        let reader = Reader::cumulative();
+        let provider = provider(&[&reader]);
+        let mut polls = 0;
+        let metrics = RuntimeMetrics::builder().probe_interval(Duration::ZERO).build(&provider.meter("test"));
+        for tasks in [10, 20] {
+            let runtime = with_histograms(1);
+            metrics.watch_runtime("", runtime.handle());
+            run(&runtime, tasks);
+            polls += runtime.metrics().worker_poll_count(0);
+        }
+        let runtime = with_histograms(1);
+        metrics.watch_runtime("", runtime.handle());
+        run(&runtime, 5);
+        polls += runtime.metrics().worker_poll_count(0);
+        assert_eq!(count(&reader, POLL), polls);
     }
 
     #[test]

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::runtime::Handle;
 
 use super::{Runtime, TABLE};
-use crate::metric::{Attributes, Metric, Point, Row, Scope, Value};
+use crate::metric::{Attributes, Histogram, Kind, Metric, Row, Scope, Value};
 use crate::replay;
 use crate::runtime_metrics::Options;
-use crate::watch::{Member, Watched};
+use crate::watch::{Heir, Member, Watched};
 
 pub(crate) const RUNTIME_NAME: &str = "tokio.runtime.name";
 
@@ -17,15 +17,17 @@ pub(crate) struct Runtimes {
     per_worker: bool,
     member: Member,
     names: Mutex<Names>,
+    estate: Mutex<Vec<Inheritance>>,
 }
 
 impl Runtimes {
-    pub(crate) fn new(options: &Options) -> Self {
-        Runtimes {
+    pub(crate) fn new(options: &Options) -> Arc<Self> {
+        Arc::new_cyclic(|own: &Weak<Runtimes>| Runtimes {
             per_worker: options.per_worker,
-            member: Member::new(options.probe_interval, options.stall_threshold),
+            member: Member::new(options.probe_interval, options.stall_threshold, Weak::clone(own) as _),
             names: Mutex::default(),
-        }
+            estate: Mutex::default(),
+        })
     }
 
     /// Watches one more, or gives one that is watched already the name that it has not been given yet.
@@ -65,11 +67,41 @@ impl Runtimes {
         let Some(row) = TABLE.rows.iter().find(|row| std::ptr::eq(&row.metric, metric)) else { return };
         let own: Vec<_> =
             self.scopes().into_iter().filter(|(_, runtime)| self.member.passes_on(runtime)).collect();
-        let share = most / (own.len() as u64).max(1);
+        let mut estate = lock(&self.estate);
+        let share = most / (own.len() + estate.len()).max(1) as u64;
         for (scope, watched) in own {
-            let runtime = Runtime { watched, per_worker: self.per_worker };
-            runtime.pass_on(row, &scope, share, record);
+            let mut passed_on = lock(&watched.passed_on);
+            for (attributes, now) in self.histograms(row, &scope, &watched) {
+                let before = passed_on.entry(metric.name()).or_insert_with(|| now.empty());
+                for (value, times) in replay::due(&now, before, share) {
+                    record(&attributes, value, times);
+                }
+            }
         }
+        estate.retain_mut(|left| {
+            if std::ptr::eq(left.metric, metric) {
+                for (value, times) in replay::due(&left.all, &mut left.passed_on, share) {
+                    record(&left.attributes, value, times);
+                }
+            }
+            left.all.counts != left.passed_on.counts
+        });
+    }
+
+    /// What a row reads of a runtime.
+    fn histograms(
+        &self,
+        row: &'static Row<Runtime>,
+        scope: &Scope,
+        watched: &Arc<Watched>,
+    ) -> impl Iterator<Item = (Attributes, Histogram)> {
+        let mut points = Vec::new();
+        let runtime = Runtime { watched: Arc::clone(watched), per_worker: self.per_worker };
+        row.read(&runtime, scope, &mut points);
+        points.into_iter().filter_map(|point| match point.value {
+            Value::Histogram(histogram) => Some((point.attributes, histogram)),
+            _ => None,
+        })
     }
 
     fn scopes(&self) -> Vec<(Scope, Arc<Watched>)> {
@@ -88,33 +120,59 @@ impl Runtimes {
     }
 
     fn names(&self) -> MutexGuard<'_, Names> {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.names)
     }
 }
 
-impl Runtime {
-    fn pass_on(
-        &self,
-        row: &'static Row<Runtime>,
-        scope: &Scope,
-        most: u64,
-        record: &mut dyn FnMut(&Attributes, f64, u64),
-    ) {
-        let mut points = Vec::new();
-        row.read(self, scope, &mut points);
-        let mut passed_on = self.watched.passed_on.lock().unwrap_or_else(PoisonError::into_inner);
-        for Point { attributes, value, .. } in points {
-            let Value::Histogram(read) = value else { continue };
-            let name = row.metric.name();
-            if !passed_on.iter().any(|(known, _)| *known == name) {
-                passed_on.push((name, read.empty()));
-            }
-            let Some((_, before)) = passed_on.iter_mut().find(|(known, _)| *known == name) else { continue };
-            for (value, times) in replay::due(&read, before, most) {
-                record(&attributes, value, times);
+impl Heir for Runtimes {
+    /// Keeps what its histograms have got since the last collection for the next one.
+    fn inherit(&self, runtime: &Arc<Watched>) {
+        let Some((scope, _)) = self.scopes().into_iter().find(|(_, known)| Arc::ptr_eq(known, runtime))
+        else {
+            return;
+        };
+        let mut estate = lock(&self.estate);
+        let passed_on = lock(&runtime.passed_on);
+        for row in TABLE.rows.iter().filter(|row| row.metric.kind() == Kind::Histogram) {
+            for (attributes, now) in self.histograms(row, &scope, runtime) {
+                let rest = match passed_on.get(row.metric.name()) {
+                    Some(passed_on) => now.less(passed_on),
+                    None => now,
+                };
+                Inheritance::add(&mut estate, &row.metric, attributes, rest);
             }
         }
     }
+}
+
+/// Of a histogram of runtimes that have ended, what is still to be passed on.
+struct Inheritance {
+    metric: &'static Metric,
+    attributes: Attributes,
+    all: Histogram,
+    passed_on: Histogram,
+}
+
+impl Inheritance {
+    /// Of how many names. Where nobody collects, nobody misses the rest.
+    const MOST: usize = 200;
+
+    fn add(estate: &mut Vec<Self>, metric: &'static Metric, attributes: Attributes, rest: Histogram) {
+        let same = |left: &&mut Inheritance| {
+            std::ptr::eq(left.metric, metric)
+                && left.attributes == attributes
+                && left.all.bounds == rest.bounds
+        };
+        if let Some(left) = estate.iter_mut().find(same) {
+            left.all.add(&rest);
+        } else if rest.counts.iter().any(|count| *count > 0) && estate.len() < Self::MOST {
+            estate.push(Inheritance { metric, attributes, passed_on: rest.empty(), all: rest });
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[derive(Default)]
