@@ -5,12 +5,15 @@ mod counters;
 #[cfg(tokio_unstable)]
 mod hooks;
 mod membership;
+#[cfg(all(test, model))]
+mod model;
 mod names;
 #[cfg(any(test, tokio_unstable))]
 mod place;
 mod settings;
 #[cfg(tokio_unstable)]
 mod spawned;
+mod sync;
 mod thread;
 mod waker;
 
