@@ -1,11 +1,4 @@
-//! The slots of the counting allocator under a model checker, which tries every order in which their threads can meet, with
-//! every value that the memory model lets them read. A package of its own, because Tokio and others look at loom's usual
-//! `--cfg loom` too and leave out what this crate's tests need.
-
-#![allow(
-    dead_code,
-    reason = "these are the files of the allocator, and the model uses some of what is in them"
-)]
+//! The slots of the counting allocator.
 
 mod atomic {
     pub(super) use loom::sync::atomic::{

@@ -11,6 +11,7 @@ mod place;
 mod settings;
 #[cfg(tokio_unstable)]
 mod spawned;
+mod sync;
 mod thread;
 mod waker;
 

@@ -1,6 +1,12 @@
 //! Tokio's hooks: tasks by the place where they are spawned, with no name given.
 #![cfg(tokio_unstable)]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 #[path = "support/tasks.rs"]
 #[allow(dead_code, reason = "other tests look at more")]

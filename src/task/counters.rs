@@ -1,21 +1,10 @@
 //! The counters: for each name a block on each thread, which that thread alone writes and anyone may read.
 
-use std::sync::OnceLock;
-
-use sync::atomic::AtomicU64;
-use sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{OnceLock, PoisonError};
 
 use super::names::NameId;
-
-/// The model checker's view of the same things.
-#[cfg(loom)]
-mod sync {
-    pub(super) use loom::sync::{Mutex, MutexGuard, atomic};
-    pub(super) use std::sync::PoisonError;
-}
-#[cfg(not(loom))]
-use std::sync;
+use super::sync::Ordering::{Acquire, Relaxed, Release};
+use super::sync::{AtomicU64, Mutex, MutexGuard, constructor};
 
 /// What is counted.
 #[derive(Clone, Copy, Debug)]
@@ -130,15 +119,9 @@ struct Lists {
 }
 
 impl Slabs {
-    #[cfg(not(loom))]
-    pub(crate) const fn new() -> Self {
+    constructor! { fn new() -> Self {
         Slabs { lists: Mutex::new(Lists { all: Vec::new(), free: Vec::new() }), late: Slab::new(true) }
-    }
-
-    #[cfg(loom)]
-    pub(crate) fn new() -> Self {
-        Slabs { lists: Mutex::new(Lists { all: Vec::new(), free: Vec::new() }), late: Slab::new(true) }
-    }
+    } }
 
     /// A slab for a thread's own use, until it leaves it.
     pub(crate) fn join(&self) -> &'static Slab {
@@ -210,7 +193,7 @@ impl Totals {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(model)))]
 mod tests {
     use super::*;
 
@@ -253,98 +236,5 @@ mod tests {
         let mut totals = [Totals::default()];
         slabs.sum(&mut totals);
         assert_eq!(totals[0].of(Event::Spawned), 40_000);
-    }
-}
-
-#[cfg(all(test, loom))]
-mod model {
-    use loom::sync::Arc;
-    use loom::sync::atomic::AtomicBool;
-    use loom::thread;
-
-    use super::*;
-
-    const NAME: usize = 0;
-
-    fn tally(slab: &Slab) -> Tally<'_> {
-        slab.first_tally(NameId::new(NAME)).unwrap()
-    }
-
-    fn sum(slabs: &Slabs) -> Totals {
-        let mut totals = [Totals::default()];
-        slabs.sum(&mut totals);
-        totals[NAME]
-    }
-
-    /// A task is spawned on one thread and ends on another while a third adds up.
-    #[test]
-    fn no_end_is_seen_without_its_spawn() {
-        loom::model(|| {
-            let slabs = Arc::new(Slabs::new());
-            let handed_over = Arc::new(AtomicBool::new(false));
-            let spawner = {
-                let (slabs, handed_over) = (slabs.clone(), handed_over.clone());
-                thread::spawn(move || {
-                    tally(slabs.join()).add(Event::Spawned, 1);
-                    handed_over.store(true, Release);
-                })
-            };
-            let runner = {
-                let (slabs, handed_over) = (slabs.clone(), handed_over.clone());
-                thread::spawn(move || {
-                    if handed_over.load(Acquire) {
-                        tally(slabs.join()).add(Event::Completed, 1);
-                        return 1;
-                    }
-                    0
-                })
-            };
-            let total = sum(&slabs);
-            assert!(total.of(Event::Spawned) >= total.ended());
-            spawner.join().unwrap();
-            let ended = runner.join().unwrap();
-            let total = sum(&slabs);
-            assert_eq!((total.of(Event::Spawned), total.ended()), (1, ended));
-        });
-    }
-
-    /// Threads come and go while the sum is taken: no count is lost, none comes twice, none goes back.
-    #[test]
-    fn a_slab_is_handed_on_with_its_counts() {
-        loom::model(|| {
-            let slabs = Arc::new(Slabs::new());
-            let threads: Vec<_> = (0..2)
-                .map(|_| {
-                    let slabs = slabs.clone();
-                    thread::spawn(move || {
-                        let slab = slabs.join();
-                        tally(slab).add(Event::Polls, 1);
-                        slabs.leave(slab);
-                    })
-                })
-                .collect();
-            let first = sum(&slabs).of(Event::Polls);
-            let second = sum(&slabs).of(Event::Polls);
-            assert!(first <= second && second <= 2);
-            threads.into_iter().for_each(|thread| thread.join().unwrap());
-            assert_eq!(sum(&slabs).of(Event::Polls), 2);
-        });
-    }
-
-    /// Several threads in their last destructors, with one slab for all.
-    #[test]
-    fn late_counts_are_not_lost() {
-        loom::model(|| {
-            let slabs = Arc::new(Slabs::new());
-            tally(slabs.late());
-            let threads: Vec<_> = (0..2)
-                .map(|_| {
-                    let slabs = slabs.clone();
-                    thread::spawn(move || tally(slabs.late()).add(Event::Cancelled, 1))
-                })
-                .collect();
-            threads.into_iter().for_each(|thread| thread.join().unwrap());
-            assert_eq!(sum(&slabs).of(Event::Cancelled), 2);
-        });
     }
 }

@@ -9,7 +9,6 @@ use super::settings::is_slow;
 use crate::allocator;
 
 /// What all threads have counted.
-#[cfg(not(loom))]
 pub(crate) static SLABS: Slabs = Slabs::new();
 
 thread_local! {

@@ -1,0 +1,121 @@
+//! Which task leaks? A service spawns five kinds of tasks, and one kind never ends.
+//!
+//! `cargo run --example task_leak` counts them by the names that the program gives them;
+//! `RUSTFLAGS='--cfg tokio_unstable' cargo run --example task_leak` then once more with no name given anywhere, by the
+//! lines that spawn them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use opentelemetry::metrics::{MeterProvider, noop::NoopMeterProvider};
+use opentelemetry_instrumentation_runtime::{RuntimeMetrics, Snapshot, TaskExt};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+
+fn main() -> std::io::Result<()> {
+    let mut builder = Builder::new_multi_thread();
+    println!("By the names that the program gives:");
+    report(&builder.worker_threads(2).enable_time().build()?, with_names);
+    #[cfg(tokio_unstable)]
+    {
+        opentelemetry_instrumentation_runtime::task_hooks(&mut builder);
+        println!("\nBy the lines that spawn them, with no name given:");
+        report(&builder.build()?, without_names);
+    }
+    Ok(())
+}
+
+/// What the tasks of a service share.
+struct Service {
+    /// Never closed: who waits for its end waits for ever.
+    shutdown: watch::Sender<()>,
+    messages: mpsc::Sender<u64>,
+}
+
+fn with_names(service: &Service, request: u64) {
+    tokio::spawn(answer(request).with_task_name("answer"));
+    tokio::spawn(log(service.messages.clone(), request).with_task_name("log"));
+    tokio::spawn(refresh().with_task_name("refresh"));
+    tokio::spawn(retry(request).with_task_name("retry"));
+    tokio::spawn(notify(service.shutdown.subscribe()).with_task_name("notify"));
+}
+
+#[cfg(tokio_unstable)]
+fn without_names(service: &Service, request: u64) {
+    tokio::spawn(answer(request));
+    tokio::spawn(log(service.messages.clone(), request));
+    tokio::spawn(refresh());
+    tokio::spawn(retry(request));
+    tokio::spawn(notify(service.shutdown.subscribe()));
+}
+
+async fn answer(request: u64) -> u64 {
+    sleep(Duration::from_millis(request % 5)).await;
+    request
+}
+
+async fn log(messages: mpsc::Sender<u64>, request: u64) {
+    let _ = messages.send(request).await;
+}
+
+async fn refresh() {
+    sleep(Duration::from_millis(20)).await;
+}
+
+async fn retry(request: u64) {
+    for attempt in 0..request % 4 {
+        sleep(Duration::from_millis(attempt)).await;
+    }
+}
+
+/// The leak: each request leaves one behind that waits for the service's end.
+async fn notify(mut shutdown: watch::Receiver<()>) {
+    while shutdown.changed().await.is_ok() {}
+}
+
+/// Serves requests and looks at the tasks alive after each five hundred of them.
+fn report(runtime: &Runtime, spawn: fn(&Service, u64)) {
+    let _entered = runtime.enter();
+    let metrics = RuntimeMetrics::builder().build(&NoopMeterProvider::new().meter("task_leak"));
+    let (messages, mut logged) = mpsc::channel(100);
+    let service = Service { shutdown: watch::Sender::new(()), messages };
+    let known = alive(&metrics.snapshot());
+    let mut seen = BTreeMap::<String, Vec<u64>>::new();
+    for hundreds in [5, 10, 15] {
+        runtime.block_on(async {
+            for request in 0..500 {
+                spawn(&service, request);
+                logged.recv().await;
+            }
+            // For what is not a leak, time to end.
+            sleep(Duration::from_millis(200)).await;
+        });
+        for (name, alive) in alive(&metrics.snapshot()) {
+            if known.contains_key(&name) {
+                continue;
+            }
+            let counts = seen.entry(name).or_default();
+            // A name that is seen for the first time had no task before.
+            counts.resize(hundreds / 5 - 1, 0);
+            counts.push(alive);
+        }
+    }
+    println!("{:<32} tasks alive after 500, 1000 and 1500 requests", "rust.task.name");
+    for (name, counts) in &seen {
+        println!("{name:<32} {counts:?}");
+    }
+    for (name, _) in seen.iter().filter(|(_, counts)| counts.is_sorted_by(|a, b| a < b)) {
+        println!("leaks: {name}");
+    }
+    metrics.stop();
+}
+
+/// `rust.task.count` by name, as any backend gets it.
+fn alive(snapshot: &Snapshot) -> BTreeMap<String, u64> {
+    let points = snapshot.get("rust.task.count").map(|reading| reading.points()).unwrap_or_default();
+    let each = points.iter().filter_map(|point| {
+        Some((point.attributes().get("rust.task.name")?.to_string(), point.value().as_u64()?))
+    });
+    each.collect()
+}
