@@ -59,7 +59,8 @@ fn metrics_json_is_the_snapshot() {
     let service = Service::new();
     let json = service.json("/debug/metrics.json");
     assert!(json["time"].is_string());
-    let names: Vec<_> = catalogue().iter().flat_map(|family| &family.metrics).map(|metric| metric.name()).collect();
+    let names: Vec<_> =
+        catalogue().iter().flat_map(|family| &family.metrics).map(|metric| metric.name()).collect();
     for name in json.as_object().unwrap().keys().filter(|name| *name != "time") {
         assert!(names.contains(&name.as_str()), "{name} is in no catalogue");
     }
@@ -77,8 +78,16 @@ fn vars_have_what_existing_consumers_read() {
     let vars = service.json("/debug/vars");
     let memstats = &vars["memstats"];
     let expvarmon = ["Alloc", "Sys", "HeapAlloc", "HeapInuse", "PauseTotalNs"];
-    let datadog_gauges =
-        ["Alloc", "TotalAlloc", "HeapAlloc", "HeapSys", "HeapIdle", "HeapInuse", "HeapReleased", "HeapObjects"];
+    let datadog_gauges = [
+        "Alloc",
+        "TotalAlloc",
+        "HeapAlloc",
+        "HeapSys",
+        "HeapIdle",
+        "HeapInuse",
+        "HeapReleased",
+        "HeapObjects",
+    ];
     let datadog_rates = ["Lookups", "Mallocs", "Frees", "PauseTotalNs", "NumGC"];
     for key in expvarmon.iter().chain(&datadog_gauges).chain(&datadog_rates) {
         assert!(memstats[key].is_u64(), "{key}: {memstats}");
@@ -111,7 +120,8 @@ fn the_command_line_is_shown_on_request_and_the_environment_never() {
 #[test]
 fn events_are_snapshots_one_a_second() {
     let service = Service::new();
-    let stream = request(service.server.local_addr(), "GET /debug/events HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let stream =
+        request(service.server.local_addr(), "GET /debug/events HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
     let kind = lines.find(|line| line.to_ascii_lowercase().starts_with("content-type")).unwrap();
     assert!(kind.ends_with("text/event-stream"), "{kind}");
@@ -181,13 +191,17 @@ fn it_answers_while_the_runtime_is_blocked() {
 #[test]
 fn every_answer_is_for_this_origin_alone() {
     let service = Service::new();
-    for path in ["/debug/runtime", "/debug/vars", "/debug/metrics.json", "/debug/runtime/page.js", "/nothing"] {
+    for path in ["/debug/runtime", "/debug/vars", "/debug/metrics.json", "/debug/runtime/page.js", "/nothing"]
+    {
         let answer = service.get(path);
         assert_eq!(answer.header("access-control-allow-origin"), None, "{path}");
         assert_eq!(answer.header("cross-origin-resource-policy"), Some("same-origin"), "{path}");
         assert_eq!(answer.header("cache-control"), Some("no-store"), "{path}");
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
-        assert!(answer.header("content-security-policy").unwrap().starts_with("default-src 'none'"), "{path}");
+        assert!(
+            answer.header("content-security-policy").unwrap().starts_with("default-src 'none'"),
+            "{path}"
+        );
     }
 }
 
@@ -214,7 +228,10 @@ fn it_binds_to_loopback_unless_told_otherwise() {
     let metrics = RuntimeMetrics::builder().build(&opentelemetry::global::meter("test"));
     let error = debug::serve("0.0.0.0:0", &metrics).unwrap_err();
     assert!(matches!(error, debug::Error::NotLoopback(_)));
-    assert!(error.to_string().contains("0.0.0.0:0") && error.to_string().contains("beyond_loopback"), "{error}");
+    assert!(
+        error.to_string().contains("0.0.0.0:0") && error.to_string().contains("beyond_loopback"),
+        "{error}"
+    );
     let server = debug::builder(&metrics).beyond_loopback(true).serve("0.0.0.0:0").unwrap();
     server.stop();
     let taken = debug::serve("127.0.0.1:0", &metrics).unwrap();
@@ -240,7 +257,8 @@ fn stopping_ends_the_connections_and_frees_the_port() {
 #[test]
 fn it_can_be_mounted_in_a_server_that_is_there() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let metrics = RuntimeMetrics::builder().runtime("", runtime.handle()).build(&opentelemetry::global::meter("test"));
+    let metrics =
+        RuntimeMetrics::builder().runtime("", runtime.handle()).build(&opentelemetry::global::meter("test"));
     let own = axum::Router::new().route("/", axum::routing::get(|| async { "own" }));
     let router = own.merge(debug::router(&metrics));
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
@@ -262,7 +280,15 @@ fn a_line_of_the_monitor_has_go_s_keys() {
     drop(monitor);
     let line: Value = serde_json::from_str(&line).unwrap();
     let go = [
-        "Alloc", "TotalAlloc", "Sys", "Mallocs", "Frees", "LiveObjects", "PauseTotalNs", "NumGC", "NumGoroutine",
+        "Alloc",
+        "TotalAlloc",
+        "Sys",
+        "Mallocs",
+        "Frees",
+        "LiveObjects",
+        "PauseTotalNs",
+        "NumGC",
+        "NumGoroutine",
     ];
     for key in go {
         assert!(line[key].is_u64(), "{key}: {line}");

@@ -1,5 +1,7 @@
 //! A client that says exactly what it is told to.
 
+#![allow(dead_code, reason = "each test takes what it needs")]
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -14,7 +16,10 @@ pub(crate) fn request(address: SocketAddr, text: &str) -> TcpStream {
 }
 
 pub(crate) fn get(address: SocketAddr, path: &str) -> Answer {
-    Answer::read(request(address, &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")))
+    Answer::read(request(
+        address,
+        &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"),
+    ))
 }
 
 #[derive(Debug)]
@@ -36,7 +41,8 @@ impl Answer {
         let (head, body) = text.split_once("\r\n\r\n")?;
         let mut lines = head.lines();
         let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
-        let header = |line: &str| line.split_once(':').map(|(k, v)| (k.to_ascii_lowercase(), v.trim().to_owned()));
+        let header =
+            |line: &str| line.split_once(':').map(|(k, v)| (k.to_ascii_lowercase(), v.trim().to_owned()));
         Some(Answer { status, headers: lines.filter_map(header).collect(), body: body.to_owned() })
     }
 
