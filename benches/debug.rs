@@ -4,8 +4,8 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use opentelemetry_instrumentation_runtime::{CountingAllocator, RuntimeMetrics, TaskExt, debug};
@@ -47,7 +47,8 @@ fn main() {
         let seconds = start.elapsed().as_secs_f64();
         let after = used();
         let each = (sent.load(Ordering::Relaxed) - sent_before) as f64 / seconds / count.max(1) as f64 / 1e3;
-        let [snapshots, server] = [0, 1].map(|thread| (after[thread] - before[thread]) as f64 / 1e6 / seconds);
+        let [snapshots, server] =
+            [0, 1].map(|thread| (after[thread] - before[thread]) as f64 / 1e6 / seconds);
         println!("{count:<10} {snapshots:>14.3} {server:>14.3} {each:>16.1}");
     }
     server.stop();
