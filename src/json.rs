@@ -49,10 +49,10 @@ impl<'a, V> Nested<'a, V> {
 
 impl<V: Serialize> Serialize for Nested<'_, V> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if let [(point, value)] = self.points {
-            if self.key(point).is_none() {
-                return value.serialize(serializer);
-            }
+        if let [(point, value)] = self.points
+            && self.key(point).is_none()
+        {
+            return value.serialize(serializer);
         }
         let mut map = serializer.serialize_map(None)?;
         for points in self.points.chunk_by(|(a, _), (b, _)| order_of_keys(self.key(a), self.key(b)).is_eq()) {

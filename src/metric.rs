@@ -266,6 +266,9 @@ impl<T: Into<Value>> Points<'_, T> {
 }
 
 /// A moment's readings, in the catalogue's order. What could not be read is not in it.
+///
+/// With the feature `serde` it can be serialised: a map of the time, in RFC 3339, and of the metrics by name, in which
+/// attributes make nested maps, one level for each.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     pub(crate) time: SystemTime,

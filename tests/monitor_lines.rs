@@ -140,17 +140,6 @@ fn a_closed_pipe_ends_the_lines_and_nothing_else() {
     drop(monitor);
 }
 
-#[cfg(target_os = "linux")]
-#[test]
-fn a_full_disk_ends_the_lines_and_nothing_else() {
-    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let (dropped, ended) = mpsc::channel::<()>();
-    let metrics = metrics();
-    let _monitor = Monitor::start(&metrics, INTERVAL, Told(full, dropped));
-    assert_eq!(ended.recv_timeout(LONG), Err(RecvTimeoutError::Disconnected));
-    assert!(metrics.snapshot().get("process.uptime").is_some());
-}
-
 /// Lets the test know when the writer is dropped.
 struct Told<W>(W, #[allow(dead_code, reason = "dropped with the writer")] Sender<()>);
 

@@ -65,7 +65,7 @@ fn threads_are_those_that_proc_lists() {
         .collect();
     assert!(assert_same("process.thread.count", tasks) > before);
     gate.wait();
-    threads.into_iter().for_each(|thread| drop(thread.join().unwrap()));
+    threads.into_iter().for_each(|thread| _ = thread.join().unwrap());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -20,6 +21,10 @@ use super::sampler::{Feed, Moment};
 
 const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json; charset=utf-8";
+/// A connection does not last for ever, so that one that nobody reads any more does not either. Browsers come back by
+/// themselves.
+pub(super) const MOST_EVENTS: usize = 600;
+const RECONNECT_AFTER: Duration = Duration::from_millis(200);
 
 pub(super) fn router(feed: Feed, hosts: Vec<String>) -> Router {
     let hosts: Arc<[String]> = hosts.into();
@@ -59,10 +64,12 @@ async fn plots(State(feed): State<Feed>) -> Sse<impl Stream<Item = Result<Event,
 }
 
 fn stream(feed: Feed, answer: fn(&Moment) -> Bytes) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    Sse::new(WatchStream::new(feed).map(move |moment| {
+    let events = WatchStream::new(feed).take(MOST_EVENTS).map(move |moment| {
         // Neither JSON nor our HTML has a carriage return in it, which an event cannot carry.
-        Ok(Event::default().data(String::from_utf8_lossy(&answer(&moment))))
-    }))
+        let event = Event::default().data(String::from_utf8_lossy(&answer(&moment)));
+        Ok(event.retry(RECONNECT_AFTER))
+    });
+    Sse::new(events)
 }
 
 fn latest(feed: &Feed) -> Arc<Moment> {

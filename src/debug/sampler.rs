@@ -123,3 +123,31 @@ impl Sampler {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_thread_ends_when_nobody_looks_any_more() {
+        let metrics = RuntimeMetrics::builder().build(&opentelemetry::global::meter("test"));
+        let feed = start(&metrics, false);
+        let shared = Arc::downgrade(&feed.borrow().shared);
+        assert!(shared.upgrade().is_some());
+        drop(feed);
+        // It wakes up once a second.
+        while shared.upgrade().is_some() {
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn all_answers_of_a_moment_are_the_same() {
+        let metrics = RuntimeMetrics::builder().build(&opentelemetry::global::meter("test"));
+        let feed = start(&metrics, false);
+        let moment = Arc::clone(&feed.borrow());
+        assert_eq!(moment.json().as_ptr(), moment.json().as_ptr(), "made once");
+        assert_eq!(moment.plots().as_ptr(), moment.plots().as_ptr());
+        assert_eq!(moment.vars(), moment.vars());
+    }
+}

@@ -17,12 +17,14 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{sleep, timeout};
 
+use super::routes::MOST_EVENTS;
+
 /// More wait in the kernel's queue.
 const MOST_CONNECTIONS: usize = 64;
 const HEADERS_WITHIN: Duration = Duration::from_secs(5);
 const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
-/// A browser connects anew by itself.
-const EVENTS_FOR: Duration = Duration::from_secs(600);
+/// Somewhat longer than all events of a connection take.
+const EVENTS_FOR: Duration = Duration::from_secs(MOST_EVENTS as u64 + 60);
 const MOST_HEADERS: usize = 64;
 const LONGEST_HEADERS: usize = 16 << 10;
 

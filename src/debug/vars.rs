@@ -115,3 +115,56 @@ impl Pauses {
         ((number + 255) % Self::KEPT as u64) as usize
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json::tests::{none, snapshot};
+    use crate::metric::Value;
+
+    fn stalls(second: u64, count: u64, seconds: f64) -> Snapshot {
+        let count = ("tokio.worker.stalls", none(), Value::U64(count));
+        snapshot(second, vec![count, ("tokio.worker.stall.time", none(), Value::F64(seconds))])
+    }
+
+    #[test]
+    fn stalls_take_the_places_of_go_s_pauses() {
+        let mut pauses = Pauses::default();
+        pauses.follow(&stalls(1, 0, 0.0));
+        assert_eq!((pauses.count, pauses.total), (0, 0));
+        // One that goes on growing.
+        pauses.follow(&stalls(2, 1, 0.5));
+        pauses.follow(&stalls(3, 1, 1.5));
+        assert_eq!(pauses.recent[..2], [1_500_000_000, 0]);
+        assert_eq!(pauses.ends[..2], [3_000_000_000, 0]);
+        // Two in the same second.
+        pauses.follow(&stalls(4, 3, 1.75));
+        assert_eq!(pauses.recent[..4], [1_500_000_000, 125_000_000, 125_000_000, 0]);
+        assert_eq!((pauses.count, pauses.total), (3, 1_750_000_000));
+        assert_eq!(pauses.recent.iter().sum::<u64>(), pauses.total);
+    }
+
+    #[test]
+    fn the_latest_256_are_kept() {
+        let mut pauses = Pauses::default();
+        for number in 1..=300 {
+            pauses.follow(&stalls(number, number, number as f64));
+        }
+        assert_eq!((pauses.recent.len(), pauses.ends.len()), (256, 256));
+        // Number 300 is at (300 + 255) % 256, number 45 is the oldest.
+        assert_eq!((pauses.ends[43], pauses.ends[44]), (300_000_000_000, 45_000_000_000));
+        assert!(pauses.recent.iter().all(|pause| *pause == 1_000_000_000));
+    }
+
+    #[test]
+    fn without_a_runtime_there_was_no_pause() {
+        let mut pauses = Pauses::default();
+        pauses.follow(&snapshot(1, Vec::new()));
+        let vars = Vars { snapshot: &snapshot(1, Vec::new()), pauses: &pauses, command_line: false };
+        let json = serde_json::to_value(&vars).unwrap();
+        // Datadog's check fails without these two.
+        assert_eq!(json["memstats"]["NumGC"], 0);
+        assert_eq!(json["memstats"]["PauseNs"].as_array().map(Vec::len), Some(256));
+        assert_eq!(json["memstats"].get("Alloc"), None, "what cannot be read is left out");
+    }
+}

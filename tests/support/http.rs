@@ -1,5 +1,7 @@
 //! A client that says exactly what it is told to.
 
+#![allow(dead_code, reason = "each test takes what it needs")]
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
