@@ -41,7 +41,7 @@ with tempfile.TemporaryDirectory() as folder, victoria(folder) as engine:
     command = [os.environ["PROMETHEUS"], f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data", f"--web.listen-address=127.0.0.1:{free_port()}"]
     with running(command, f"{folder}/prometheus.log"):
         query = 'tokio_schedule_delay_seconds_bucket{site="main"}'
-        arrived = until(lambda: {line["metric"]["le"] for line in engine.now(query)}, "remote write")
+        arrived = until(lambda: {line["metric"]["le"] for line in engine.now(query)}, "remote write", 60)
         got = {bound.removesuffix(".0") for bound in arrived}
         assert got == KEPT, f"buckets {sorted(got)} arrived, expected {sorted(KEPT)}"
 print(f"remote write: {len(got)} of {len(BOUNDS)} buckets arrived, as fleet/prometheus.yml says")
