@@ -35,6 +35,7 @@ with tempfile.TemporaryDirectory() as folder, victoria(folder) as engine:
     config["global"]["scrape_interval"] = "1s"
     config["rule_files"] = [str(DEPLOY / "fleet" / file) for file in config["rule_files"]]
     config["remote_write"][0]["url"] = f"{engine.base}/api/v1/write"
+    config["remote_write"][0]["queue_config"]["batch_send_deadline"] = "1s"
     config["scrape_configs"] = [{"job_name": "gateway", "static_configs": [{"targets": [f"127.0.0.1:{page.server_port}"]}]}]
     with open(f"{folder}/prometheus.yml", "w") as file:
         yaml.safe_dump(config, file)
