@@ -25,11 +25,11 @@ def build():
 
 @contextlib.contextmanager
 def limited():
-    """A cgroup of its own with a container's limits, 128 MB and one CPU, where this user may make one. Yields what to put before a command."""
+    """A cgroup of its own with a container's limits, 128 MB and two CPUs, where this user may make one. Yields what to put before a command."""
     root = pathlib.Path("/sys/fs/cgroup")
-    wanted = [("memory", "memory.limit_in_bytes", "134217728"), ("cpu", "cpu.cfs_quota_us", "100000")]
+    wanted = [("memory", "memory.limit_in_bytes", "134217728"), ("cpu", "cpu.cfs_quota_us", "200000")]
     if (root / "cgroup.controllers").exists():
-        wanted = [("", "memory.max", "134217728"), ("", "cpu.max", "100000 100000")]
+        wanted = [("", "memory.max", "134217728"), ("", "cpu.max", "200000 100000")]
     groups = {}
     try:
         for controller, file, value in wanted:
