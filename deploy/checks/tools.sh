@@ -1,5 +1,5 @@
 # Sourced. Fetches the programs that the checks run into target/deploy/, beside the system and never into it (Debian; about 25 s, once):
-# PROMTOOL, COMPOSE, VICTORIA, PYTHON. Each can be set from outside instead.
+# PROMETHEUS, PROMTOOL, COMPOSE, VICTORIA, PYTHON. Each can be set from outside instead.
 
 tools=$PWD/target/deploy
 mkdir -p "$tools"
@@ -22,12 +22,13 @@ apt_install() {
     dpkg -s "$@" >/dev/null 2>&1 || { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$@" >/dev/null; }
 }
 
-# The next Debian has Prometheus 3's promtool and Compose 2; the stable one has VictoriaMetrics.
+# The next Debian has Prometheus 3 and Compose 2; the stable one has VictoriaMetrics.
+: "${PROMETHEUS:=$tools/forky/root/usr/bin/prometheus}"
 : "${PROMTOOL:=$tools/forky/root/usr/bin/promtool}" "${COMPOSE:=$tools/forky/root/usr/libexec/docker/cli-plugins/docker-compose}"
 : "${VICTORIA:=$tools/trixie/root/usr/bin/victoria-metrics}" "${PYTHON:=$tools/python/bin/python}"
 : "${OTELCOL:=../shared/tools/otelcol}"
-export PROMTOOL COMPOSE VICTORIA PYTHON OTELCOL
+export PROMETHEUS PROMTOOL COMPOSE VICTORIA PYTHON OTELCOL
 
-[ -x "$PROMTOOL" ] && [ -x "$COMPOSE" ] || unpack forky promtool docker-compose
+[ -x "$PROMETHEUS" ] && [ -x "$PROMTOOL" ] && [ -x "$COMPOSE" ] || unpack forky prometheus promtool docker-compose
 [ -x "$VICTORIA" ] || unpack trixie victoria-metrics
 [ -x "$PYTHON" ] || { python3 -m venv "$tools/python" && "$PYTHON" -m pip install -q pyyaml kubernetes-validate matplotlib; }

@@ -161,7 +161,7 @@ OVERVIEW = [
         ("Workers stalled", STALLED, "short", [(None, GREEN), (0.01, AMBER), (0.5, RED)]),
         ("Descriptors", DESCRIPTORS, "percentunit", SHARE),
         ("Tasks", TASKS, "short", [(None, "text")]),
-        ("Up for", "process_uptime_seconds{$S}", "s", [(None, "text")]),
+        ("Up for", "max by instance (process_uptime_seconds{$S})", "s", [(None, "text")]),
     ], "The state of each instance now. Sort by a column to find the one that is not like the others, then choose it above as Instance."),
 ]
 
@@ -193,7 +193,7 @@ ALLOCATOR = [
           "A step is one burst, to the byte, even if it fell between two exports: look at what arrived then. Size limits by this and not by the average.", width=6),
     lines("Resident for each used byte", "short", per_instance("process_memory_usage_bytes{$S} / on instance rust_memory_used_bytes{$S}"),
           "1 to 1.5 is usual for a process that uses more than some 50 MB. Rising while used is flat is fragmentation: try another allocator or its decay settings.", width=6),
-    lines("Failed allocations", "short", [("sum by instance (increase(rust_memory_allocation_failures_total{$S}[$W]))", "{{instance}}")],
+    lines("Failed allocations", "short", per_instance("sum by instance (increase(rust_memory_allocation_failures_total{$S}[$W]))"),
           "The allocator had no memory to give; as a rule the process aborts right after. Any is too many: look for one huge request (a length read from the network) or a limit on address space.", width=6),
 ]
 
