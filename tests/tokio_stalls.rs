@@ -202,12 +202,9 @@ fn a_paused_clock_stays_where_it_is() {
     let (done, is_done) = tokio::sync::oneshot::channel();
     runtime.block_on(async {
         let start = tokio::time::Instant::now();
-        thread::scope(|scope| {
-            scope.spawn(|| ());
-        });
-        let watcher = metrics.clone();
+        let seen = metrics.clone();
         thread::spawn(move || {
-            looks(&watcher, 4);
+            looks(&seen, 4);
             done.send(()).unwrap();
         });
         is_done.await.unwrap();
