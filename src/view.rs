@@ -4,7 +4,7 @@ use opentelemetry_sdk::metrics::{Instrument, Stream};
 
 use crate::source;
 
-/// A view for a meter provider of your own, which [`otlp`](crate::otlp) has built in.
+/// A view for a meter provider of your own, which the one of the module `otlp` has built in.
 ///
 /// The SDK sets room for 2000 series aside for every instrument, some 130 kB, and has no way to ask for less but a
 /// view. This one leaves all instruments but ours alone.

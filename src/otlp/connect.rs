@@ -71,7 +71,7 @@ impl Connector {
 
     /// There was no answer, because of this.
     pub(super) fn unreachable(&self, target: &Target, error: &(dyn std::error::Error + 'static)) -> Failure {
-        let to = &target.endpoint;
+        let to = target.name();
         #[cfg(feature = "otlp-tls")]
         if let Some(alert) = self.stream.alert.take() {
             return Failure { message: format!("{to} refuses the connection: {alert}"), again: Again::Never };

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use http::Uri;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
@@ -32,8 +31,8 @@ impl Grpc {
         Ok(Grpc { target, connector, client })
     }
 
-    pub(super) fn endpoint(&self) -> &Uri {
-        &self.target.endpoint
+    pub(super) fn target(&self) -> &Target {
+        &self.target
     }
 
     pub(super) fn reconnect(&mut self) {
@@ -51,13 +50,12 @@ impl Grpc {
     }
 
     fn failure(&self, status: &Status) -> Failure {
-        let endpoint = &self.target.endpoint;
         // Only what went wrong on our side has a source.
         if let Some(cause) = std::error::Error::source(status) {
             return self.connector.unreachable(&self.target, cause);
         }
         let said = self.target.redact(status.message());
-        let message = format!("{endpoint} answered {:?}: {said}", status.code());
+        let message = format!("{} answered {:?}: {said}", self.target.name(), status.code());
         let delay = status.get_details_retry_info().and_then(|info| info.retry_delay);
         Failure { message, again: again(status.code(), delay) }
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::time::{Duration, SystemTime};
 
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsServiceRequest, ExportMetricsServiceResponse,
@@ -33,8 +33,8 @@ impl Http {
         Ok(Http { target, connector, client })
     }
 
-    pub(super) fn endpoint(&self) -> &Uri {
-        &self.target.endpoint
+    pub(super) fn target(&self) -> &Target {
+        &self.target
     }
 
     pub(super) fn reconnect(&mut self) {
@@ -67,7 +67,7 @@ impl Http {
             return self.taken(&head.headers, &body);
         }
         let said = self.target.redact(&words(&head.headers, &body.unwrap_or_default()));
-        let message = format!("{} answered {}: {said}", self.target.endpoint, head.status);
+        let message = format!("{} answered {}: {said}", self.target.name(), head.status);
         Err(Failure { message, again: again(head.status, &head.headers, SystemTime::now()) })
     }
 
@@ -86,7 +86,7 @@ impl Http {
         match ExportMetricsServiceResponse::decode(body) {
             Ok(answer) if kind.starts_with(PROTOBUF) => Ok(Delivered::new(answer, &self.target)),
             _ => {
-                let message = format!("{} answered 200 with {kind:?} that is not OTLP", self.target.endpoint);
+                let message = format!("{} answered 200 with {kind:?} that is not OTLP", self.target.name());
                 Err(Failure { message, again: Again::Never })
             }
         }

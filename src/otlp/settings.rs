@@ -69,8 +69,8 @@ impl Settings {
                 Exporter::Otlp => Output::Otlp(Box::new(Target::new(options, variables)?)),
                 _ => Output::Console,
             },
-            interval: interval(options, variables)?,
-            timeout: timeout(options, variables)?,
+            interval: interval(options, variables)?.min(LONGEST),
+            timeout: timeout(options, variables)?.min(LONGEST),
             temporality: temporality(variables)?,
             resource: resource::resource(options, variables)?,
         })
@@ -88,6 +88,9 @@ enum Exporter {
 const INTERVAL: Duration = Duration::from_secs(60);
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 const READER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// More is the same as never, and clocks cannot count to everything.
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 
 fn interval(options: &Options, variables: &Variables<'_>) -> Result<Duration, Error> {
     match (options.interval, variables.get("OTEL_METRIC_EXPORT_INTERVAL")?) {
@@ -228,6 +231,9 @@ mod tests {
         let Output::Otlp(target) = settings.output else { panic!("{:?}", settings.output) };
         assert_eq!(target.endpoint.authority().unwrap(), "h:1");
         assert_eq!((settings.interval, settings.timeout), (second, second));
+        let forever = Options { interval: Some(Duration::MAX), timeout: Some(Duration::MAX), ..options() };
+        let settings = with(&[], |variables| Settings::new(&forever, variables)).unwrap();
+        assert_eq!((settings.interval, settings.timeout), (LONGEST, LONGEST));
         let zero = Options { interval: Some(Duration::ZERO), ..options() };
         let error = with(&[], |variables| Settings::new(&zero, variables)).unwrap_err();
         assert_eq!(error.to_string(), "interval=0: it has to be above 0");

@@ -62,13 +62,21 @@ impl Target {
         })
     }
 
+    /// For messages: without the query, which may hold a secret.
+    pub(super) fn name(&self) -> String {
+        let (scheme, authority) = (self.endpoint.scheme_str(), self.endpoint.authority());
+        let authority = authority.map_or("", |authority| authority.as_str());
+        format!("{}://{authority}{}", scheme.unwrap_or_default(), self.endpoint.path())
+    }
+
     /// Takes out what a receiver may have echoed of our headers, and what would break a line.
     pub(super) fn redact(&self, text: &str) -> String {
         let printable = |character: char| if character.is_control() { ' ' } else { character };
         let mut text: String = text.chars().map(printable).take(LONGEST_MESSAGE).collect();
         for value in self.headers.values().filter(|value| value.is_sensitive()) {
             // `Bearer token` may be echoed as `token`.
-            for secret in value.to_str().unwrap_or_default().split_whitespace() {
+            for secret in value.to_str().unwrap_or_default().split_whitespace().filter(|part| part.len() > 3)
+            {
                 text = text.replace(secret, HIDDEN);
             }
         }
@@ -84,7 +92,7 @@ impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Target")
             .field("protocol", &self.protocol)
-            .field("endpoint", &self.endpoint)
+            .field("endpoint", &self.name())
             .field("headers", &self.headers.keys().collect::<Vec<_>>())
             .field("compression", &self.compression)
             .finish_non_exhaustive()
@@ -137,6 +145,16 @@ mod tests {
         assert_eq!(target.redact("no such token:\n\"s3cret\""), "no such token: \"[hidden]\"");
         assert!(!format!("{target:?}").contains("s3cret"));
         assert_eq!(target.redact(&"x".repeat(1000)).len(), LONGEST_MESSAGE);
+    }
+
+    #[test]
+    #[cfg(feature = "otlp-http")]
+    fn the_query_of_the_endpoint_is_not_told() {
+        let endpoint = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://h:1/in?token=s3cret");
+        let target = target(&[endpoint, ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")]).unwrap();
+        assert_eq!(target.endpoint.query(), Some("token=s3cret"));
+        assert_eq!(target.name(), "http://h:1/in");
+        assert!(!format!("{target:?}").contains("s3cret"));
     }
 
     #[test]

@@ -29,7 +29,7 @@ impl Transport {
             #[cfg(feature = "otlp-http")]
             Protocol::HttpProtobuf => Ok(Transport::Http(Http::new(target, timeout)?)),
             #[cfg(not(all(feature = "otlp-grpc", feature = "otlp-http")))]
-            _ => Err(Error::Start(format!("{:?} is not compiled for {timeout:?}", target.protocol))),
+            protocol => Err(Error::Start(format!("{protocol:?} is not compiled"))),
         }
     }
 
@@ -41,9 +41,9 @@ impl Transport {
     pub(super) fn name(&self) -> String {
         match self {
             #[cfg(feature = "otlp-grpc")]
-            Transport::Grpc(grpc) => grpc.endpoint().to_string(),
+            Transport::Grpc(grpc) => grpc.target().name(),
             #[cfg(feature = "otlp-http")]
-            Transport::Http(http) => http.endpoint().to_string(),
+            Transport::Http(http) => http.target().name(),
             Transport::Console => "the console".into(),
         }
     }

@@ -2,7 +2,7 @@
 //! answers as it is told to.
 
 #![allow(dead_code, reason = "each user has use for a part of it")]
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Read;
