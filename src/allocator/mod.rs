@@ -237,7 +237,8 @@ mod tests {
 
     #[test]
     fn there_are_as_many_slots_as_owners_at_once() {
-        let registry = Registry::new();
+        static REGISTRY: Registry = Registry::new();
+        let registry = &REGISTRY;
         for _ in 0..3 {
             let held: Vec<_> = (0..100).map(|_| registry.claim().unwrap()).collect();
             held.iter().for_each(|slot| slot.count_alloc(10, own));
@@ -250,7 +251,8 @@ mod tests {
 
     #[test]
     fn threads_that_come_and_go_at_once_need_no_more_slots_than_there_are_threads() {
-        let registry = Registry::new();
+        static REGISTRY: Registry = Registry::new();
+        let registry = &REGISTRY;
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
