@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use opentelemetry_instrumentation_runtime::{RuntimeMetrics, TaskExt, task_hooks};
 use tasks::{Fates, build, fates, metrics, names, points, value};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 
@@ -318,6 +319,29 @@ fn nothing_is_left_of_tasks_that_race_with_the_shutdown() {
     }
     let raced = place("hooked: racing");
     assert_eq!((raced.spawned, raced.cancelled), (10_000.0, 10_000.0));
+}
+
+#[test]
+fn what_other_crates_spawn_is_counted_by_their_own_path() {
+    let _alone = alone();
+    let [_, runtime] = hooked();
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (server, _) =
+            spawn(&Handle::current(), async { axum::serve(listener, axum::Router::new()).await });
+        let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut answer = [0; 12];
+        client.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer, *b"HTTP/1.1 404");
+        let snapshot = metrics().snapshot();
+        let theirs: Vec<_> = names(&snapshot).into_iter().filter(|name| name.starts_with("axum-")).collect();
+        let [connection] = theirs.as_slice() else { panic!("one task for the connection: {theirs:?}") };
+        assert!(connection.contains("/src/serve/"), "{connection}");
+        assert_eq!(fates(&snapshot, connection).alive, 1.0);
+        server.abort();
+    });
 }
 
 #[test]

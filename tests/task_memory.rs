@@ -129,6 +129,34 @@ fn name(index: usize) -> &'static str {
     &DIGITS[start..]
 }
 
+#[cfg(tokio_unstable)]
+#[test]
+fn under_the_hooks_memory_is_counted_by_line_and_that_of_names_apart() {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    opentelemetry_instrumentation_runtime::task_hooks(&mut builder)
+        .on_before_task_poll(|_| allocate(7))
+        .on_after_task_poll(|_| allocate(7));
+    let runtime = builder.build().unwrap();
+    let task = async {
+        allocate(1000);
+        let mut yielded = false;
+        // Tokio's own keeps the waker in a list.
+        poll_fn(|context| {
+            context.waker().wake_by_ref();
+            if std::mem::replace(&mut yielded, true) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        async { allocate(10) }.with_task_name("within a hooked one").await;
+        allocate(1000);
+    };
+    // Two polls; the hooks' own memory is nobody's.
+    let line = line!() + 1;
+    let task = runtime.spawn(task);
+    runtime.block_on(task).unwrap();
+    assert_eq!(used(&format!("tests/task_memory.rs:{line}")), (2000.0, 2.0));
+    assert_eq!(used("within a hooked one"), (10.0, 1.0));
+}
+
 #[test]
 fn a_name_that_is_known_costs_no_allocation() {
     let spawn_and_poll = || {
