@@ -20,3 +20,6 @@ pub(super) const fn zeros<const N: usize>() -> [AtomicU64; N] {
 
 /// By how many sizes the slots count: the powers of two up to 4 MiB, and what is larger.
 pub(super) const POWERS: usize = 24;
+
+// What `Slot::count_small_alloc` relies on.
+const _: () = assert!((2 * super::peak::STEP - 1).ilog2() < POWERS as u32);

@@ -97,7 +97,8 @@ pub(super) fn allocated(ptr: *mut u8, size: usize) -> *mut u8 {
     }
     match LOCAL.with(|local| local.slot_with_room(size)) {
         Some(slot) => {
-            slot.count_alloc(size, own);
+            // SAFETY: there was room for `size`, and never is for more than `STEP`.
+            unsafe { slot.count_small_alloc(size) };
             ptr
         }
         None => allocated_settling(ptr, size),

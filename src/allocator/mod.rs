@@ -61,46 +61,59 @@ impl<A: GlobalAlloc + 'static> CountingAllocator<A> {
     fn is_awkward(align: usize, size: usize) -> bool {
         TypeId::of::<A>() == TypeId::of::<System>() && (align > 2 * size_of::<usize>() || align > size)
     }
+}
 
-    /// # Safety
-    /// Those of [`GlobalAlloc::alloc`].
-    #[cold]
-    #[inline(never)]
-    unsafe fn alloc_awkward(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's obligations are the callee's.
-        local::allocated(unsafe { self.inner.alloc(layout) }, layout.size())
-    }
+// The paths beside the common one. `this` comes last, so that the other arguments stay in the registers that they came in
+// and the common path has none to move.
 
-    /// # Safety
-    /// Those of [`GlobalAlloc::alloc_zeroed`].
-    #[cold]
-    #[inline(never)]
-    unsafe fn alloc_zeroed_awkward(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's obligations are the callee's.
-        local::allocated(unsafe { self.inner.alloc_zeroed(layout) }, layout.size())
-    }
+/// # Safety
+/// Those of [`GlobalAlloc::alloc`].
+#[cold]
+#[inline(never)]
+unsafe fn alloc_awkward<A: GlobalAlloc>(layout: Layout, this: &CountingAllocator<A>) -> *mut u8 {
+    // SAFETY: the caller's obligations are the callee's.
+    local::allocated(unsafe { this.inner.alloc(layout) }, layout.size())
+}
 
-    /// # Safety
-    /// Those of [`GlobalAlloc::realloc`].
-    #[cold]
-    #[inline(never)]
-    unsafe fn realloc_awkward(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        // SAFETY: the caller's obligations are the callee's.
-        local::reallocated(unsafe { self.inner.realloc(ptr, layout, new_size) }, layout.size(), new_size)
-    }
+/// # Safety
+/// Those of [`GlobalAlloc::alloc_zeroed`].
+#[cold]
+#[inline(never)]
+unsafe fn alloc_zeroed_awkward<A: GlobalAlloc>(layout: Layout, this: &CountingAllocator<A>) -> *mut u8 {
+    // SAFETY: the caller's obligations are the callee's.
+    local::allocated(unsafe { this.inner.alloc_zeroed(layout) }, layout.size())
+}
 
-    /// The rest of `dealloc` where the thread's room is used up. A whole path of its own rather than a call on the way,
-    /// so that the common path ends in a jump to the inner allocator and saves no registers.
-    ///
-    /// # Safety
-    /// Those of [`GlobalAlloc::dealloc`].
-    #[cold]
-    #[inline(never)]
-    unsafe fn dealloc_settling(&self, ptr: *mut u8, layout: Layout) {
-        local::deallocated_settling(layout.size());
-        // SAFETY: the caller's obligations are the callee's.
-        unsafe { self.inner.dealloc(ptr, layout) }
-    }
+/// # Safety
+/// Those of [`GlobalAlloc::realloc`].
+#[cold]
+#[inline(never)]
+unsafe fn realloc_awkward<A: GlobalAlloc>(
+    ptr: *mut u8,
+    layout: Layout,
+    new_size: usize,
+    this: &CountingAllocator<A>,
+) -> *mut u8 {
+    // SAFETY: the caller's obligations are the callee's.
+    local::reallocated(unsafe { this.inner.realloc(ptr, layout, new_size) }, layout.size(), new_size)
+}
+
+/// All of `dealloc` where the thread's room is used up, rather than a call on the way, so that the common path ends in a
+/// jump to the inner allocator and saves no registers.
+///
+/// # Safety
+/// Those of [`GlobalAlloc::dealloc`]. The size and the alignment are those of its layout.
+#[cold]
+#[inline(never)]
+unsafe fn dealloc_settling<A: GlobalAlloc>(
+    ptr: *mut u8,
+    size: usize,
+    align: usize,
+    this: &CountingAllocator<A>,
+) {
+    local::deallocated_settling(size);
+    // SAFETY: they are a layout's, and the caller's other obligations are the callee's.
+    unsafe { this.inner.dealloc(ptr, Layout::from_size_align_unchecked(size, align)) }
 }
 
 // SAFETY: every method hands its arguments to the same method of `inner` unchanged and returns that one's result
@@ -111,7 +124,7 @@ unsafe impl<A: GlobalAlloc + 'static> GlobalAlloc for CountingAllocator<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if Self::is_awkward(layout.align(), layout.size()) {
             // SAFETY: the caller's obligations are the callee's.
-            return unsafe { self.alloc_awkward(layout) };
+            return unsafe { alloc_awkward(layout, self) };
         }
         // SAFETY: the caller's obligations are the callee's.
         local::allocated(unsafe { self.inner.alloc(layout) }, layout.size())
@@ -121,7 +134,7 @@ unsafe impl<A: GlobalAlloc + 'static> GlobalAlloc for CountingAllocator<A> {
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         if Self::is_awkward(layout.align(), layout.size()) {
             // SAFETY: the caller's obligations are the callee's.
-            return unsafe { self.alloc_zeroed_awkward(layout) };
+            return unsafe { alloc_zeroed_awkward(layout, self) };
         }
         // SAFETY: the caller's obligations are the callee's.
         local::allocated(unsafe { self.inner.alloc_zeroed(layout) }, layout.size())
@@ -135,7 +148,7 @@ unsafe impl<A: GlobalAlloc + 'static> GlobalAlloc for CountingAllocator<A> {
             unsafe { self.inner.dealloc(ptr, layout) }
         } else {
             // SAFETY: the caller's obligations are the callee's.
-            unsafe { self.dealloc_settling(ptr, layout) }
+            unsafe { dealloc_settling(ptr, layout.size(), layout.align(), self) }
         }
     }
 
@@ -143,7 +156,7 @@ unsafe impl<A: GlobalAlloc + 'static> GlobalAlloc for CountingAllocator<A> {
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         if Self::is_awkward(layout.align(), new_size) {
             // SAFETY: the caller's obligations are the callee's.
-            return unsafe { self.realloc_awkward(ptr, layout, new_size) };
+            return unsafe { realloc_awkward(ptr, layout, new_size, self) };
         }
         // SAFETY: the caller's obligations are the callee's.
         local::reallocated(unsafe { self.inner.realloc(ptr, layout, new_size) }, layout.size(), new_size)

@@ -45,6 +45,13 @@ pub(super) fn shared(counter: &AtomicU64, amount: u64, ordering: Ordering) {
     counter.fetch_add(amount, ordering);
 }
 
+/// The power of two that a size is rounded up to: 16 bytes are still 2^4.
+#[inline(always)]
+fn power(size: usize) -> usize {
+    // A layout's size is at least 1 and fits an `isize`.
+    size.wrapping_mul(2).wrapping_sub(1).checked_ilog2().unwrap_or(0) as usize
+}
+
 impl Slot {
     constructor! { fn new() -> Self {
         Slot {
@@ -60,14 +67,23 @@ impl Slot {
         }
     } }
 
-    #[inline(always)]
+    /// Counts an allocation of any size.
     pub(super) fn count_alloc(&self, size: usize, add: Add) {
         add(&self.allocated, size as u64, Relaxed);
-        // Rounded up: 16 is still in the class of 16. A layout's size is at least 1 and fits an `isize`.
-        let power = size.wrapping_mul(2).wrapping_sub(1).checked_ilog2().unwrap_or(0) as usize;
-        if let Some(class) = self.powers.get(power.min(POWERS - 1)) {
-            add(class, 1, Relaxed);
+        if let Some(counter) = self.powers.get(power(size).min(POWERS - 1)) {
+            add(counter, 1, Relaxed);
         }
+    }
+
+    /// Counts an allocation by the slot's owner, without looking whether it is larger than all size classes.
+    ///
+    /// # Safety
+    /// `size` is at most [`STEP`].
+    #[inline(always)]
+    pub(super) unsafe fn count_small_alloc(&self, size: usize) {
+        own(&self.allocated, size as u64, Relaxed);
+        // SAFETY: a power for every size up to `STEP` is there.
+        own(unsafe { self.powers.get_unchecked(power(size)) }, 1, Relaxed);
     }
 
     #[inline(always)]
