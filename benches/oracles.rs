@@ -44,7 +44,9 @@ fn only_the_global_allocator_s_own_figures_are_there() {
     let read = || {
         let snapshot = metrics.snapshot();
         let names = ["allocated", "active", "resident", "mapped", "retained", "metadata"];
-        let value = |name| snapshot.get(&format!("jemalloc.memory.{name}")).unwrap().value().unwrap().as_u64().unwrap();
+        let value = |name| {
+            snapshot.get(&format!("jemalloc.memory.{name}")).unwrap().value().unwrap().as_u64().unwrap()
+        };
         for other in ["mimalloc.memory.committed", "glibc.memory.arena"] {
             assert!(snapshot.get(other).is_none(), "{other}");
         }

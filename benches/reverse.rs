@@ -13,9 +13,9 @@ const SENTENCE: &str = "the quick brown fox jumps over the lazy dog and runs int
 
 /// A string for each step.
 fn by_prepending(sentence: &str) -> String {
-    sentence
-        .split(' ')
-        .fold(String::new(), |reversed, word| if reversed.is_empty() { word.into() } else { format!("{word} {reversed}") })
+    sentence.split(' ').fold(String::new(), |reversed, word| {
+        if reversed.is_empty() { word.into() } else { format!("{word} {reversed}") }
+    })
 }
 
 /// One string, as long as it will be.
@@ -42,9 +42,15 @@ fn one_buffer(bencher: divan::Bencher) {
 
 fn main() {
     divan::main();
-    for (name, reverse) in [("prepending", by_prepending as fn(&str) -> String), ("one_buffer", in_one_buffer)] {
+    for (name, reverse) in
+        [("prepending", by_prepending as fn(&str) -> String), ("one_buffer", in_one_buffer)]
+    {
         let (reversed, stats) = measure(|| reverse(black_box(SENTENCE)));
         assert!(reversed.starts_with("forest the into"));
-        println!("{name:<12}{:>6} B/op{:>6} allocs/op", stats.allocated, stats.allocations + stats.reallocations);
+        println!(
+            "{name:<12}{:>6} B/op{:>6} allocs/op",
+            stats.allocated,
+            stats.allocations + stats.reallocations
+        );
     }
 }

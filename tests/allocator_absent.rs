@@ -37,14 +37,18 @@ fn glibc_speaks_when_asked() {
     let metrics = RuntimeMetrics::builder().glibc(true).build(&provider.meter("test"));
     let read = || {
         let snapshot = metrics.snapshot();
-        ["arena", "mapped", "used", "free"]
-            .map(|name| snapshot.get(&format!("glibc.memory.{name}")).unwrap().value().unwrap().as_u64().unwrap())
+        ["arena", "mapped", "used", "free"].map(|name| {
+            snapshot.get(&format!("glibc.memory.{name}")).unwrap().value().unwrap().as_u64().unwrap()
+        })
     };
     let before = read();
     let small: Vec<_> = (0..10_000).map(|_| black_box(Box::new([0_u8; 100]))).collect();
     let large = black_box(Vec::<u8>::with_capacity(64 << 20));
     let after = read();
-    assert!(after[0] > 0 && after[0] == after[2] + after[3], "what is not used of the arenas is free: {after:?}");
+    assert!(
+        after[0] > 0 && after[0] == after[2] + after[3],
+        "what is not used of the arenas is free: {after:?}"
+    );
     assert!(after[1] >= before[1] + (64 << 20), "{before:?} {after:?}");
     assert!(after[2] >= before[2] + 1_000_000, "{before:?} {after:?}");
     drop((small, large));

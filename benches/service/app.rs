@@ -46,7 +46,9 @@ async fn invoice(Json(order): Json<Order>) -> Json<Invoice> {
 
 fn request() -> Vec<u8> {
     let lines: Vec<_> = (1..=20)
-        .map(|n| format!(r#"{{"article":"A reasonably named thing, number {n}","quantity":{n},"price":{n}.99}}"#))
+        .map(|n| {
+            format!(r#"{{"article":"A reasonably named thing, number {n}","quantity":{n},"price":{n}.99}}"#)
+        })
         .collect();
     let body = format!(r#"{{"customer":"Somebody & Daughters, Ltd.","lines":[{}]}}"#, lines.join(","));
     let length = body.len();
@@ -56,7 +58,8 @@ fn request() -> Vec<u8> {
 
 /// Serves as many requests as the program's argument says, and calls `every_thousand` as often as that.
 pub(crate) fn run(served_by: impl AsyncFnOnce(TcpListener, Router), mut every_thousand: impl FnMut()) {
-    let count: usize = std::env::args().nth(1).and_then(|count| count.parse().ok()).expect("a number of requests");
+    let count: usize =
+        std::env::args().nth(1).and_then(|count| count.parse().ok()).expect("a number of requests");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
