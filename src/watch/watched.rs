@@ -121,6 +121,10 @@ impl Watched {
     /// Returns whether there is a worker that may be stuck and may as well be saturated.
     pub(super) fn look(&self, now: Duration, tick: bool, pace: Pace) -> bool {
         self.is_measured.store(true, Relaxed);
+        let waiting = self.waiting_probes();
+        let tasks = self.metrics.num_alive_tasks().saturating_sub(self.probes());
+        let queue = self.metrics.global_queue_depth().saturating_sub(waiting);
+        let queued = lock(&self.backlog).shrinks(now, tasks, queue, pace) && waiting > 0;
         if tick && let Some(probe) = lock(&self.probes).first() {
             probe.wake(&self.pulse, now);
         }
@@ -128,8 +132,6 @@ impl Watched {
             self.nobody_drives(now);
             return false;
         }
-        let shrinks = lock(&self.backlog).shrinks(now, &self.metrics, pace);
-        let queued = shrinks && self.pulse.pending() > 0;
         let mut workers = lock(&self.workers);
         for (index, worker) in workers.iter_mut().enumerate() {
             let look = Look {
@@ -177,12 +179,11 @@ struct Backlog {
 
 impl Backlog {
     /// Whether tasks have ended or left the queue since as long ago as the threshold.
-    fn shrinks(&mut self, now: Duration, metrics: &RuntimeMetrics, pace: Pace) -> bool {
-        let before = (self.tasks, self.queue);
-        (self.tasks, self.queue) = (metrics.num_alive_tasks(), metrics.global_queue_depth());
-        if self.tasks < before.0 || self.queue < before.1 {
+    fn shrinks(&mut self, now: Duration, tasks: usize, queue: usize, pace: Pace) -> bool {
+        if tasks < self.tasks || queue < self.queue {
             self.shrank = Some(now);
         }
+        (self.tasks, self.queue) = (tasks, queue);
         self.shrank.is_some_and(|shrank| now.saturating_sub(shrank) < pace.threshold)
     }
 }
