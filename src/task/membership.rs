@@ -63,11 +63,13 @@ mod with_hooks {
             *self = Membership::Part;
             // A task takes the name of a future that was made outside it, in its very first poll. What it makes
             // itself is a part of it.
-            if let Some(task) = try_id().filter(|task| Some(*task) != maker) {
-                if hooks::is_in_first_poll(task) && SPAWNED.name(task) {
-                    hooks::mark_named(task);
-                    *self = Membership::Namer(task);
-                }
+            if let Some(task) = try_id()
+                && Some(task) != maker
+                && hooks::is_in_first_poll(task)
+                && SPAWNED.name(task)
+            {
+                hooks::mark_named(task);
+                *self = Membership::Namer(task);
             }
             UNPOLLED.remove();
         }
@@ -80,11 +82,12 @@ mod with_hooks {
                 Membership::Namer(task) => hooks::mark_namer_ended(task),
                 Membership::Unpolled(maker) => {
                     // Dropped with the task, most likely, which then ends without having been polled.
-                    if let Some(task) = try_id().filter(|task| Some(*task) != maker) {
-                        if SPAWNED.name_unpolled(task) {
-                            hooks::mark_named(task);
-                            hooks::mark_namer_ended(task);
-                        }
+                    if let Some(task) = try_id()
+                        && Some(task) != maker
+                        && SPAWNED.name_unpolled(task)
+                    {
+                        hooks::mark_named(task);
+                        hooks::mark_namer_ended(task);
                     }
                     UNPOLLED.remove();
                 }
