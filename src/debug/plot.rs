@@ -10,6 +10,10 @@ use super::history::{Line, SECONDS, Unit};
 
 pub(super) const SIZE: (u32, u32) = (480, 200);
 
+/// As many points has a line at most: one for two pixels. Where that is less than there are, each is the highest of a
+/// few, so that no peak is lost.
+const POINTS: usize = 200;
+
 /// As many lines as there are colours.
 pub(super) const COLOURS: usize = 8;
 /// These stand for colours that the style sheet gives, one set for light and one for dark.
@@ -59,8 +63,10 @@ fn draw<'a>(
         .y_label_formatter(&|value| unit.text(*value))
         .draw()?;
     for (index, line) in lines.iter().enumerate() {
-        let seconds_ago = (0..line.values.len()).rev();
-        let points = seconds_ago.zip(&line.values).map(|(ago, value)| (-(ago as f64) / span.seconds, *value));
+        let step = line.values.len().div_ceil(POINTS).max(1);
+        // From the latest backwards. `max` passes over what is no number.
+        let steps = line.values.rchunks(step).map(|values| values.iter().copied().fold(f64::NAN, f64::max));
+        let points = steps.enumerate().map(|(ago, value)| (-((ago * step) as f64) / span.seconds, value));
         let points: Vec<_> = points.collect();
         // A line has gaps where there was nothing to read.
         for run in points.split(|(_, value)| !value.is_finite()).filter(|run| !run.is_empty()) {
@@ -163,6 +169,22 @@ mod tests {
         assert_eq!(drawn(&whole), 1, "{whole}");
         let gap = svg(&[line([1.0, 2.0, f64::NAN, 3.0, 4.0])], Unit::Count).unwrap();
         assert_eq!(drawn(&gap), 2, "{gap}");
+    }
+
+    #[test]
+    fn a_peak_of_a_second_is_seen_in_ten_minutes() {
+        let highest = |svg: &str| {
+            let line = svg.split("<polyline").find(|line| line.contains("#030000")).unwrap();
+            let points = line.split("points=\"").nth(1).unwrap().split('"').next().unwrap();
+            let heights = points.split_whitespace().map(|point| point.split_once(',').unwrap().1);
+            (heights.clone().count(), heights.map(|height| height.parse::<i32>().unwrap()).min().unwrap())
+        };
+        for peak in [0, 1, 298, 299, 300, 598, 599] {
+            let values = (0..600).map(|second| if second == peak { 10.0 } else { 0.0 });
+            let (points, height) = highest(&svg(&[line(values)], Unit::Count).unwrap());
+            assert!(points <= POINTS, "{points}");
+            assert!(height < 20, "at second {peak} the line reaches {height} pixels from the top");
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub(super) type Feed = watch::Receiver<Arc<Moment>>;
 
 /// A snapshot and its answers, each made when the first one asks for it, and for all.
 pub(super) struct Moment {
-    snapshot: Snapshot,
+    snapshot: Arc<Snapshot>,
     pauses: Pauses,
     shared: Arc<Shared>,
     json: OnceLock<Bytes>,
@@ -43,7 +43,7 @@ impl Shared {
 
 impl Moment {
     pub(super) fn json(&self) -> Bytes {
-        answer(&self.json, || serde_json::to_vec(&self.snapshot).unwrap_or_default())
+        answer(&self.json, || serde_json::to_vec(&*self.snapshot).unwrap_or_default())
     }
 
     pub(super) fn vars(&self) -> Bytes {
@@ -66,7 +66,7 @@ fn answer(place: &OnceLock<Bytes>, make: impl FnOnce() -> Vec<u8>) -> Bytes {
 pub(super) fn start(metrics: &RuntimeMetrics, command_line: bool) -> Feed {
     let sampler = Sampler {
         instant: Instant::now(),
-        snapshot: metrics.snapshot(),
+        snapshot: metrics.snapshot().into(),
         pauses: Pauses::default(),
         metrics: metrics.clone(),
         shared: Arc::new(Shared { history: Mutex::default(), command_line }),
@@ -83,7 +83,7 @@ struct Sampler {
     metrics: RuntimeMetrics,
     shared: Arc<Shared>,
     instant: Instant,
-    snapshot: Snapshot,
+    snapshot: Arc<Snapshot>,
     pauses: Pauses,
 }
 
@@ -104,7 +104,7 @@ impl Sampler {
 
     fn sample(&mut self) {
         let instant = Instant::now();
-        let snapshot = self.metrics.snapshot();
+        let snapshot = Arc::new(self.metrics.snapshot());
         let change = Change { last: &self.snapshot, now: &snapshot, time: instant - self.instant };
         self.shared.history().push(&change);
         self.pauses.follow(&snapshot);
@@ -114,7 +114,7 @@ impl Sampler {
 
     fn moment(&self) -> Moment {
         Moment {
-            snapshot: self.snapshot.clone(),
+            snapshot: Arc::clone(&self.snapshot),
             pauses: self.pauses.clone(),
             shared: Arc::clone(&self.shared),
             json: OnceLock::new(),
