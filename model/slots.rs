@@ -59,7 +59,7 @@ fn slots_are_handed_on_without_losing_a_count() {
         let threads =
             [thread::spawn(live(Arc::clone(&registry))), thread::spawn(live(Arc::clone(&registry)))];
         live(Arc::clone(&registry))();
-        threads.map(|thread| thread.join().unwrap());
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
         let totals = registry.totals();
         assert_eq!((totals.allocated, totals.deallocated), (30, 30));
         assert_eq!((totals.allocations(), totals.deallocations), (3, 3));

@@ -24,7 +24,7 @@ fn a_burst_between_two_snapshots_is_seen_to_64_kib_for_each_thread() {
         let value = |name| snapshot.get(name).unwrap().value().unwrap().as_u64().unwrap();
         (value("rust.memory.used"), value("rust.memory.peak"))
     };
-    drop(read());
+    _ = read();
     let barrier = &Barrier::new(THREADS as usize);
     // Of small things, of large ones, of things that grow. Each burst is higher than the one before.
     let bursts: [(u64, &(dyn Fn() -> Vec<Vec<u8>> + Sync)); 3] = [

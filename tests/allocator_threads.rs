@@ -71,7 +71,7 @@ fn short_threads_lose_no_count_and_leave_no_growth() {
         let third = read();
         std::array::from_fn::<i64, 5, _>(|i| third[i] - second[i] - (second[i] - first[i]))
     };
-    drop(read());
+    _ = read();
     threads(10, 100, Some(key));
 
     // What a thread costs by itself, then what it does beside.
