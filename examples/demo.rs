@@ -15,7 +15,7 @@ use std::error::Error;
 use std::future::pending;
 use std::time::Duration;
 
-use opentelemetry_instrumentation_runtime::{CountingAllocator, init_runtime_metrics, otlp};
+use opentelemetry_instrumentation_runtime::{CountingAllocator, RuntimeMetrics, otlp};
 use receiver::Receiver;
 use table::Table;
 use tokio::time::{interval, sleep};
@@ -36,7 +36,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 /// Exports to where the standard variables say.
 async fn ship(time: Option<Duration>) -> Result<(), Box<dyn Error>> {
     let telemetry = otlp::install()?;
-    init_runtime_metrics(&telemetry.meter());
+    // `init_runtime_metrics(&meter)`, and what glibc says beside it: the demo's heap is small enough to be asked.
+    RuntimeMetrics::builder().glibc(true).build(&telemetry.meter());
     load::start();
     ended(time).await?;
     telemetry.shutdown()?;
@@ -52,7 +53,7 @@ async fn show(time: Option<Duration>) -> Result<(), Box<dyn Error>> {
         .protocol(otlp::Protocol::Grpc)
         .interval(Duration::from_secs(1))
         .install()?;
-    init_runtime_metrics(&telemetry.meter());
+    RuntimeMetrics::builder().glibc(true).build(&telemetry.meter());
     load::start();
     let mut table = Table::default();
     let mut ticks = interval(Duration::from_millis(200));
