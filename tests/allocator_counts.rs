@@ -1,6 +1,6 @@
 //! Exact numbers, seen through the snapshot, of the whole process: hence one test function.
 
-#![allow(clippy::unwrap_used, reason = "a test says what it expects by panicking")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test says what it expects by panicking")]
 #![allow(
     unsafe_code,
     clippy::undocumented_unsafe_blocks,

@@ -27,7 +27,8 @@ fn a_burst_between_two_snapshots_is_seen_to_64_kib_for_each_thread() {
     _ = read();
     let barrier = &Barrier::new(THREADS as usize);
     // Of small things, of large ones, of things that grow. Each burst is higher than the one before.
-    let bursts: [(u64, &(dyn Fn() -> Vec<Vec<u8>> + Sync)); 3] = [
+    type Burst<'a> = &'a (dyn Fn() -> Vec<Vec<u8>> + Sync);
+    let bursts: [(u64, Burst<'_>); 3] = [
         (1 << 20, &|| (0..1 << 14).map(|_| black_box(Vec::with_capacity(64))).collect()),
         (3 << 20, &|| (0..3).map(|_| black_box(Vec::with_capacity(1 << 20))).collect()),
         (8 << 20, &|| {

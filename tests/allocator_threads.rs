@@ -42,7 +42,7 @@ fn threads(count: usize, size: usize, key: Option<libc::pthread_key_t>) {
                 drop(black_box(vec![0_u8; size]));
             }
             if let Some(key) = key {
-                assert_eq!(unsafe { libc::pthread_setspecific(key, 1 as *const c_void) }, 0);
+                assert_eq!(unsafe { libc::pthread_setspecific(key, std::ptr::dangling::<c_void>()) }, 0);
             }
         };
         thread::Builder::new().stack_size(16 * 1024).spawn(body).unwrap().join().unwrap();
