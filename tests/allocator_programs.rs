@@ -10,10 +10,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::Command;
 
+/// Where Cargo puts what it builds for this test.
+fn beside(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.ancestors().nth(2).unwrap().join("examples").join(name)
+}
+
 /// A program beside this test, unless only this test was built.
 fn built(name: &str) -> Option<PathBuf> {
-    let test = std::env::current_exe().unwrap();
-    let path = test.ancestors().nth(2).unwrap().join("examples").join(name);
+    let path = beside(name);
     if !path.exists() {
         eprintln!("skipped: {name} is not built; `cargo test` without `--test`, or with `--examples`, does");
         return None;
@@ -31,11 +36,18 @@ fn a_program_without_tokio() {
 
 #[test]
 fn a_shared_library_counts_for_itself() {
-    let Some(library) = built(&format!("{DLL_PREFIX}library{DLL_SUFFIX}")) else { return };
+    // Without the feature `jemalloc`, whose thread-locals are for programs and for libraries that are loaded at their start.
+    let build = Command::new(env!("CARGO"))
+        .args(["build", "--no-default-features", "--example", "library"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(build.status.success(), "{}", String::from_utf8_lossy(&build.stderr));
+    let library = beside(&format!("{DLL_PREFIX}library{DLL_SUFFIX}"));
     let path = CString::new(library.as_os_str().as_bytes()).unwrap();
     let bytes_counted = unsafe {
         let handle = libc::dlopen(path.as_ptr(), libc::RTLD_NOW);
-        assert!(!handle.is_null());
+        assert!(!handle.is_null(), "{:?}", std::ffi::CStr::from_ptr(libc::dlerror()));
         let symbol = libc::dlsym(handle, c"bytes_counted".as_ptr());
         assert!(!symbol.is_null());
         std::mem::transmute::<*mut libc::c_void, extern "C" fn(usize) -> u64>(symbol)
