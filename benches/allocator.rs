@@ -113,6 +113,10 @@ unsafe fn realloc<S: Subject>(ptr: *mut u8, size: usize, align: usize, new_size:
     unsafe { S::get().realloc(ptr, Layout::from_size_align_unchecked(size, align), new_size) }
 }
 
+type Alloc = unsafe fn(usize, usize) -> *mut u8;
+type Dealloc = unsafe fn(*mut u8, usize, usize);
+type Realloc = unsafe fn(*mut u8, usize, usize, usize) -> *mut u8;
+
 const SIZE: usize = 64;
 
 /// Not known to the compiler, as it is not in the functions that it makes of a `#[global_allocator]`.
@@ -122,18 +126,21 @@ fn align() -> usize {
 
 fn pairs<S: Subject>(count: usize) {
     let align = align();
+    // Through pointers, so that no argument is left out where an allocator does not look at it.
+    let (alloc, dealloc) = black_box((alloc::<S> as Alloc, dealloc::<S> as Dealloc));
     for _ in 0..count {
-        unsafe { dealloc::<S>(black_box(alloc::<S>(black_box(SIZE), align)), black_box(SIZE), align) };
+        unsafe { dealloc(black_box(alloc(black_box(SIZE), align)), black_box(SIZE), align) };
     }
 }
 
 /// Between sizes that all inner allocators serve in place.
 fn reallocs<S: Subject>(count: usize) {
     let align = align();
+    let realloc = black_box(realloc::<S> as Realloc);
     let mut ptr = unsafe { alloc::<S>(SIZE, align) };
     for _ in 0..count {
-        ptr = unsafe { realloc::<S>(black_box(ptr), black_box(SIZE), align, black_box(SIZE - 1)) };
-        ptr = unsafe { realloc::<S>(black_box(ptr), black_box(SIZE - 1), align, black_box(SIZE)) };
+        ptr = unsafe { realloc(black_box(ptr), black_box(SIZE), align, black_box(SIZE - 1)) };
+        ptr = unsafe { realloc(black_box(ptr), black_box(SIZE - 1), align, black_box(SIZE)) };
     }
     unsafe { dealloc::<S>(ptr, SIZE, align) };
 }
@@ -223,15 +230,14 @@ fn instructions() -> bool {
                 let (more, more_realloc) = (pair - bare_pair, realloc - bare_realloc);
                 println!("{:<28}{pair:>14.1}{more:>10.1}{realloc:>12.1}{more_realloc:>10.1}", entry.name);
                 let ours = entry.name.starts_with("CountingAllocator");
-                within &= !ours || more <= limit::PAIR;
-                within &= entry.name != "CountingAllocator<System>" || more_realloc <= limit::REALLOC;
+                if ours && (more > limit::PAIR || more_realloc > limit::REALLOC) {
+                    println!("^ over {} for a pair or {} for a realloc", limit::PAIR, limit::REALLOC);
+                    within &= entry.over != Some("System");
+                }
             }
             None => println!("{:<28}{pair:>14.1}{:>10}{realloc:>12.1}", entry.name, ""),
         }
         measured.push((entry.name, pair, realloc));
-    }
-    if !within {
-        println!("over the limit: {} more for a pair, {} more for a realloc", limit::PAIR, limit::REALLOC);
     }
     println!();
     within
@@ -244,7 +250,7 @@ mod limit {
 
 /// How long a pair takes with so many threads at it.
 fn time(pairs: fn(usize), threads: usize) -> f64 {
-    const COUNT: usize = 100_000;
+    const COUNT: usize = 200_000;
     let barrier = &Barrier::new(threads);
     let longest = thread::scope(|scope| {
         let run = move || {

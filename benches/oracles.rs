@@ -4,6 +4,7 @@
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::hint::black_box;
+use std::sync::Mutex;
 
 use opentelemetry::global;
 use opentelemetry_instrumentation_runtime::{CountingAllocator, RuntimeMetrics, measure};
@@ -13,8 +14,12 @@ use tikv_jemallocator::Jemalloc;
 #[global_allocator]
 static GLOBAL: CountingAllocator<Jemalloc> = CountingAllocator::new(Jemalloc);
 
+/// The figures are the process's: one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
 #[test]
 fn jemalloc_counts_the_same() {
+    let _alone = ALONE.lock();
     let allocated = thread::allocatedp::read().unwrap();
     let deallocated = thread::deallocatedp::read().unwrap();
     // Sizes that are jemalloc's own, which it does not round up.
@@ -40,6 +45,7 @@ fn jemalloc_counts_the_same() {
 
 #[test]
 fn only_the_global_allocator_s_own_figures_are_there() {
+    let _alone = ALONE.lock();
     let metrics = RuntimeMetrics::builder().glibc(true).build(&global::meter("oracles"));
     let read = || {
         let snapshot = metrics.snapshot();

@@ -56,8 +56,8 @@ fn request() -> Vec<u8> {
     format!("{head}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
 }
 
-/// Serves as many requests as the program's argument says, and calls `every_thousand` as often as that.
-pub(crate) fn run(served_by: impl AsyncFnOnce(TcpListener, Router), mut every_thousand: impl FnMut()) {
+/// Serves as many requests as the program's argument says, and calls `now_and_then` every three thousand of them.
+pub(crate) fn run(served_by: impl AsyncFnOnce(TcpListener, Router), mut now_and_then: impl FnMut()) {
     let count: usize =
         std::env::args().nth(1).and_then(|count| count.parse().ok()).expect("a number of requests");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -75,8 +75,8 @@ pub(crate) fn run(served_by: impl AsyncFnOnce(TcpListener, Router), mut every_th
                 length += stream.read(&mut answer[length..]).await.expect("an answer");
             }
             assert!(answer.starts_with(b"HTTP/1.1 200"));
-            if number % 1_000 == 0 {
-                every_thousand();
+            if number % 3_000 == 0 {
+                now_and_then();
             }
         }
     });
