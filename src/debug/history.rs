@@ -184,13 +184,20 @@ impl History {
 
     fn by_name(&self) -> Vec<Line> {
         let Some(latest) = self.samples.back() else { return Vec::new() };
-        let line = |name: &Arc<str>| Line {
-            name: Arc::clone(name),
-            values: self.values(|sample| {
-                sample.names.iter().find(|(other, _)| other == name).map(|(_, value)| *value)
-            }),
-        };
-        latest.names.iter().map(|(name, _)| line(name)).collect()
+        let named = |(name, _): &(Arc<str>, f32)| Line { name: Arc::clone(name), values: Vec::new() };
+        let mut lines: Vec<_> = latest.names.iter().map(named).collect();
+        for sample in &self.samples {
+            lines.iter_mut().for_each(|line| line.values.push(f64::NAN));
+            for (name, value) in &sample.names {
+                // A name is as a rule the same text in the same place: comparing all texts would cost more than to draw.
+                let line = lines.iter().position(|line| Arc::ptr_eq(&line.name, name));
+                let line = line.or_else(|| lines.iter().position(|line| line.name == *name));
+                if let Some(last) = line.and_then(|line| lines.get_mut(line)?.values.last_mut()) {
+                    *last = f64::from(*value);
+                }
+            }
+        }
+        lines
     }
 
     fn values(&self, of: impl Fn(&Sample) -> Option<f32>) -> Vec<f64> {

@@ -70,17 +70,23 @@ fn read() -> Mallinfo {
     unsafe { libc::mallinfo2() }
 }
 
-/// Whether a large allocation, which `malloc` has the system map, shows in its figures. It is never touched, so it is
-/// address space alone.
+/// Whether what the program allocates shows in `malloc`'s figures and is gone from them afterwards. It is never touched,
+/// so it is address space alone. Other threads may allocate at the same moment: hence several attempts.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn is_global() -> bool {
-    // More than any threshold that `malloc` may come to use.
-    const LARGE: usize = 64 << 20;
-    let before = read().hblkhd;
-    let mut allocation = Vec::<u8>::new();
-    if allocation.try_reserve_exact(LARGE).is_err() {
-        return false;
-    }
-    std::hint::black_box(&allocation);
-    read().hblkhd >= before.saturating_add(LARGE)
+    // More than `malloc` keeps in lists that it counts as allocated.
+    const PROBE: usize = 1 << 20;
+    let in_use = || {
+        let info = read();
+        info.uordblks.saturating_add(info.hblkhd)
+    };
+    (0..4).any(|_| {
+        let before = in_use();
+        let mut allocation = Vec::<u8>::new();
+        let reserved = allocation.try_reserve_exact(PROBE).is_ok();
+        std::hint::black_box(&allocation);
+        let with = in_use();
+        drop(allocation);
+        reserved && with >= before.saturating_add(PROBE) && with >= in_use().saturating_add(PROBE)
+    })
 }
