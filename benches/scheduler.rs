@@ -3,6 +3,7 @@
 //! `cargo bench -p benches --bench scheduler`, some 15 s; `-- 60` for a minute of the watcher.
 
 use std::hint::black_box;
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use opentelemetry::metrics::MeterProvider;
@@ -16,6 +17,7 @@ fn main() {
     reading();
     let seconds = std::env::args().filter_map(|argument| argument.parse().ok()).next_back().unwrap_or(10);
     watching(Duration::from_secs(seconds));
+    waiting(Duration::from_secs(seconds));
 }
 
 fn workers(count: usize) -> Runtime {
@@ -111,6 +113,28 @@ fn watching(time: Duration) {
         );
         drop(metrics);
     }
+}
+
+/// What the machine charges a thread that does nothing but wait ten times a second, for comparison.
+fn waiting(time: Duration) {
+    let waits = (time.as_millis() / 100) as u32;
+    let name = "bench-waits";
+    let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
+        let (mutex, never) = (Mutex::new(()), Condvar::new());
+        let start = Instant::now();
+        for _ in 0..waits {
+            let guard = mutex.lock().unwrap_or_else(PoisonError::into_inner);
+            drop(never.wait_timeout(guard, Duration::from_millis(100)));
+        }
+        cpu_of(name).unwrap_or_default().as_secs_f64() / start.elapsed().as_secs_f64()
+    });
+    let share = thread.ok().and_then(|thread| thread.join().ok()).unwrap_or_default();
+    println!(
+        "  {:<32} the thread {:>6.2} s = {:.4} % of a core",
+        "a thread that only waits",
+        share * 3600.0,
+        share * 100.0
+    );
 }
 
 /// The CPU time of all threads whose name begins like this.

@@ -52,7 +52,8 @@ def main():
                 sys.exit("the demo ended: " + open(f"{folder}/demo.log").read())
             alone = answered()
             seen = {line["metric"]["__name__"] for line in engine.now(f'count by (__name__) ({{job="{NAME}"}})')}
-            missing = [metric for name, metric in known.items() if not {name, f"{name}_bucket"} & seen]
+            came = lambda metric: bool({metric.prometheus, f"{metric.prometheus}_bucket"} & seen)
+            missing = [metric for metric in known.values() if not came(metric)]
             labels = set(engine.now(f'{{job="{NAME}"}}') and [key for line in engine.now(f'{{job="{NAME}"}}') for key in line["metric"]])
             missing += [metric for metric in known.values() if metric not in missing and any(key.replace(".", "_") not in labels for key in metric.attributes)]
             resource = {"service.name": NAME, "service.instance.id": "1"}
@@ -62,7 +63,7 @@ def main():
             both = answered()
 
     wrong = [f"{metric.name} is on by default, and the demo does not report it" for metric in missing
-             if metric.reported == "default" and not metric.name.startswith(ELSEWHERE) and metric.prometheus not in seen]
+             if metric.reported == "default" and not metric.name.startswith(ELSEWHERE) and not came(metric)]
     wrong += [f"{who}: no data for {query}" for who, query in asked if query not in both]
     print(f"{len(asked)} queries: {len(alone)} answered by the demo alone, {len(both)} with {len(missing)} metrics made up:")
     print("  " + ", ".join(metric.name for metric in missing))
