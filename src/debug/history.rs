@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::change::Change;
+use super::plot;
 
 /// How long each sample stands for. The sampler keeps this pace.
 pub(super) const SECONDS: usize = 600;
@@ -123,6 +124,7 @@ pub(super) enum Unit {
 #[derive(Default)]
 pub(super) struct History {
     samples: VecDeque<Sample>,
+    pushed: usize,
 }
 
 /// One second. Single precision is far finer than a plot, and halves the memory.
@@ -151,6 +153,7 @@ impl History {
         if self.samples.len() >= SECONDS {
             self.samples.pop_front();
         }
+        self.pushed += 1;
         let read = |read: &Read| read(change).map_or(f32::NAN, |value| value as f32);
         let names = change.largest("rust.task.count", "rust.task.name", NAMES);
         self.samples.push_back(Sample {
@@ -175,6 +178,13 @@ impl History {
         };
         lines.retain(|line| line.values.iter().any(|value| value.is_finite()));
         lines
+    }
+
+    /// Whether a plot shows anything now that it did not show a second ago: a point of it comes to several seconds when the
+    /// history is long, but a stall is shown at once.
+    pub(super) fn has_news(&self) -> bool {
+        let mut stalled = self.samples.iter().rev().map(|sample| sample.stalled);
+        stalled.next() != stalled.next() || self.pushed.is_multiple_of(plot::step(self.samples.len()))
     }
 
     /// For how many seconds a worker has been stalled without a break, until now.
@@ -285,6 +295,15 @@ pub(super) mod tests {
     fn a_stall_is_seen_while_it_lasts() {
         assert_eq!(after(650).stalled_for(), 0);
         assert_eq!(after(653).stalled_for(), 3);
+    }
+
+    #[test]
+    fn what_shows_nothing_new_is_no_news() {
+        let news = |seconds: std::ops::Range<u64>| seconds.filter(|second| after(*second).has_news()).count();
+        assert_eq!(news(100..112), 12, "each second is a point");
+        assert_eq!(news(300..312), 6, "two are");
+        assert_eq!(news(632..644), 4, "three are");
+        assert!(after(651).has_news(), "a stall has begun");
     }
 
     #[test]

@@ -26,6 +26,11 @@ const fn colour(line: usize) -> RGBColor {
     RGBColor(3, 0, (line % COLOURS) as u8)
 }
 
+/// How many of so many values come to one point.
+pub(super) fn step(values: usize) -> usize {
+    values.div_ceil(POINTS).max(1)
+}
+
 /// The picture, unless it cannot be drawn.
 pub(super) fn svg(lines: &[Line], unit: Unit) -> Option<String> {
     let mut svg = String::new();
@@ -63,7 +68,7 @@ fn draw<'a>(
         .y_label_formatter(&|value| unit.text(*value))
         .draw()?;
     for (index, line) in lines.iter().enumerate() {
-        let step = line.values.len().div_ceil(POINTS).max(1);
+        let step = step(line.values.len());
         // From the latest backwards. `max` passes over what is no number.
         let steps = line.values.rchunks(step).map(|values| values.iter().copied().fold(f64::NAN, f64::max));
         let points = steps.enumerate().map(|(ago, value)| (-((ago * step) as f64) / span.seconds, value));

@@ -56,15 +56,20 @@ async fn runtime(State(feed): State<Feed>) -> Response {
 }
 
 async fn events(State(feed): State<Feed>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    stream(feed, Moment::json)
+    stream(feed, |_| true, Moment::json)
 }
 
 async fn plots(State(feed): State<Feed>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    stream(feed, Moment::plots)
+    stream(feed, Moment::has_news, Moment::plots)
 }
 
-fn stream(feed: Feed, answer: fn(&Moment) -> Bytes) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let events = WatchStream::new(feed).take(MOST_EVENTS).map(move |moment| {
+fn stream(
+    feed: Feed,
+    send: fn(&Moment) -> bool,
+    answer: fn(&Moment) -> Bytes,
+) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let moments = WatchStream::new(feed).filter(move |moment| send(moment));
+    let events = moments.take(MOST_EVENTS).map(move |moment| {
         // Neither JSON nor our HTML has a carriage return in it, which an event cannot carry.
         let event = Event::default().data(String::from_utf8_lossy(&answer(&moment)));
         Ok(event.retry(RECONNECT_AFTER))

@@ -46,6 +46,11 @@ impl Moment {
         answer(&self.json, || serde_json::to_vec(&*self.snapshot).unwrap_or_default())
     }
 
+    /// Whether the plots are worth drawing again.
+    pub(super) fn has_news(&self) -> bool {
+        self.shared.history().has_news()
+    }
+
     pub(super) fn vars(&self) -> Bytes {
         let vars =
             Vars { snapshot: &self.snapshot, pauses: &self.pauses, command_line: self.shared.command_line };
