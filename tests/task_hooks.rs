@@ -1,4 +1,5 @@
-//! Tokio's hooks: tasks by the place where they are spawned, with no name given.
+//! Tokio's hooks: tasks by the place where they are spawned, with no name given. One test after the other: whether a task
+//! may turn out to have a name depends on all named futures of the process, and the sum over all names on all tasks.
 #![cfg(tokio_unstable)]
 #![allow(
     clippy::unwrap_used,
@@ -14,22 +15,15 @@ mod tasks;
 
 use std::future::{pending, ready};
 use std::panic::Location;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use opentelemetry_instrumentation_runtime::{RuntimeMetrics, TaskExt, task_hooks};
-use tasks::{Fates, build, fates, metrics, names, points, value};
+use tasks::{Fates, alone, build, fates, metrics, names, points, value};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
-
-/// Whether a task may turn out to have a name depends on all named futures of the process, and the sum over all
-/// names on all tasks.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// One of each flavour, under the hooks.
 fn hooked() -> [Runtime; 2] {

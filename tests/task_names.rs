@@ -22,7 +22,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use opentelemetry_instrumentation_runtime::{NamedTask, RuntimeMetrics, TaskExt};
-use tasks::{Fates, fates, metrics, names, points, value};
+use tasks::{Fates, busy, fates, metrics, names, points, value};
 use tokio::runtime::{Builder, Runtime};
 
 type Boxed = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -181,13 +181,6 @@ fn nested_futures_are_counted_each_under_its_own_name() {
     // Each poll held the thread that long.
     assert_eq!(value(&snapshot, "slow_polls", "outer"), Some(1.0));
     assert_eq!(value(&snapshot, "slow_polls", "inner"), Some(2.0));
-}
-
-fn busy(time: Duration) {
-    let start = Instant::now();
-    while start.elapsed() < time {
-        std::hint::spin_loop();
-    }
 }
 
 #[test]

@@ -15,24 +15,12 @@ mod tasks;
 use std::future::{pending, ready};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use opentelemetry_instrumentation_runtime::{RuntimeMetrics, TaskExt};
-use tasks::{Fates, build, fates, names, value};
-
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn busy(time: Duration) {
-    let start = Instant::now();
-    while start.elapsed() < time {
-        std::hint::spin_loop();
-    }
-}
+use tasks::{Fates, alone, build, busy, fates, names, value};
 
 #[test]
 fn past_the_limit_tasks_are_counted_together_and_none_is_lost() {

@@ -1,5 +1,8 @@
 //! What is counted of the tasks of one name.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
 use opentelemetry::metrics::{MeterProvider, noop::NoopMeterProvider};
 use opentelemetry_instrumentation_runtime::{Builder, RuntimeMetrics, Snapshot};
 
@@ -74,4 +77,18 @@ pub(crate) fn fates(snapshot: &Snapshot, name: &str) -> Fates {
     let ended: f64 = ends.iter().map(|(_, count)| count).sum();
     assert_eq!(fates.spawned - ended, fates.alive, "{name}");
     fates
+}
+
+/// To be held by a test that looks at what all tasks of the process share.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Keeps the thread for so long.
+pub(crate) fn busy(time: Duration) {
+    let start = Instant::now();
+    while start.elapsed() < time {
+        std::hint::spin_loop();
+    }
 }
