@@ -21,10 +21,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .install()?;
     init_runtime_metrics(&telemetry.meter());
 
+    let interrupted = interrupted()?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("listening on http://{}", listener.local_addr()?);
     let app = Router::new().route("/", get(hello));
-    let server = axum::serve(listener, app).with_graceful_shutdown(interrupted());
+    let server = axum::serve(listener, app).with_graceful_shutdown(interrupted);
     tokio::spawn(server.into_future().with_task_name("server")).await??;
 
     telemetry.shutdown()?;
@@ -41,9 +42,13 @@ async fn audit() {
     tokio::time::sleep(Duration::from_millis(20)).await;
 }
 
-async fn interrupted() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        // Without signals it runs until it is ended.
-        std::future::pending::<()>().await;
-    }
+/// Listens from now on: a signal that came before would end the program without a last export.
+fn interrupted() -> std::io::Result<impl Future<Output = ()>> {
+    #[cfg(unix)]
+    let mut signal = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+    #[cfg(windows)]
+    let mut signal = tokio::signal::windows::ctrl_c()?;
+    Ok(async move {
+        signal.recv().await;
+    })
 }
