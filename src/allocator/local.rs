@@ -78,6 +78,15 @@ impl Local {
         }
     }
 
+    /// The answer of `thread_counts` where it is another one than the last time.
+    #[inline(never)]
+    fn count_again(&self) -> ThreadCounts {
+        let Some(slot) = self.slot() else { return ThreadCounts::default() };
+        let counts = ThreadCounts { allocated: slot.allocated(), allocations: slot.allocations() };
+        self.counts.set(counts);
+        counts
+    }
+
     #[cold]
     fn claim(&self) -> Option<&'static Slot> {
         let slot = REGISTRY.claim()?;
@@ -186,14 +195,12 @@ pub(super) fn own_totals() -> Totals {
 #[inline]
 pub(super) fn thread_counts() -> ThreadCounts {
     LOCAL.with(|local| {
-        let Some(slot) = local.slot() else { return ThreadCounts::default() };
-        let mut counts = local.counts.get();
-        // To sum the classes up is the dear part, and mostly nothing was allocated since the last time.
-        if slot.allocated() != counts.allocated {
-            counts = ThreadCounts { allocated: slot.allocated(), allocations: slot.allocations() };
-            local.counts.set(counts);
+        // SAFETY: null, or a slot, which is never freed.
+        match unsafe { local.slot.get().as_ref() } {
+            // To sum the classes up is the dear part, and mostly nothing was allocated since the last time.
+            Some(slot) if slot.allocated() == local.counts.get().allocated => local.counts.get(),
+            _ => local.count_again(),
         }
-        counts
     })
 }
 

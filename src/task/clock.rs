@@ -9,17 +9,28 @@
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 use std::io::Read;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
+
+/// Whether the time-stamp counter is known to be used: all that a reading has to look at.
+static COUNTER: AtomicBool = AtomicBool::new(false);
 
 /// Ticks since some moment in the past.
 #[inline]
 pub(crate) fn ticks() -> u64 {
+    if COUNTER.load(Relaxed) { counter() } else { first_ticks() }
+}
+
+#[cold]
+#[inline(never)]
+fn first_ticks() -> u64 {
     let clock = Clock::get();
     if clock.counter { counter() } else { clock.instant.elapsed().as_nanos() as u64 }
 }
 
 /// How many nanoseconds so many ticks last. The longer the process has run, the more exact: to within 50 ns of
 /// what has passed since the first call.
+#[inline(never)]
 pub(crate) fn nanos(ticks: u64) -> u64 {
     let clock = Clock::get();
     if !clock.counter {
@@ -39,11 +50,11 @@ struct Clock {
 }
 
 impl Clock {
-    #[inline]
     fn get() -> &'static Clock {
         static CLOCK: OnceLock<Clock> = OnceLock::new();
         CLOCK.get_or_init(|| {
             let counter = kernel_trusts_the_counter();
+            COUNTER.store(counter, Relaxed);
             Clock { counter, instant: Instant::now(), ticks: if counter { self::counter() } else { 0 } }
         })
     }

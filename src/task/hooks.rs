@@ -138,11 +138,19 @@ fn poll_begins(task: &TaskMeta<'_>) {
 fn poll_ended(task: &TaskMeta<'_>) {
     let Some((measure, marks)) = FRAMES.with(|frames| frames.pop(task.id())) else { return };
     measure.end(place_of(task).filter(|_| !marks.named));
+    if marks.pending || marks.namer_ended {
+        settle(task.id(), marks);
+    }
+}
+
+/// Draws the consequences of what has come up during a poll.
+#[cold]
+#[inline(never)]
+fn settle(task: Id, marks: Marks) {
     match marks {
         Marks { ended: true, .. } => {}
-        Marks { namer_ended: true, .. } => SPAWNED.unname(task.id()),
-        Marks { pending: true, .. } => SPAWNED.settle(task.id()),
-        _ => {}
+        Marks { namer_ended: true, .. } => SPAWNED.unname(task),
+        _ => SPAWNED.settle(task),
     }
 }
 

@@ -81,13 +81,18 @@ impl Names {
     ) -> Option<NameId> {
         // No text has that length.
         let key = (std::ptr::from_ref(place).addr(), usize::MAX);
-        let id = self.known.get(key).unwrap_or_else(|| {
-            unseen(|| match label(place) {
-                Some(label) => self.add(key, &label, Giver::Place),
-                None => self.known.put(key, NameId::NONE, &mut self.lock()),
-            })
-        });
+        let id = self.known.get(key).unwrap_or_else(|| self.add_place(key, || label(place)));
         (id != NameId::NONE).then_some(id)
+    }
+
+    #[cfg_attr(not(tokio_unstable), allow(dead_code, reason = "places are told by Tokio's hooks alone"))]
+    #[cold]
+    #[inline(never)]
+    fn add_place(&self, key: (usize, usize), label: impl FnOnce() -> Option<String>) -> NameId {
+        unseen(|| match label() {
+            Some(label) => self.add(key, &label, Giver::Place),
+            None => self.known.put(key, NameId::NONE, &mut self.lock()),
+        })
     }
 
     #[cold]
@@ -153,6 +158,19 @@ impl Slot {
     const fn new() -> Self {
         Slot { address: AtomicUsize::new(0), length: AtomicUsize::new(0), id: AtomicU32::new(0) }
     }
+
+    /// What is known of an address and length, unless another slot has to tell.
+    #[inline]
+    fn answer(&self, (address, length): (usize, usize)) -> Option<Option<NameId>> {
+        match self.address.load(Acquire) {
+            0 => Some(None),
+            found if found == address && self.length.load(Relaxed) == length => {
+                let id = self.id.load(Relaxed);
+                Some((id != Slot::FORGOTTEN).then_some(NameId(id)))
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Known {
@@ -167,18 +185,17 @@ impl Known {
     }
 
     #[inline]
-    fn get(&self, (address, length): (usize, usize)) -> Option<NameId> {
-        for slot in self.slots(address) {
-            let found = slot.address.load(Acquire);
-            if found == address && slot.length.load(Relaxed) == length {
-                let id = slot.id.load(Relaxed);
-                return (id != Slot::FORGOTTEN).then_some(NameId(id));
-            }
-            if found == 0 {
-                return None;
-            }
-        }
-        None
+    fn get(&self, key: (usize, usize)) -> Option<NameId> {
+        let mut slots = self.slots(key.0);
+        // Mostly the first one tells.
+        let first = slots.next().and_then(|slot| slot.answer(key));
+        first.unwrap_or_else(|| Known::get_from(slots, key))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn get_from<'a>(mut slots: impl Iterator<Item = &'a Slot>, key: (usize, usize)) -> Option<NameId> {
+        slots.find_map(|slot| slot.answer(key)).flatten()
     }
 
     /// Under the list's lock.

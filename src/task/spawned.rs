@@ -114,8 +114,13 @@ impl Spawned {
     #[inline]
     pub(crate) fn is_pending(&self, id: Id) -> bool {
         let number = number(id);
-        self.pending_like(number).load(Relaxed) != 0
-            && matches!(self.shard(number).tasks.get(&number), Some(Task::Pending(_)))
+        self.pending_like(number).load(Relaxed) != 0 && self.is_pending_indeed(number)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn is_pending_indeed(&self, number: u64) -> bool {
+        matches!(self.shard(number).tasks.get(&number), Some(Task::Pending(_)))
     }
 
     /// A pending task turns out to have no name of its own.

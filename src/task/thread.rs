@@ -13,14 +13,14 @@ pub(crate) static SLABS: Slabs = Slabs::new();
 
 thread_local! {
     /// Without a destructor, hence there to the very end of the thread.
-    static THREAD: Thread = const { Thread { slab: Cell::new(None), inner: Cell::new(Usage::NONE) } };
+    static THREAD: Thread = const { Thread { slab: Cell::new(None), charged: Cell::new(Usage::NONE) } };
     static LEAVE: Leave = const { Leave };
 }
 
 struct Thread {
     slab: Cell<Option<&'static Slab>>,
-    /// What polls have used that ended within the poll in progress.
-    inner: Cell<Usage>,
+    /// What has been charged to polls that have ended on this thread, each without those within it.
+    charged: Cell<Usage>,
 }
 
 /// Leaves the thread's slab to the next thread.
@@ -77,7 +77,7 @@ pub(crate) fn unseen<R>(work: impl FnOnce() -> R) -> R {
         allocated: after.allocated.wrapping_sub(before.allocated),
         allocations: after.allocations.wrapping_sub(before.allocations),
     };
-    THREAD.with(|thread| thread.inner.set(thread.inner.get().and(used)));
+    THREAD.with(|thread| thread.charged.set(thread.charged.get().plus(used)));
     result
 }
 
@@ -99,7 +99,7 @@ impl Usage {
     }
 
     #[inline]
-    fn and(self, other: Usage) -> Self {
+    fn plus(self, other: Usage) -> Self {
         Usage {
             ticks: self.ticks.wrapping_add(other.ticks),
             allocated: self.allocated.wrapping_add(other.allocated),
@@ -107,13 +107,23 @@ impl Usage {
         }
     }
 
-    /// Not below zero: nothing says that the clocks of two CPUs agree to the tick.
     #[inline]
-    fn without(self, other: Usage) -> Self {
+    fn minus(self, other: Usage) -> Self {
         Usage {
-            ticks: self.ticks.saturating_sub(other.ticks),
-            allocated: self.allocated.saturating_sub(other.allocated),
-            allocations: self.allocations.saturating_sub(other.allocations),
+            ticks: self.ticks.wrapping_sub(other.ticks),
+            allocated: self.allocated.wrapping_sub(other.allocated),
+            allocations: self.allocations.wrapping_sub(other.allocations),
+        }
+    }
+
+    /// Nothing says that the clocks of two CPUs agree to the tick, or that a poll ends on the thread where it began.
+    #[inline]
+    fn not_below_zero(self) -> Self {
+        let at_least_zero = |difference: u64| difference.cast_signed().max(0).cast_unsigned();
+        Usage {
+            ticks: at_least_zero(self.ticks),
+            allocated: at_least_zero(self.allocated),
+            allocations: at_least_zero(self.allocations),
         }
     }
 }
@@ -121,34 +131,39 @@ impl Usage {
 /// A poll in progress. Polls that begin and end within it are measured apart: their usage is theirs alone.
 #[derive(Clone, Copy)]
 pub(crate) struct Measure {
-    start: Usage,
-    /// What polls have used that ended within the outer poll before this one began.
-    outer: Usage,
+    /// What the thread had used that was not charged to any poll, when this one began.
+    uncharged: Usage,
+    start: u64,
 }
 
 impl Measure {
     #[cfg_attr(not(tokio_unstable), allow(dead_code, reason = "the frames of Tokio's hooks begin with it"))]
-    pub(crate) const NONE: Measure = Measure { start: Usage::NONE, outer: Usage::NONE };
+    pub(crate) const NONE: Measure = Measure { uncharged: Usage::NONE, start: 0 };
 
     #[inline]
     pub(crate) fn start() -> Self {
-        let outer = THREAD.with(|thread| thread.inner.replace(Usage::NONE));
-        Measure { outer, start: Usage::now() }
+        let charged = THREAD.with(|thread| thread.charged.get());
+        let now = Usage::now();
+        Measure { uncharged: now.minus(charged), start: now.ticks }
     }
 
     /// Ends the poll and counts it, unless another one within it has taken its place.
     #[inline]
     pub(crate) fn end(self, name: Option<NameId>) {
-        let whole = Usage::now().without(self.start);
-        let inner = THREAD.with(|thread| thread.inner.replace(self.outer.and(whole)));
+        let now = Usage::now();
+        let own = THREAD.with(|thread| {
+            let charged = thread.charged.get();
+            let own = now.minus(charged).minus(self.uncharged).not_below_zero();
+            thread.charged.set(charged.plus(own));
+            own
+        });
         let Some(name) = name else { return };
-        let own = whole.without(inner);
         with_tally(name, |tally| {
             tally.add(Event::Polls, 1);
             tally.add(Event::BusyTicks, own.ticks);
             tally.add(Event::Allocated, own.allocated);
             tally.add(Event::Allocations, own.allocations);
-            if is_slow(whole.ticks) {
+            if is_slow(now.ticks.saturating_sub(self.start)) {
                 tally.add(Event::SlowPolls, 1);
             }
         });
