@@ -6,33 +6,58 @@ use std::process::Command;
 /// How many percent more are aimed at.
 const LIMIT: f64 = 1.0;
 
+/// What an allocation and its deallocation, and what a reallocation may cost: see the benchmark of the allocator.
+const PAIR: f64 = 18.0;
+const REALLOC: f64 = 14.0;
+
 fn main() {
-    let bare = instructions(env!("CARGO_BIN_EXE_service_bare"));
-    let measured = instructions(env!("CARGO_BIN_EXE_service_measured"));
+    let bare = each(env!("CARGO_BIN_EXE_service_bare"));
+    let measured = each(env!("CARGO_BIN_EXE_service_measured"));
     let (Some(bare), Some(measured)) = (bare, measured) else {
         println!("skipped: valgrind is not installed");
         return;
     };
-    let percent = (measured - bare) / bare * 100.0;
+    let percent = |more: f64| more / bare.instructions * 100.0;
+    let more = percent(measured.instructions - bare.instructions);
     println!("Instructions for each request of a service that takes and gives JSON, under callgrind");
-    println!("bare {bare:.0}, with everything on {measured:.0}: {percent:+.2} %");
-    if percent > LIMIT {
+    println!("bare {:.0}, with everything on {:.0}: {more:+.2} %", bare.instructions, measured.instructions);
+    if more > LIMIT {
         println!("over the {LIMIT} % aimed at");
+    }
+    if let [allocations, reallocations] = *measured.told {
+        let aims = percent(allocations * PAIR + reallocations * REALLOC);
+        println!(
+            "A request makes {allocations:.0} allocations and {reallocations:.0} reallocations, whose counting at {PAIR} and \
+             {REALLOC} instructions would be {aims:+.2} %"
+        );
     }
 }
 
+/// What a request takes.
+struct Each {
+    instructions: f64,
+    /// The numbers that the program tells.
+    told: Vec<f64>,
+}
+
 /// The difference of two runs, so that what starts and ends a program is not in it.
-fn instructions(program: &str) -> Option<f64> {
+fn each(program: &str) -> Option<Each> {
     let run = |count: usize| {
         let output = Command::new("valgrind")
             .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", program, &count.to_string()])
             .output()
             .ok()?;
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        let (_, after) = told.split_once("Collected :")?;
-        after.split_whitespace().next()?.parse::<f64>().ok()
+        let callgrind = String::from_utf8_lossy(&output.stderr).into_owned();
+        let (_, after) = callgrind.split_once("Collected :")?;
+        let instructions = after.split_whitespace().next()?.parse::<f64>().ok()?;
+        let told =
+            String::from_utf8_lossy(&output.stdout).lines().filter_map(|line| line.parse().ok()).collect();
+        Some(Each { instructions, told })
     };
     const FEW: usize = 500;
     const MANY: usize = 3_500;
-    Some((run(MANY)? - run(FEW)?) / (MANY - FEW) as f64)
+    let (few, many) = (run(FEW)?, run(MANY)?);
+    let each = |few: f64, many: f64| (many - few) / (MANY - FEW) as f64;
+    let told = few.told.iter().zip(&many.told).map(|(few, many)| each(*few, *many)).collect();
+    Some(Each { instructions: each(few.instructions, many.instructions), told })
 }

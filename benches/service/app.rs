@@ -60,6 +60,8 @@ fn request() -> Vec<u8> {
 pub(crate) fn run(served_by: impl AsyncFnOnce(TcpListener, Router), mut now_and_then: impl FnMut()) {
     let count: usize =
         std::env::args().nth(1).and_then(|count| count.parse().ok()).expect("a number of requests");
+    // Services have more than one thread, and glibc spares a program its locks that has only one.
+    std::thread::spawn(std::thread::park);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");

@@ -29,4 +29,10 @@ fn main() {
         // Far more often than a reader would.
         || drop(metrics.get().map(RuntimeMetrics::snapshot)),
     );
+    let snapshot = metrics.get().map(RuntimeMetrics::snapshot);
+    for name in ["rust.memory.allocations", "rust.memory.reallocations"] {
+        let reading = snapshot.as_ref().and_then(|snapshot| snapshot.get(name));
+        let points = reading.iter().flat_map(|reading| reading.points());
+        println!("{}", points.filter_map(|point| point.value().as_f64()).sum::<f64>());
+    }
 }

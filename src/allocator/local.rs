@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::hint::assert_unchecked;
 use std::ptr;
 
+use super::atomic::Ordering::Relaxed;
 use super::peak::STEP;
 use super::slot::{Add, Registry, Slot, own, shared};
 use super::{ThreadCounts, Totals};
@@ -12,15 +13,16 @@ static REGISTRY: Registry = Registry::new();
 
 /// What a thread needs to count. Without a destructor, so that it can be used at any time.
 struct Local {
-    /// How many more bytes may be allocated and freed before the peak must be looked at. Zero as long as there is no
-    /// slot, so that the hot path has one thing to test. Never more than `STEP` when the hot path begins.
+    /// How many more bytes may be allocated, which count twice, and freed before the peak must be looked at. Zero as
+    /// long as there is no slot, so that the hot path has one thing to test. Never more than `STEP` when the hot path
+    /// begins.
     room: Cell<usize>,
     /// Null, or this thread's alone.
     slot: Cell<*const Slot>,
     /// The thread is past its destructors: what it still does is counted in the rest.
     ended: Cell<bool>,
-    /// The last answer of `thread_counts`.
-    counts: Cell<ThreadCounts>,
+    /// The last answer of `thread_counts`, and what `Slot::moves` was then.
+    counts: Cell<(u64, ThreadCounts)>,
 }
 
 thread_local! {
@@ -29,7 +31,7 @@ thread_local! {
             room: Cell::new(0),
             slot: Cell::new(ptr::null()),
             ended: Cell::new(false),
-            counts: Cell::new(ThreadCounts { allocated: 0, allocations: 0 }),
+            counts: Cell::new((0, ThreadCounts { allocated: 0, allocations: 0 })),
         }
     };
     /// Touched once, to have the thread's end made known.
@@ -83,7 +85,7 @@ impl Local {
     fn count_again(&self) -> ThreadCounts {
         let Some(slot) = self.slot() else { return ThreadCounts::default() };
         let counts = ThreadCounts { allocated: slot.allocated(), allocations: slot.allocations() };
-        self.counts.set(counts);
+        self.counts.set((slot.moves(), counts));
         counts
     }
 
@@ -100,18 +102,15 @@ impl Local {
 
 /// Counts a call of `alloc` or `alloc_zeroed` that gave `ptr`, and passes that on.
 #[inline(always)]
-pub(super) fn allocated(ptr: *mut u8, size: usize) -> *mut u8 {
-    if ptr.is_null() {
-        return failed();
+pub(super) fn allocated(ptr: *mut u8, doubled: usize) -> *mut u8 {
+    if !ptr.is_null()
+        && let Some(slot) = LOCAL.with(|local| local.slot_with_room(doubled))
+    {
+        // SAFETY: there was room, and never is for more than `STEP`.
+        unsafe { slot.count_small_alloc(doubled) };
+        return ptr;
     }
-    match LOCAL.with(|local| local.slot_with_room(size)) {
-        Some(slot) => {
-            // SAFETY: there was room for `size`, and never is for more than `STEP`.
-            unsafe { slot.count_small_alloc(size) };
-            ptr
-        }
-        None => allocated_settling(ptr, size),
-    }
+    allocated_slowly(ptr, doubled)
 }
 
 /// Counts a call of `dealloc`, unless there is no room: then nothing is counted and `deallocated_settling` is due.
@@ -143,14 +142,18 @@ pub(super) fn reallocated(ptr: *mut u8, old: usize, new: usize) -> *mut u8 {
 #[cold]
 #[inline(never)]
 fn failed() -> *mut u8 {
-    let slot = LOCAL.with(Local::slot);
-    slot.map_or_else(|| REGISTRY.rest.count_failure(shared), |slot| slot.count_failure(own));
+    REGISTRY.failures.fetch_add(1, Relaxed);
     ptr::null_mut()
 }
 
+/// One way out of the hot path for both reasons.
 #[cold]
 #[inline(never)]
-fn allocated_settling(ptr: *mut u8, size: usize) -> *mut u8 {
+fn allocated_slowly(ptr: *mut u8, doubled: usize) -> *mut u8 {
+    if ptr.is_null() {
+        return failed();
+    }
+    let size = doubled.div_ceil(2);
     settling(size as isize, |slot, add| slot.count_alloc(size, add));
     ptr
 }
@@ -195,10 +198,11 @@ pub(super) fn own_totals() -> Totals {
 #[inline]
 pub(super) fn thread_counts() -> ThreadCounts {
     LOCAL.with(|local| {
+        let (moves, counts) = local.counts.get();
         // SAFETY: null, or a slot, which is never freed.
         match unsafe { local.slot.get().as_ref() } {
             // To sum the classes up is the dear part, and mostly nothing was allocated since the last time.
-            Some(slot) if slot.allocated() == local.counts.get().allocated => local.counts.get(),
+            Some(slot) if slot.moves() == moves => counts,
             _ => local.count_again(),
         }
     })

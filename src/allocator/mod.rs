@@ -12,8 +12,12 @@ mod totals;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::any::TypeId;
-use std::hint::black_box;
+use std::borrow::Borrow;
+use std::hint::{assert_unchecked, black_box};
+use std::marker::PhantomData;
+use std::ptr::NonNull;
 
+use slot::doubled;
 pub(crate) use totals::{CLASSES, Totals};
 
 /// Counts what another allocator does, and does nothing else.
@@ -61,27 +65,88 @@ impl<A: GlobalAlloc + 'static> CountingAllocator<A> {
     fn is_awkward(align: usize, size: usize) -> bool {
         TypeId::of::<A>() == TypeId::of::<System>() && (align > 2 * size_of::<usize>() || align > size)
     }
+
+    /// Calls `alloc` or `alloc_zeroed` and counts it.
+    #[inline(always)]
+    fn allocate(&self, layout: Layout, call: impl Fn(&A, Layout) -> *mut u8) -> *mut u8 {
+        let (size, align) = (layout.size(), layout.align());
+        if Self::is_awkward(align, size) {
+            allocate_awkward(layout, &self.inner, call)
+        } else if size_of::<A>() == 0 {
+            // SAFETY: they are a layout's, and not awkward.
+            unsafe { allocate_common::<A>(size, align, Sizeless(PhantomData), call) }
+        } else {
+            // SAFETY: they are a layout's, and not awkward.
+            unsafe { allocate_common::<A>(size, align, &self.inner, call) }
+        }
+    }
 }
 
-// The paths beside the common one. `this` comes last, so that the other arguments stay in the registers that they came in
-// and the common path has none to move.
+/// An inner allocator that has no size, as most: its address need not be passed.
+struct Sizeless<A>(PhantomData<A>);
+
+impl<A> Borrow<A> for Sizeless<A> {
+    #[inline(always)]
+    fn borrow(&self) -> &A {
+        // SAFETY: `A` has no bytes that could be read, and whoever made this had a reference to one.
+        unsafe { NonNull::dangling().as_ref() }
+    }
+}
+
+// The common paths of `alloc` and `dealloc` are functions of their own. Inlined wherever something is allocated or dropped,
+// they would make those places so much larger that the compiler leaves other things there out of line, which may cost
+// a program more than all counting. The inner allocator comes last, so that the other arguments stay in the registers
+// that they came in.
 
 /// # Safety
-/// Those of [`GlobalAlloc::alloc`].
+/// The size and the alignment are those of a layout, and not awkward.
+#[inline(never)]
+unsafe fn allocate_common<A: GlobalAlloc + 'static>(
+    size: usize,
+    align: usize,
+    inner: impl Borrow<A>,
+    call: impl Fn(&A, Layout) -> *mut u8,
+) -> *mut u8 {
+    let doubled = doubled(size);
+    // SAFETY: the caller says so.
+    let layout = unsafe {
+        assert_unchecked(!CountingAllocator::<A>::is_awkward(align, size));
+        Layout::from_size_align_unchecked(size, align)
+    };
+    local::allocated(call(inner.borrow(), layout), doubled)
+}
+
 #[cold]
 #[inline(never)]
-unsafe fn alloc_awkward<A: GlobalAlloc>(layout: Layout, this: &CountingAllocator<A>) -> *mut u8 {
-    // SAFETY: the caller's obligations are the callee's.
-    local::allocated(unsafe { this.inner.alloc(layout) }, layout.size())
+fn allocate_awkward<A>(layout: Layout, inner: &A, call: impl Fn(&A, Layout) -> *mut u8) -> *mut u8 {
+    local::allocated(call(inner, layout), doubled(layout.size()))
 }
 
 /// # Safety
-/// Those of [`GlobalAlloc::alloc_zeroed`].
+/// Those of [`GlobalAlloc::dealloc`]. The size and the alignment are those of its layout.
+#[inline(never)]
+unsafe fn dealloc_common<A: GlobalAlloc>(ptr: *mut u8, size: usize, align: usize, inner: impl Borrow<A>) {
+    // Counted before it is done: afterwards another thread may already have been given the same memory.
+    if local::deallocated(size) {
+        // SAFETY: they are a layout's, and the caller's other obligations are the callee's.
+        unsafe { inner.borrow().dealloc(ptr, Layout::from_size_align_unchecked(size, align)) }
+    } else {
+        // SAFETY: the caller's obligations are the callee's.
+        unsafe { dealloc_settling::<A>(ptr, size, align, inner) }
+    }
+}
+
+/// All of `dealloc` where the thread's room is used up, rather than a call on the way, so that the common path ends in a
+/// jump to the inner allocator and saves no registers.
+///
+/// # Safety
+/// Those of [`GlobalAlloc::dealloc`]. The size and the alignment are those of its layout.
 #[cold]
 #[inline(never)]
-unsafe fn alloc_zeroed_awkward<A: GlobalAlloc>(layout: Layout, this: &CountingAllocator<A>) -> *mut u8 {
-    // SAFETY: the caller's obligations are the callee's.
-    local::allocated(unsafe { this.inner.alloc_zeroed(layout) }, layout.size())
+unsafe fn dealloc_settling<A: GlobalAlloc>(ptr: *mut u8, size: usize, align: usize, inner: impl Borrow<A>) {
+    local::deallocated_settling(size);
+    // SAFETY: they are a layout's, and the caller's other obligations are the callee's.
+    unsafe { inner.borrow().dealloc(ptr, Layout::from_size_align_unchecked(size, align)) }
 }
 
 /// # Safety
@@ -92,28 +157,10 @@ unsafe fn realloc_awkward<A: GlobalAlloc>(
     ptr: *mut u8,
     layout: Layout,
     new_size: usize,
-    this: &CountingAllocator<A>,
+    inner: &A,
 ) -> *mut u8 {
     // SAFETY: the caller's obligations are the callee's.
-    local::reallocated(unsafe { this.inner.realloc(ptr, layout, new_size) }, layout.size(), new_size)
-}
-
-/// All of `dealloc` where the thread's room is used up, rather than a call on the way, so that the common path ends in a
-/// jump to the inner allocator and saves no registers.
-///
-/// # Safety
-/// Those of [`GlobalAlloc::dealloc`]. The size and the alignment are those of its layout.
-#[cold]
-#[inline(never)]
-unsafe fn dealloc_settling<A: GlobalAlloc>(
-    ptr: *mut u8,
-    size: usize,
-    align: usize,
-    this: &CountingAllocator<A>,
-) {
-    local::deallocated_settling(size);
-    // SAFETY: they are a layout's, and the caller's other obligations are the callee's.
-    unsafe { this.inner.dealloc(ptr, Layout::from_size_align_unchecked(size, align)) }
+    local::reallocated(unsafe { inner.realloc(ptr, layout, new_size) }, layout.size(), new_size)
 }
 
 // SAFETY: every method hands its arguments to the same method of `inner` unchanged and returns that one's result
@@ -122,33 +169,25 @@ unsafe fn dealloc_settling<A: GlobalAlloc>(
 unsafe impl<A: GlobalAlloc + 'static> GlobalAlloc for CountingAllocator<A> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if Self::is_awkward(layout.align(), layout.size()) {
-            // SAFETY: the caller's obligations are the callee's.
-            return unsafe { alloc_awkward(layout, self) };
-        }
-        // SAFETY: the caller's obligations are the callee's.
-        local::allocated(unsafe { self.inner.alloc(layout) }, layout.size())
+        // SAFETY: it is called once, with this layout: the caller's obligations are the callee's.
+        self.allocate(layout, |inner, layout| unsafe { inner.alloc(layout) })
     }
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        if Self::is_awkward(layout.align(), layout.size()) {
-            // SAFETY: the caller's obligations are the callee's.
-            return unsafe { alloc_zeroed_awkward(layout, self) };
-        }
-        // SAFETY: the caller's obligations are the callee's.
-        local::allocated(unsafe { self.inner.alloc_zeroed(layout) }, layout.size())
+        // SAFETY: it is called once, with this layout: the caller's obligations are the callee's.
+        self.allocate(layout, |inner, layout| unsafe { inner.alloc_zeroed(layout) })
     }
 
     #[inline]
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // Counted before it is done: afterwards another thread may already have been given the same memory.
-        if local::deallocated(layout.size()) {
+        let (size, align) = (layout.size(), layout.align());
+        if size_of::<A>() == 0 {
             // SAFETY: the caller's obligations are the callee's.
-            unsafe { self.inner.dealloc(ptr, layout) }
+            unsafe { dealloc_common::<A>(ptr, size, align, Sizeless(PhantomData)) }
         } else {
             // SAFETY: the caller's obligations are the callee's.
-            unsafe { dealloc_settling(ptr, layout.size(), layout.align(), self) }
+            unsafe { dealloc_common::<A>(ptr, size, align, &self.inner) }
         }
     }
 
@@ -156,7 +195,7 @@ unsafe impl<A: GlobalAlloc + 'static> GlobalAlloc for CountingAllocator<A> {
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         if Self::is_awkward(layout.align(), new_size) {
             // SAFETY: the caller's obligations are the callee's.
-            return unsafe { realloc_awkward(ptr, layout, new_size, self) };
+            return unsafe { realloc_awkward(ptr, layout, new_size, &self.inner) };
         }
         // SAFETY: the caller's obligations are the callee's.
         local::reallocated(unsafe { self.inner.realloc(ptr, layout, new_size) }, layout.size(), new_size)

@@ -17,11 +17,14 @@ use super::totals::Totals;
 /// of the largest allocations, which are rare.
 #[repr(C, align(128))]
 pub(super) struct Slot {
-    allocated: AtomicU64,
+    /// Twice the bytes allocated, less one for each allocation: what the size class is found by, too, so that the hot path
+    /// has one number to keep while the inner allocator works.
+    doubled: AtomicU64,
+    /// Bytes that reallocations gave.
+    reallocated: AtomicU64,
     deallocated: AtomicU64,
     deallocations: AtomicU64,
     reallocations: AtomicU64,
-    failures: AtomicU64,
     /// What the peak was last told of this slot's bytes in use.
     pub(super) published: AtomicIsize,
     /// Allocations of at most 2^index bytes, and more than half of that. They add up to the number of allocations,
@@ -45,21 +48,26 @@ pub(super) fn shared(counter: &AtomicU64, amount: u64, ordering: Ordering) {
     counter.fetch_add(amount, ordering);
 }
 
+/// What an allocation adds to [`Slot::doubled`]. Never zero: a layout's size is at least 1 and fits an `isize`.
+#[inline(always)]
+pub(super) fn doubled(size: usize) -> usize {
+    size.wrapping_mul(2).wrapping_sub(1)
+}
+
 /// The power of two that a size is rounded up to: 16 bytes are still 2^4.
 #[inline(always)]
-fn power(size: usize) -> usize {
-    // A layout's size is at least 1 and fits an `isize`.
-    size.wrapping_mul(2).wrapping_sub(1).checked_ilog2().unwrap_or(0) as usize
+fn power(doubled: usize) -> usize {
+    doubled.checked_ilog2().unwrap_or(0) as usize
 }
 
 impl Slot {
     constructor! { fn new() -> Self {
         Slot {
-            allocated: AtomicU64::new(0),
+            doubled: AtomicU64::new(0),
+            reallocated: AtomicU64::new(0),
             deallocated: AtomicU64::new(0),
             deallocations: AtomicU64::new(0),
             reallocations: AtomicU64::new(0),
-            failures: AtomicU64::new(0),
             published: AtomicIsize::new(0),
             powers: zeros(),
             owned: AtomicBool::new(true),
@@ -69,8 +77,9 @@ impl Slot {
 
     /// Counts an allocation of any size.
     pub(super) fn count_alloc(&self, size: usize, add: Add) {
-        add(&self.allocated, size as u64, Relaxed);
-        if let Some(counter) = self.powers.get(power(size).min(POWERS - 1)) {
+        let doubled = doubled(size);
+        add(&self.doubled, doubled as u64, Relaxed);
+        if let Some(counter) = self.powers.get(power(doubled).min(POWERS - 1)) {
             add(counter, 1, Relaxed);
         }
     }
@@ -78,12 +87,12 @@ impl Slot {
     /// Counts an allocation by the slot's owner, without looking whether it is larger than all size classes.
     ///
     /// # Safety
-    /// `size` is at most [`STEP`].
+    /// `doubled` is that of a size and at most [`STEP`].
     #[inline(always)]
-    pub(super) unsafe fn count_small_alloc(&self, size: usize) {
-        own(&self.allocated, size as u64, Relaxed);
-        // SAFETY: a power for every size up to `STEP` is there.
-        own(unsafe { self.powers.get_unchecked(power(size)) }, 1, Relaxed);
+    pub(super) unsafe fn count_small_alloc(&self, doubled: usize) {
+        own(&self.doubled, doubled as u64, Relaxed);
+        // SAFETY: a power for every size up to `STEP` is there, and it is not zero.
+        own(unsafe { self.powers.get_unchecked(power(doubled)) }, 1, Relaxed);
     }
 
     #[inline(always)]
@@ -94,22 +103,30 @@ impl Slot {
 
     #[inline(always)]
     pub(super) fn count_realloc(&self, old: usize, new: usize, add: Add) {
-        add(&self.allocated, new as u64, Relaxed);
+        add(&self.reallocated, new as u64, Relaxed);
         add(&self.deallocated, old as u64, Release);
         add(&self.reallocations, 1, Relaxed);
     }
 
-    pub(super) fn count_failure(&self, add: Add) {
-        add(&self.failures, 1, Relaxed);
-    }
-
     /// Bytes allocated less bytes freed: negative where other threads' memory is freed.
     pub(super) fn used(&self) -> isize {
-        self.allocated.load(Relaxed).wrapping_sub(self.deallocated.load(Relaxed)) as isize
+        self.allocated().wrapping_sub(self.deallocated.load(Relaxed)) as isize
     }
 
+    /// Bytes. While the owner allocates, a number from between those before and after.
     pub(super) fn allocated(&self) -> u64 {
-        self.allocated.load(Relaxed)
+        let doubled = self.doubled.load(Relaxed);
+        self.bytes(doubled, self.allocations())
+    }
+
+    fn bytes(&self, doubled: u64, allocations: u64) -> u64 {
+        (doubled.wrapping_add(allocations) / 2).wrapping_add(self.reallocated.load(Relaxed))
+    }
+
+    /// Grows with every byte that is allocated, and is quickly read.
+    #[inline]
+    pub(super) fn moves(&self) -> u64 {
+        self.doubled.load(Relaxed).wrapping_add(self.reallocated.load(Relaxed))
     }
 
     pub(super) fn allocations(&self) -> u64 {
@@ -122,14 +139,17 @@ impl Slot {
     }
 
     fn add_others(&self, totals: &mut Totals) {
-        totals.allocated = totals.allocated.wrapping_add(self.allocated.load(Relaxed));
-        totals.reallocations = totals.reallocations.wrapping_add(self.reallocations.load(Relaxed));
-        totals.failures = totals.failures.wrapping_add(self.failures.load(Relaxed));
+        let doubled = self.doubled.load(Relaxed);
+        let mut allocations: u64 = 0;
         for (power, counter) in self.powers.iter().enumerate() {
+            let count = counter.load(Relaxed);
+            allocations = allocations.wrapping_add(count);
             if let Some(class) = totals.classes.get_mut(class_of(power)) {
-                *class = class.wrapping_add(counter.load(Relaxed));
+                *class = class.wrapping_add(count);
             }
         }
+        totals.allocated = totals.allocated.wrapping_add(self.bytes(doubled, allocations));
+        totals.reallocations = totals.reallocations.wrapping_add(self.reallocations.load(Relaxed));
     }
 
     /// The owner's view.
@@ -155,6 +175,8 @@ pub(super) struct Registry {
     recent: AtomicPtr<Slot>,
     /// For the threads that have no slot: past their destructors, or out of memory.
     pub(super) rest: Slot,
+    /// How many allocations have failed, on all threads: too few for each to count its own.
+    pub(super) failures: AtomicU64,
     pub(super) peak: Peak,
 }
 
@@ -165,6 +187,7 @@ impl Registry {
             idle: AtomicUsize::new(0),
             recent: AtomicPtr::new(ptr::null_mut()),
             rest: Slot::new(),
+            failures: AtomicU64::new(0),
             peak: Peak::new(),
         }
     } }
@@ -246,6 +269,7 @@ impl Registry {
                 break;
             }
         }
+        totals.failures = self.failures.load(Relaxed);
         totals.peak = self.peak.raise(totals.used() as isize) as u64;
         totals
     }
