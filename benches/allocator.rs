@@ -250,7 +250,7 @@ mod limit {
 
 /// How long a pair takes with so many threads at it.
 fn time(pairs: fn(usize), threads: usize) -> f64 {
-    const COUNT: usize = 200_000;
+    const COUNT: usize = 1_000_000;
     let barrier = &Barrier::new(threads);
     let longest = thread::scope(|scope| {
         let run = move || {
@@ -265,9 +265,10 @@ fn time(pairs: fn(usize), threads: usize) -> f64 {
     longest.unwrap_or_default().as_nanos() as f64 / COUNT as f64
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+fn quantile(values: &[f64], part: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[((sorted.len() - 1) as f64 * part).round() as usize]
 }
 
 /// All subjects take turns, so that whatever else the machine does meets all of them.
@@ -284,20 +285,23 @@ fn times() {
             });
         }
     }
-    println!("Nanoseconds for an alloc+dealloc pair of {SIZE} bytes, median of {ROUNDS} rounds in turn");
-    println!("{:<28}{:>10}{:>8}{:>12}{:>8}", "", "1 thread", "more", "2 threads", "more");
-    let medians: Vec<_> = nanoseconds.into_iter().map(|samples| samples.map(median)).collect();
-    for (entry, [one, two]) in entries.iter().zip(&medians) {
+    println!("Nanoseconds for an alloc+dealloc pair of {SIZE} bytes, median of {ROUNDS} rounds in turn;");
+    println!("how many more than the inner allocator in the same round, and half of the middle half's width");
+    println!("{:<28}{:>10}{:>16}{:>12}{:>16}", "", "1 thread", "more", "2 threads", "more");
+    for (entry, samples) in entries.iter().zip(&nanoseconds) {
         let bare = entries.iter().position(|other| Some(other.name) == entry.over);
-        match bare.map(|bare| medians[bare]) {
-            Some([bare_one, bare_two]) => println!(
-                "{:<28}{one:>10.1}{:>8.1}{two:>12.1}{:>8.1}",
-                entry.name,
-                one - bare_one,
-                two - bare_two
-            ),
-            None => println!("{:<28}{one:>10.1}{:>8}{two:>12.1}", entry.name, ""),
+        print!("{:<28}", entry.name);
+        for (threads, width) in [(0, 10), (1, 12)] {
+            let own = &samples[threads];
+            let more = bare.map_or(String::new(), |bare| {
+                let bare = &nanoseconds[bare][threads];
+                let more: Vec<_> = own.iter().zip(bare).map(|(own, bare)| own - bare).collect();
+                let spread = (quantile(&more, 0.75) - quantile(&more, 0.25)) / 2.0;
+                format!("{:.1} ± {spread:.1}", quantile(&more, 0.5))
+            });
+            print!("{:>width$.1}{more:>16}", quantile(own, 0.5));
         }
+        println!();
     }
     println!();
 }
@@ -311,7 +315,7 @@ fn snapshots() {
             black_box(metrics.snapshot());
             start.elapsed().as_nanos() as f64
         };
-        median((0..101).map(|_| once()).collect())
+        quantile(&(0..101).map(|_| once()).collect::<Vec<_>>(), 0.5)
     };
     println!("A snapshot without `process.*`");
     let mut first = None;
