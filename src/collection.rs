@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-use crate::metric::{Attributes, Kind, Metric, Point, Reading, Value};
+use crate::metric::{Kind, Metric};
 use crate::otel::{self, Recorder};
+use crate::snapshot::{Attributes, Point, Reading, Value};
 use crate::source::Source;
 
 /// All sources, and what has been read from them for whom.

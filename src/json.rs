@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::metric::{AttributeValue, Histogram, Point, Snapshot, Value};
+use crate::snapshot::{AttributeValue, Histogram, Point, Snapshot, Value};
 
 impl Serialize for Snapshot {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -119,7 +119,8 @@ pub(crate) mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
-    use crate::metric::{Attributes, Metric, Points, Reading, up_down_counter};
+    use crate::metric::{Metric, Points, up_down_counter};
+    use crate::snapshot::{Attributes, Reading};
 
     /// The metric of that name, or one that is made up.
     fn metric(name: &'static str) -> &'static Metric {

@@ -42,6 +42,7 @@ mod otel;
 pub mod otlp;
 mod replay;
 mod runtime_metrics;
+mod snapshot;
 mod source;
 mod task;
 #[cfg(feature = "view")]
@@ -49,12 +50,11 @@ mod view;
 mod watch;
 
 pub use allocator::{AllocationStats, CountingAllocator, measure};
-pub use metric::{
-    AttributeValue, Attributes, Histogram, Kind, Level, Metric, Point, Reading, Snapshot, Value,
-};
+pub use metric::{Kind, Level, Metric};
 #[cfg(feature = "monitor")]
 pub use monitor::Monitor;
 pub use runtime_metrics::{Builder, RuntimeMetrics};
+pub use snapshot::{AttributeValue, Attributes, Histogram, Point, Reading, Snapshot, Value};
 pub use source::{Family, catalogue};
 pub use task::{NamedTask, TaskExt};
 #[cfg(tokio_unstable)]

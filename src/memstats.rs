@@ -2,7 +2,7 @@
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::metric::{Snapshot, Value};
+use crate::snapshot::{Snapshot, Value};
 
 /// What a Go program's usual monitor prints. What cannot be read here is left out.
 pub(crate) struct Line<'a>(pub(crate) &'a Snapshot);

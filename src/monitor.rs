@@ -10,9 +10,10 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::json::{self, Nested};
 use crate::memstats;
-use crate::metric::{Kind, Point, Reading, Snapshot};
+use crate::metric::Kind;
 use crate::otel;
 use crate::runtime_metrics::RuntimeMetrics;
+use crate::snapshot::{Point, Reading, Snapshot};
 
 /// Writes a line of JSON every interval, until it is dropped.
 ///
@@ -167,7 +168,7 @@ impl Serialize for WithRates<'_> {
 mod tests {
     use super::*;
     use crate::json::tests::{none, snapshot};
-    use crate::metric::Value;
+    use crate::snapshot::Value;
 
     #[test]
     fn rates_are_growth_over_time_of_points_that_were_there_before() {

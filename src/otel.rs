@@ -3,7 +3,8 @@
 use opentelemetry::metrics::Meter;
 use opentelemetry::{Key, KeyValue, StringValue};
 
-use crate::metric::{AttributeValue, Attributes, Kind, Metric, Point, Value};
+use crate::metric::{Kind, Metric};
+use crate::snapshot::{AttributeValue, Attributes, Point, Value};
 
 /// Registers the instrument of a metric that is no histogram. `read` hands over its points, on each collection.
 pub(crate) fn register(

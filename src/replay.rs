@@ -1,6 +1,6 @@
 //! Histograms that somebody else has counted, as single values for an instrument that counts for itself.
 
-use crate::metric::Histogram;
+use crate::snapshot::Histogram;
 
 /// What has to be recorded to get from what was recorded `before` to `now`: values and how often each, one for each
 /// bucket, from the top down. No more than `most` values in all; the rest is due next time. `before` is brought up to

@@ -9,8 +9,8 @@ use opentelemetry::metrics::Meter;
 use tokio::runtime::Handle;
 
 use crate::collection::{State, Unregistered};
-use crate::metric::{Point, Snapshot};
 use crate::otel::{self, Recorder};
+use crate::snapshot::{Point, Snapshot};
 use crate::source::tokio::Runtimes;
 use crate::source::{self, Source};
 

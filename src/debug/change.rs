@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::memstats::sum;
-use crate::metric::{AttributeValue, Histogram, Snapshot, Value};
+use crate::snapshot::{AttributeValue, Histogram, Snapshot, Value};
 
 pub(super) struct Change<'a> {
     pub(super) last: &'a Snapshot,

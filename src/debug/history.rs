@@ -239,7 +239,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::json::tests::{none, snapshot};
-    use crate::metric::{Snapshot, Value};
+    use crate::snapshot::{Snapshot, Value};
 
     fn at(second: u64) -> Snapshot {
         let mut points = vec![

@@ -6,7 +6,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use super::history::{History, Line, PLOTS, Plot, Unit};
 use super::plot;
 use crate::memstats::{sum, total};
-use crate::metric::Snapshot;
+use crate::snapshot::Snapshot;
 
 pub(super) const STYLE: &str = include_str!("page.css");
 pub(super) const SCRIPT: &str = include_str!("page.js");
@@ -126,7 +126,7 @@ mod tests {
     use crate::debug::change::Change;
     use crate::debug::history;
     use crate::json::tests::{none, snapshot};
-    use crate::metric::Value;
+    use crate::snapshot::Value;
 
     #[test]
     fn a_name_is_text_whatever_is_in_it() {

@@ -11,9 +11,9 @@ use super::change::Change;
 use super::history::History;
 use super::page;
 use super::vars::{Pauses, Vars};
-use crate::metric::Snapshot;
 use crate::otel;
 use crate::runtime_metrics::RuntimeMetrics;
+use crate::snapshot::Snapshot;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 

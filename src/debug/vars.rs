@@ -4,7 +4,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::json;
 use crate::memstats::{pause_total_ns, put, sys, total};
-use crate::metric::Snapshot;
+use crate::snapshot::Snapshot;
 
 pub(super) struct Vars<'a> {
     pub(super) snapshot: &'a Snapshot,
@@ -120,7 +120,7 @@ impl Pauses {
 mod tests {
     use super::*;
     use crate::json::tests::{none, snapshot};
-    use crate::metric::Value;
+    use crate::snapshot::Value;
 
     fn stalls(second: u64, count: u64, seconds: f64) -> Snapshot {
         let count = ("tokio.worker.stalls", none(), Value::U64(count));

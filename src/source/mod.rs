@@ -23,8 +23,9 @@ pub(crate) mod tokio;
 
 use std::sync::Arc;
 
-use crate::metric::{Attributes, Level, Metric, Reading, Row, Scope};
+use crate::metric::{Level, Metric, Row, Scope};
 use crate::runtime_metrics::Options;
+use crate::snapshot::{Attributes, Reading};
 
 /// Every source of this process, on or off.
 pub(crate) fn all(options: &Options, runtimes: &Arc<tokio::Runtimes>) -> Vec<Source> {

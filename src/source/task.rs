@@ -2,8 +2,9 @@
 
 use super::{Source, Table};
 use crate::allocator;
-use crate::metric::{Attributes, Scope, counter, counter_of_seconds, up_down_counter};
+use crate::metric::{Scope, counter, counter_of_seconds, up_down_counter};
 use crate::runtime_metrics::Options;
+use crate::snapshot::Attributes;
 use crate::task::{self, Event, Giver, Totals};
 
 const TASK_NAME: &str = "rust.task.name";

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::runtime::{self, RuntimeFlavor};
 
 use super::clock;
-use crate::metric::Histogram;
+use crate::snapshot::Histogram;
 
 /// What the probes of one runtime have told. Holds no handle of the runtime, since it is held by tasks on it.
 pub(super) struct Pulse {

@@ -11,7 +11,7 @@ use super::clock;
 use super::probe::{Probe, Role, Task};
 use super::pulse::Pulse;
 use super::stall::{Look, Pace, Worker};
-use crate::metric::Histogram;
+use crate::snapshot::Histogram;
 
 /// A runtime that is watched: the same for all who watch it.
 pub(crate) struct Watched {

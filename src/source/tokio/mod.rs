@@ -9,7 +9,8 @@ use std::{ops::Range, time::Duration};
 use tokio::runtime::RuntimeFlavor;
 
 use super::{Source, Table};
-use crate::metric::{Histogram, Points, Value, counter, counter_of_seconds, histogram, up_down_counter};
+use crate::metric::{Points, counter, counter_of_seconds, histogram, up_down_counter};
+use crate::snapshot::{Histogram, Value};
 use crate::watch::Watched;
 use runtimes::RUNTIME_NAME;
 pub(crate) use runtimes::Runtimes;

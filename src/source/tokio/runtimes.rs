@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::runtime::Handle;
 
 use super::{Runtime, TABLE};
-use crate::metric::{Attributes, Histogram, Kind, Metric, Row, Scope, Value};
+use crate::metric::{Kind, Metric, Row, Scope};
 use crate::replay;
 use crate::runtime_metrics::Options;
+use crate::snapshot::{Attributes, Histogram, Value};
 use crate::watch::{Heir, Member, Watched};
 
 pub(crate) const RUNTIME_NAME: &str = "tokio.runtime.name";
