@@ -5,11 +5,12 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::sync::Barrier;
 use std::thread;
 use std::time::Instant;
 
+use benches::limit;
 use mimalloc::MiMalloc;
 use opentelemetry::global;
 use opentelemetry_instrumentation_runtime::{CountingAllocator, RuntimeMetrics};
@@ -195,17 +196,11 @@ fn main() -> ExitCode {
 }
 
 /// Instructions of one operation: the difference of two runs, so that what starts and ends a program is not in it.
-fn callgrind(name: &str, what: &str) -> Option<f64> {
+fn instructions_of(name: &str, what: &str) -> Option<f64> {
+    let program = std::env::current_exe().ok()?;
     let run = |count: usize| {
-        let output = Command::new("valgrind")
-            .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-            .arg(std::env::current_exe().ok()?)
-            .args(["--under-callgrind", name, what, &count.to_string()])
-            .output()
-            .ok()?;
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        let (_, after) = told.split_once("Collected :")?;
-        after.split_whitespace().next()?.parse::<f64>().ok()
+        let arguments = ["--under-callgrind", name, what, &count.to_string()];
+        Some(benches::callgrind(&program, &arguments)?.0)
     };
     const FEW: usize = 1_000;
     const MANY: usize = 11_000;
@@ -219,7 +214,8 @@ fn instructions() -> bool {
     let mut measured: Vec<(&str, f64, f64)> = Vec::new();
     let mut within = true;
     for entry in entries() {
-        let (Some(pair), Some(two)) = (callgrind(entry.name, "pairs"), callgrind(entry.name, "reallocs"))
+        let (Some(pair), Some(two)) =
+            (instructions_of(entry.name, "pairs"), instructions_of(entry.name, "reallocs"))
         else {
             println!("skipped: valgrind is not installed");
             return true;
@@ -241,11 +237,6 @@ fn instructions() -> bool {
     }
     println!();
     within
-}
-
-mod limit {
-    pub(crate) const PAIR: f64 = 18.0;
-    pub(crate) const REALLOC: f64 = 14.0;
 }
 
 /// How long a pair takes with so many threads at it.

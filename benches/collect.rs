@@ -3,7 +3,6 @@
 //! `cargo bench -p benches --bench collect`
 
 #[path = "../tests/support/reader.rs"]
-#[allow(dead_code, reason = "the tests look at more of what is exported")]
 mod reader;
 
 use std::time::{Duration, Instant};

@@ -4,7 +4,6 @@
 //! `OTELCOL=path/to/otelcol cargo bench -p benches --bench fleet_load`
 
 #[path = "../tests/support/reader.rs"]
-#[allow(dead_code, reason = "the tests look at more of what is exported")]
 mod reader;
 
 use std::collections::HashSet;

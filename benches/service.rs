@@ -1,14 +1,12 @@
 //! What it costs a whole service to be measured: instructions for each request, under callgrind, without and with
 //! everything on.
 
-use std::process::Command;
+use std::path::Path;
+
+use benches::limit::{PAIR, REALLOC};
 
 /// How many percent more are aimed at.
 const LIMIT: f64 = 1.0;
-
-/// What an allocation and its deallocation, and what a reallocation may cost: see the benchmark of the allocator.
-const PAIR: f64 = 18.0;
-const REALLOC: f64 = 14.0;
 
 fn main() {
     let bare = each(env!("CARGO_BIN_EXE_service_bare"));
@@ -43,15 +41,8 @@ struct Each {
 /// The difference of two runs, so that what starts and ends a program is not in it.
 fn each(program: &str) -> Option<Each> {
     let run = |count: usize| {
-        let output = Command::new("valgrind")
-            .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", program, &count.to_string()])
-            .output()
-            .ok()?;
-        let callgrind = String::from_utf8_lossy(&output.stderr).into_owned();
-        let (_, after) = callgrind.split_once("Collected :")?;
-        let instructions = after.split_whitespace().next()?.parse::<f64>().ok()?;
-        let told =
-            String::from_utf8_lossy(&output.stdout).lines().filter_map(|line| line.parse().ok()).collect();
+        let (instructions, printed) = benches::callgrind(Path::new(program), &[&count.to_string()])?;
+        let told = printed.lines().filter_map(|line| line.parse().ok()).collect();
         Some(Each { instructions, told })
     };
     const FEW: usize = 500;

@@ -12,17 +12,10 @@ use std::thread;
 use opentelemetry::metrics::{MeterProvider, noop::NoopMeterProvider};
 use opentelemetry_instrumentation_runtime::{RuntimeMetrics, init_runtime_metrics};
 use opentelemetry_sdk::metrics::{Aggregation, Instrument, SdkMeterProvider, Stream, Temporality};
-use reader::Reader;
+use reader::{Reader, provider};
 use tokio::runtime::Runtime;
 
 const TASKS: &str = "tokio.task.count";
-
-fn provider(readers: &[&Reader]) -> SdkMeterProvider {
-    readers
-        .iter()
-        .fold(SdkMeterProvider::builder(), |builder, &reader| builder.with_reader(reader.clone()))
-        .build()
-}
 
 fn tokio_runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap()

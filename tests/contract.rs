@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 #[path = "support/reader.rs"]
-#[allow(dead_code, reason = "other tests look at single values")]
 mod reader;
 
 use std::collections::{BTreeMap, BTreeSet};

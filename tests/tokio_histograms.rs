@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 #[path = "support/reader.rs"]
-#[allow(dead_code, reason = "other tests look at single values")]
 mod reader;
 #[path = "support/runtimes.rs"]
 mod runtimes;
@@ -12,34 +11,11 @@ use std::thread;
 
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_instrumentation_runtime::{RuntimeMetrics, init_runtime_metrics};
-use opentelemetry_sdk::metrics::{SdkMeterProvider, Temporality};
-use reader::{ExportedPoint, Reader};
-use runtimes::{TICK, histogram, looks};
-use tokio::runtime::{self, Runtime};
+use opentelemetry_sdk::metrics::Temporality;
+use reader::{Reader, provider};
+use runtimes::{TICK, histogram, looks, tokio_runtime};
 
 const DELAY: &str = "tokio.schedule.delay";
-
-fn provider(readers: &[&Reader]) -> SdkMeterProvider {
-    readers
-        .iter()
-        .fold(SdkMeterProvider::builder(), |builder, &reader| builder.with_reader(reader.clone()))
-        .build()
-}
-
-fn tokio_runtime() -> Runtime {
-    runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap()
-}
-
-/// The only point of a histogram in a new collection.
-fn export(reader: &Reader, name: &str) -> Option<ExportedPoint> {
-    let mut points = reader.export().remove(name)?.points;
-    assert_eq!(points.len(), 1, "{points:?}");
-    points.pop()
-}
-
-fn count(reader: &Reader, name: &str) -> u64 {
-    export(reader, name).map_or(0, |point| point.counts.iter().sum())
-}
 
 fn told(metrics: &RuntimeMetrics) -> u64 {
     histogram(metrics, DELAY).unwrap().counts.iter().sum()
@@ -61,7 +37,7 @@ fn delays_are_exported_as_they_are_told() {
     });
     looks(&metrics, 3);
     let before = histogram(&metrics, DELAY).unwrap();
-    let exported = export(&reader, DELAY).unwrap();
+    let exported = reader.point(DELAY).unwrap();
     let after = histogram(&metrics, DELAY).unwrap();
     let bounds = [
         0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
@@ -87,7 +63,7 @@ fn a_second_init_on_the_same_meter_doubles_no_delay() {
     let metrics = [init_runtime_metrics(&meter), init_runtime_metrics(&meter)];
     looks(&metrics[1], 3);
     let before = told(&metrics[0]);
-    let exported = count(&reader, DELAY);
+    let exported = reader.count(DELAY);
     assert!((before..=told(&metrics[1])).contains(&exported));
 }
 
@@ -99,17 +75,17 @@ fn a_delay_goes_to_the_first_and_when_it_stops_to_the_next() {
     let _entered = runtime.enter();
     let metrics = [0, 1].map(|index: usize| init_runtime_metrics(&providers[index].meter("test")));
     looks(&metrics[0], 2);
-    let first = count(&readers[0], DELAY);
+    let first = readers[0].count(DELAY);
     assert!(first >= 2);
-    assert_eq!(count(&readers[1], DELAY), 0);
+    assert_eq!(readers[1].count(DELAY), 0);
     metrics[0].stop();
     looks(&metrics[1], 2);
     let before = told(&metrics[1]);
-    let second = count(&readers[1], DELAY);
+    let second = readers[1].count(DELAY);
     assert!(second >= 2);
     let all = first + second;
     assert!((before..=told(&metrics[1])).contains(&all), "{before} {first} {second}");
-    assert_eq!(count(&readers[0], DELAY), first, "it has stopped");
+    assert_eq!(readers[0].count(DELAY), first, "it has stopped");
 }
 
 #[test]
@@ -122,13 +98,13 @@ fn each_of_two_readers_gets_every_delay() {
     let mut delta = 0;
     for _ in 0..3 {
         looks(&metrics, 2);
-        count(&readers[0], DELAY);
-        delta += count(&readers[1], DELAY);
+        readers[0].count(DELAY);
+        delta += readers[1].count(DELAY);
     }
     runtime.block_on(async {});
     drop(runtime);
-    let cumulative = count(&readers[0], DELAY);
-    delta += count(&readers[1], DELAY);
+    let cumulative = readers[0].count(DELAY);
+    delta += readers[1].count(DELAY);
     assert_eq!(delta, cumulative);
 }
 
@@ -145,9 +121,9 @@ fn what_a_runtime_got_last_outlives_it() {
         told_in_all = told(&metrics);
     }
     assert!(told_in_all >= 6);
-    assert!(count(&reader, DELAY) >= told_in_all, "none of it was ever collected");
-    let exported = count(&reader, DELAY);
-    assert_eq!(count(&reader, DELAY), exported);
+    assert!(reader.count(DELAY) >= told_in_all, "none of it was ever collected");
+    let exported = reader.count(DELAY);
+    assert_eq!(reader.count(DELAY), exported);
 }
 
 #[cfg(not(tokio_unstable))]

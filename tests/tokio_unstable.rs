@@ -5,7 +5,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 #[path = "support/reader.rs"]
-#[allow(dead_code, reason = "other tests look at single values")]
 mod reader;
 #[path = "support/runtimes.rs"]
 mod runtimes;
@@ -16,35 +15,13 @@ use std::time::Duration;
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_instrumentation_runtime::{Kind, RuntimeMetrics};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
-use reader::{ExportedPoint, Reader};
-use runtimes::{histogram, until};
+use reader::{Reader, provider};
+use runtimes::{histogram, tokio_runtime, until};
 use tokio::runtime::{self, HistogramConfiguration, LogHistogram, Runtime};
 
 const DELAY: &str = "tokio.schedule.delay";
 const POLL: &str = "tokio.task.poll.duration";
 const SCHEDULE: &str = "tokio.schedule.duration";
-
-fn provider(readers: &[&Reader]) -> SdkMeterProvider {
-    readers
-        .iter()
-        .fold(SdkMeterProvider::builder(), |builder, &reader| builder.with_reader(reader.clone()))
-        .build()
-}
-
-fn tokio_runtime() -> Runtime {
-    runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap()
-}
-
-/// The only point of a histogram in a new collection.
-fn export(reader: &Reader, name: &str) -> Option<ExportedPoint> {
-    let mut points = reader.export().remove(name)?.points;
-    assert_eq!(points.len(), 1, "{points:?}");
-    points.pop()
-}
-
-fn count(reader: &Reader, name: &str) -> u64 {
-    export(reader, name).map_or(0, |point| point.counts.iter().sum())
-}
 
 fn with_histograms(workers: usize) -> Runtime {
     runtime::Builder::new_multi_thread()
@@ -109,7 +86,7 @@ fn every_poll_is_in_its_bucket() {
     let metrics = init(&provider, &runtime);
     for tasks in [100, 1, 1000] {
         run(&runtime, tasks);
-        let exported = export(&reader, POLL).unwrap();
+        let exported = reader.point(POLL).unwrap();
         let tokio = runtime.metrics();
         let buckets = tokio.poll_time_histogram_num_buckets();
         let own: Vec<u64> = (0..buckets)
@@ -137,7 +114,7 @@ fn schedule_durations_too() {
     let runtime = with_histograms(2);
     init(&provider, &runtime);
     run(&runtime, 300);
-    let exported = export(&reader, SCHEDULE).unwrap();
+    let exported = reader.point(SCHEDULE).unwrap();
     let tokio = runtime.metrics();
     let own: Vec<u64> = (0..tokio.schedule_latency_histogram_num_buckets())
         .map(|bucket| {
@@ -157,7 +134,7 @@ fn a_second_init_doubles_no_poll() {
     init(&provider, &runtime);
     for tasks in [10, 20] {
         run(&runtime, tasks);
-        assert_eq!(count(&reader, POLL), runtime.metrics().worker_poll_count(0));
+        assert_eq!(reader.count(POLL), runtime.metrics().worker_poll_count(0));
     }
 }
 
@@ -167,11 +144,11 @@ fn a_histogram_is_registered_as_soon_as_a_runtime_has_one() {
     let provider = provider(&[&reader]);
     let without = tokio_runtime();
     let metrics = init(&provider, &without);
-    assert_eq!(count(&reader, POLL), 0);
+    assert_eq!(reader.count(POLL), 0);
     let runtime = with_histograms(1);
     metrics.watch_runtime("", runtime.handle());
     run(&runtime, 10);
-    assert_eq!(count(&reader, POLL), runtime.metrics().worker_poll_count(0));
+    assert_eq!(reader.count(POLL), runtime.metrics().worker_poll_count(0));
 }
 
 #[test]
@@ -186,7 +163,7 @@ fn a_successor_goes_on_in_the_same_series() {
         metrics.watch_runtime("same", runtime.handle());
         run(&runtime, 10);
         polls += runtime.metrics().worker_poll_count(0);
-        assert_eq!(count(&reader, POLL), polls);
+        assert_eq!(reader.count(POLL), polls);
         assert_eq!(histogram(&metrics, POLL).unwrap().counts.iter().sum::<u64>(), polls);
     }
 }
@@ -207,7 +184,7 @@ fn polls_that_were_never_collected_outlive_their_runtime() {
     metrics.watch_runtime("", runtime.handle());
     run(&runtime, 5);
     polls += runtime.metrics().worker_poll_count(0);
-    assert_eq!(count(&reader, POLL), polls);
+    assert_eq!(reader.count(POLL), polls);
 }
 
 #[test]

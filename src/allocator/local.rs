@@ -142,7 +142,7 @@ pub(super) fn reallocated(ptr: *mut u8, old: usize, new: usize) -> *mut u8 {
 #[cold]
 #[inline(never)]
 fn failed() -> *mut u8 {
-    REGISTRY.failures.fetch_add(1, Relaxed);
+    shared(&REGISTRY.failures, 1, Relaxed);
     ptr::null_mut()
 }
 

@@ -6,7 +6,7 @@ use super::clock;
 use super::counters::{Event, Slab, Slabs, Tally};
 use super::names::NameId;
 use super::settings::is_slow;
-use crate::allocator;
+use crate::allocator::{self, ThreadCounts};
 
 /// What all threads have counted.
 pub(crate) static SLABS: Slabs = Slabs::new();
@@ -69,14 +69,9 @@ fn first_tally(slab: Option<&'static Slab>, name: NameId) -> Option<Tally<'stati
 
 /// Does what must not count as the memory of the task that happens to be polled.
 pub(crate) fn unseen<R>(work: impl FnOnce() -> R) -> R {
-    let before = allocator::thread_counts();
+    let before = Usage::of(0, allocator::thread_counts());
     let result = work();
-    let after = allocator::thread_counts();
-    let used = Usage {
-        ticks: 0,
-        allocated: after.allocated.wrapping_sub(before.allocated),
-        allocations: after.allocations.wrapping_sub(before.allocations),
-    };
+    let used = Usage::of(0, allocator::thread_counts()).minus(before);
     THREAD.with(|thread| thread.charged.set(thread.charged.get().plus(used)));
     result
 }
@@ -93,9 +88,14 @@ impl Usage {
     const NONE: Usage = Usage { ticks: 0, allocated: 0, allocations: 0 };
 
     #[inline]
+    fn of(ticks: u64, memory: ThreadCounts) -> Self {
+        Usage { ticks, allocated: memory.allocated, allocations: memory.allocations }
+    }
+
+    #[inline]
     fn now() -> Self {
         let memory = allocator::thread_counts();
-        Usage { ticks: clock::ticks(), allocated: memory.allocated, allocations: memory.allocations }
+        Usage::of(clock::ticks(), memory)
     }
 
     #[inline]

@@ -1,5 +1,7 @@
 //! Collects through a real SDK reader, on demand, and flattens what came out.
 
+#![allow(dead_code, reason = "not every test uses all of it")]
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -7,7 +9,7 @@ use std::time::Duration;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData, ResourceMetrics};
 use opentelemetry_sdk::metrics::reader::MetricReader;
-use opentelemetry_sdk::metrics::{InstrumentKind, ManualReader, Pipeline, Temporality};
+use opentelemetry_sdk::metrics::{InstrumentKind, ManualReader, Pipeline, SdkMeterProvider, Temporality};
 
 /// The SDK's own manual reader, which can be shared between a provider and a test.
 #[derive(Clone, Debug)]
@@ -46,13 +48,30 @@ impl Reader {
         all
     }
 
+    /// The metric's only point, in a new collection.
+    pub(crate) fn point(&self, name: &str) -> Option<ExportedPoint> {
+        let mut points = self.export().remove(name)?.points;
+        assert_eq!(points.len(), 1, "{name}: {points:?}");
+        points.pop()
+    }
+
     /// The value of the metric's only point, in a new collection.
     pub(crate) fn value(&self, name: &str) -> Option<f64> {
-        match self.export().get(name)?.points.as_slice() {
-            [point] => Some(point.value),
-            points => panic!("{name} has {} points: {points:?}", points.len()),
-        }
+        Some(self.point(name)?.value)
     }
+
+    /// How much the histogram's only point has in its buckets, in a new collection.
+    pub(crate) fn count(&self, name: &str) -> u64 {
+        self.point(name).map_or(0, |point| point.counts.iter().sum())
+    }
+}
+
+/// A provider that these read.
+pub(crate) fn provider(readers: &[&Reader]) -> SdkMeterProvider {
+    readers
+        .iter()
+        .fold(SdkMeterProvider::builder(), |builder, &reader| builder.with_reader(reader.clone()))
+        .build()
 }
 
 /// One metric of a collection.

@@ -8,9 +8,14 @@ use std::time::{Duration, Instant};
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry::metrics::noop::NoopMeterProvider;
 use opentelemetry_instrumentation_runtime::{Builder, Histogram, RuntimeMetrics, Value};
+use tokio::runtime::{self, Runtime};
 
 /// The watcher's interval by default.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
+
+pub(crate) fn tokio_runtime() -> Runtime {
+    runtime::Builder::new_multi_thread().worker_threads(2).build().expect("a runtime starts")
+}
 
 /// Metrics that are read by snapshots alone.
 pub(crate) fn build(builder: Builder) -> RuntimeMetrics {
