@@ -228,7 +228,7 @@ fn instructions() -> bool {
                 let ours = entry.name.starts_with("CountingAllocator");
                 if ours && (more > limit::PAIR || more_realloc > limit::REALLOC) {
                     println!("^ over {} for a pair or {} for a realloc", limit::PAIR, limit::REALLOC);
-                    within &= entry.over != Some("System");
+                    within &= entry.over == Some("MiMalloc");
                 }
             }
             None => println!("{:<28}{pair:>14.1}{:>10}{realloc:>12.1}", entry.name, ""),

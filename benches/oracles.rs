@@ -24,21 +24,29 @@ fn jemalloc_counts_the_same() {
     let deallocated = thread::deallocatedp::read().unwrap();
     // Sizes that are jemalloc's own, which it does not round up.
     let sizes = [16, 64, 128, 1_024, 4_096, 16_384, 65_536, 1 << 20, 8 << 20];
-    let layout = |size| Layout::from_size_align(size, 8).unwrap();
     let before = (allocated.get(), deallocated.get());
+    // Those that `malloc` guarantees and those that it does not.
+    let aligns = [1, 16, 32, 4_096];
     let ((), stats) = measure(|| {
         for (from, to) in sizes.into_iter().flat_map(|from| sizes.map(|to| (from, to))) {
-            unsafe {
-                let ptr = black_box(GLOBAL.alloc(layout(from)));
-                let ptr = black_box(GLOBAL.realloc(ptr, layout(from), to));
-                GLOBAL.dealloc(ptr, layout(to));
-                let ptr = black_box(GLOBAL.alloc_zeroed(layout(to)));
-                GLOBAL.dealloc(ptr, layout(to));
+            for align in aligns.into_iter().filter(|align| from.min(to) >= *align) {
+                let layout = |size| Layout::from_size_align(size, align).unwrap();
+                unsafe {
+                    let ptr = black_box(GLOBAL.alloc(layout(from)));
+                    let ptr = black_box(GLOBAL.realloc(ptr, layout(from), to));
+                    assert!(ptr.addr().is_multiple_of(align));
+                    GLOBAL.dealloc(ptr, layout(to));
+                    let ptr = black_box(GLOBAL.alloc_zeroed(layout(to)));
+                    assert!(ptr.addr().is_multiple_of(align));
+                    GLOBAL.dealloc(ptr, layout(to));
+                }
             }
         }
     });
-    assert_eq!(stats.allocations, 2 * 81);
-    assert_eq!(stats.reallocations, 81);
+    // 9 sizes to 9 sizes for the first two, 8 to 8, and 5 to 5.
+    let all = 2 * 9 * 9 + 8 * 8 + 5 * 5;
+    assert_eq!(stats.allocations, 2 * all);
+    assert_eq!(stats.reallocations, all);
     assert_eq!(stats.allocated, allocated.get() - before.0);
     assert_eq!(stats.deallocated, deallocated.get() - before.1);
 }

@@ -83,6 +83,9 @@ fn a_reader_never_sees_more_freed_than_allocated() {
                 let slot = registry.claim().unwrap();
                 slot.count_alloc(100, own);
                 slot.count_realloc(100, 40, own);
+                // One that fails.
+                slot.count_realloc(40, 7, own);
+                slot.uncount_realloc(40, 7);
                 given.store(true, Ordering::Release);
             }
         });

@@ -116,15 +116,24 @@ fn every_call_is_counted_once_and_to_the_byte() {
         [10, 1_000_000, 0, 0, 1, 0, -999_990, 0]
     );
 
-    // A failure moves nothing else.
+    // A failure moves nothing else, be it of a size for which the thread has room or of another.
+    let large = layout(32 << 20, 8);
     assert_eq!(
         change(&metrics, || {
             FAIL.store(true, Ordering::Relaxed);
-            let given = unsafe { [alloc(small), alloc_zeroed(small), realloc(kept, layout(10, 8), 20)] };
+            let kept = |size| unsafe { realloc(kept, layout(10, 8), size) };
+            let given = unsafe {
+                [alloc(small), alloc_zeroed(small), kept(20), kept(1), alloc(large), kept(large.size())]
+            };
             FAIL.store(false, Ordering::Relaxed);
             assert!(given.iter().all(|ptr| ptr.is_null()));
         }),
-        [0, 0, 0, 0, 0, 3, 0, 0]
+        [0, 0, 0, 0, 0, 6, 0, 0]
+    );
+    let size = large.size() as i64;
+    assert_eq!(
+        change(&metrics, || unsafe { dealloc(black_box(alloc(large)), large) }),
+        [size, size, 1, 1, 0, 0, 0, 0]
     );
 
     // Memory that another thread gives back. What the thread itself costs is counted beforehand.

@@ -123,20 +123,26 @@ pub(super) fn deallocated(size: usize) -> bool {
     slot.is_some()
 }
 
-/// Counts a call of `realloc` that gave `ptr`, and passes that on.
+/// Counts a call of `realloc`, unless there is no room: then nothing is counted and `reallocated_settling` is due.
 #[inline(always)]
-pub(super) fn reallocated(ptr: *mut u8, old: usize, new: usize) -> *mut u8 {
-    if ptr.is_null() {
-        return failed();
-    }
+pub(super) fn reallocated(old: usize, new: usize) -> bool {
     // Both fit an `isize`.
-    match LOCAL.with(|local| local.slot_with_room(old.wrapping_add(new))) {
-        Some(slot) => {
-            slot.count_realloc(old, new, own);
-            ptr
-        }
-        None => reallocated_settling(ptr, old, new),
+    let slot = LOCAL.with(|local| local.slot_with_room(old.wrapping_add(new)));
+    if let Some(slot) = slot {
+        slot.count_realloc(old, new, own);
     }
+    slot.is_some()
+}
+
+/// Takes back what `reallocated` has counted, for the call gave null, and passes that on.
+#[cold]
+#[inline(never)]
+pub(super) fn not_reallocated(old: usize, new: usize) -> *mut u8 {
+    // There was room, hence a slot.
+    if let Some(slot) = LOCAL.with(Local::slot) {
+        slot.uncount_realloc(old, new);
+    }
+    failed()
 }
 
 #[cold]
@@ -164,9 +170,16 @@ pub(super) fn deallocated_settling(size: usize) {
     settling((size as isize).wrapping_neg(), |slot, add| slot.count_dealloc(size, add));
 }
 
+/// Does and counts a call of `realloc`.
 #[cold]
 #[inline(never)]
-fn reallocated_settling(ptr: *mut u8, old: usize, new: usize) -> *mut u8 {
+pub(super) fn reallocated_settling(call: impl FnOnce() -> *mut u8, old: usize, new: usize) -> *mut u8 {
+    // It may be less than nothing, and the call may fail.
+    LOCAL.with(|local| local.room.set(0));
+    let ptr = call();
+    if ptr.is_null() {
+        return failed();
+    }
     let change = (new as isize).wrapping_sub(old as isize);
     settling(change, |slot, add| slot.count_realloc(old, new, add));
     ptr

@@ -59,11 +59,12 @@ impl<A> CountingAllocator<A> {
 }
 
 impl<A: GlobalAlloc + 'static> CountingAllocator<A> {
-    /// `System` serves alignments that `malloc` does not guarantee from a path that needs a stack frame. Inlined
-    /// beside the common path it would charge that frame to every allocation; other allocators have no such path.
+    /// `System` and jemalloc serve alignments that `malloc` does not guarantee from a path of their own. Inlined beside the
+    /// common path it would charge that its stack frame, or its arithmetic.
     #[inline]
     fn is_awkward(align: usize, size: usize) -> bool {
-        TypeId::of::<A>() == TypeId::of::<System>() && (align > 2 * size_of::<usize>() || align > size)
+        let has_such_a_path = TypeId::of::<A>() == TypeId::of::<System>() || is_jemalloc::<A>();
+        has_such_a_path && (align > 2 * size_of::<usize>() || align > size)
     }
 
     /// Calls `alloc` or `alloc_zeroed` and counts it.
@@ -82,6 +83,16 @@ impl<A: GlobalAlloc + 'static> CountingAllocator<A> {
     }
 }
 
+#[cfg(feature = "jemalloc")]
+fn is_jemalloc<A: 'static>() -> bool {
+    TypeId::of::<A>() == TypeId::of::<tikv_jemallocator::Jemalloc>()
+}
+
+#[cfg(not(feature = "jemalloc"))]
+fn is_jemalloc<A>() -> bool {
+    false
+}
+
 /// An inner allocator that has no size, as most: its address need not be passed.
 struct Sizeless<A>(PhantomData<A>);
 
@@ -90,6 +101,23 @@ impl<A> Borrow<A> for Sizeless<A> {
     fn borrow(&self) -> &A {
         // SAFETY: `A` has no bytes that could be read, and whoever made this had a reference to one.
         unsafe { NonNull::dangling().as_ref() }
+    }
+}
+
+/// A number that waits in memory until it is asked for, rather than in a register that would have to be saved.
+struct Aside(usize);
+
+impl Aside {
+    #[inline(always)]
+    fn put(&mut self, number: usize) {
+        // SAFETY: it is a number's place.
+        unsafe { (&raw mut self.0).write_volatile(number) }
+    }
+
+    #[inline(always)]
+    fn take(&self) -> usize {
+        // SAFETY: it is a number's place.
+        unsafe { (&raw const self.0).read_volatile() }
     }
 }
 
@@ -123,13 +151,21 @@ fn allocate_awkward<A>(layout: Layout, inner: &A, call: impl Fn(&A, Layout) -> *
 }
 
 /// # Safety
-/// Those of [`GlobalAlloc::dealloc`]. The size and the alignment are those of its layout.
+/// Those of [`GlobalAlloc::dealloc`]. The size and the alignment are those of its layout, and for jemalloc not awkward.
 #[inline(never)]
-unsafe fn dealloc_common<A: GlobalAlloc>(ptr: *mut u8, size: usize, align: usize, inner: impl Borrow<A>) {
+unsafe fn dealloc_common<A: GlobalAlloc + 'static>(
+    ptr: *mut u8,
+    size: usize,
+    align: usize,
+    inner: impl Borrow<A>,
+) {
     // Counted before it is done: afterwards another thread may already have been given the same memory.
     if local::deallocated(size) {
-        // SAFETY: they are a layout's, and the caller's other obligations are the callee's.
-        unsafe { inner.borrow().dealloc(ptr, Layout::from_size_align_unchecked(size, align)) }
+        // SAFETY: the caller says so, and that the rest are a layout's; its other obligations are the callee's.
+        unsafe {
+            assert_unchecked(!is_jemalloc::<A>() || !CountingAllocator::<A>::is_awkward(align, size));
+            inner.borrow().dealloc(ptr, Layout::from_size_align_unchecked(size, align));
+        }
     } else {
         // SAFETY: the caller's obligations are the callee's.
         unsafe { dealloc_settling::<A>(ptr, size, align, inner) }
@@ -150,17 +186,31 @@ unsafe fn dealloc_settling<A: GlobalAlloc>(ptr: *mut u8, size: usize, align: usi
 }
 
 /// # Safety
+/// Those of [`GlobalAlloc::dealloc`].
+#[cold]
+#[inline(never)]
+unsafe fn dealloc_awkward<A: GlobalAlloc>(ptr: *mut u8, layout: Layout, inner: &A) {
+    if !local::deallocated(layout.size()) {
+        local::deallocated_settling(layout.size());
+    }
+    // SAFETY: the caller's obligations are the callee's.
+    unsafe { inner.dealloc(ptr, layout) }
+}
+
+/// All of `realloc` where the alignment is awkward or the thread's room is used up.
+///
+/// # Safety
 /// Those of [`GlobalAlloc::realloc`].
 #[cold]
 #[inline(never)]
-unsafe fn realloc_awkward<A: GlobalAlloc>(
+unsafe fn realloc_settling<A: GlobalAlloc>(
     ptr: *mut u8,
     layout: Layout,
     new_size: usize,
     inner: &A,
 ) -> *mut u8 {
     // SAFETY: the caller's obligations are the callee's.
-    local::reallocated(unsafe { inner.realloc(ptr, layout, new_size) }, layout.size(), new_size)
+    local::reallocated_settling(|| unsafe { inner.realloc(ptr, layout, new_size) }, layout.size(), new_size)
 }
 
 // SAFETY: every method hands its arguments to the same method of `inner` unchanged and returns that one's result
@@ -182,7 +232,10 @@ unsafe impl<A: GlobalAlloc + 'static> GlobalAlloc for CountingAllocator<A> {
     #[inline]
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
         let (size, align) = (layout.size(), layout.align());
-        if size_of::<A>() == 0 {
+        if is_jemalloc::<A>() && Self::is_awkward(align, size) {
+            // SAFETY: the caller's obligations are the callee's.
+            unsafe { dealloc_awkward(ptr, layout, &self.inner) }
+        } else if size_of::<A>() == 0 {
             // SAFETY: the caller's obligations are the callee's.
             unsafe { dealloc_common::<A>(ptr, size, align, Sizeless(PhantomData)) }
         } else {
@@ -193,12 +246,22 @@ unsafe impl<A: GlobalAlloc + 'static> GlobalAlloc for CountingAllocator<A> {
 
     #[inline]
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        if Self::is_awkward(layout.align(), new_size) {
+        let old_size = layout.size();
+        // Counted before it is done, too: afterwards the sizes would have to be fetched first. A failure takes it back, and
+        // meanwhile a reader sees at most `STEP` bytes that move to and fro.
+        if Self::is_awkward(layout.align(), new_size) || !local::reallocated(old_size, new_size) {
             // SAFETY: the caller's obligations are the callee's.
-            return unsafe { realloc_awkward(ptr, layout, new_size, &self.inner) };
+            return unsafe { realloc_settling(ptr, layout, new_size, &self.inner) };
         }
-        // SAFETY: the caller's obligations are the callee's.
-        local::reallocated(unsafe { self.inner.realloc(ptr, layout, new_size) }, layout.size(), new_size)
+        let (mut old, mut new) = (Aside(0), Aside(0));
+        old.put(old_size);
+        new.put(new_size);
+        // SAFETY: it is not awkward, as was just seen, and the caller's obligations are the callee's.
+        let ptr = unsafe {
+            assert_unchecked(!Self::is_awkward(layout.align(), new_size));
+            self.inner.realloc(ptr, layout, new_size)
+        };
+        if ptr.is_null() { local::not_reallocated(old.take(), new.take()) } else { ptr }
     }
 }
 

@@ -108,6 +108,13 @@ impl Slot {
         add(&self.reallocations, 1, Relaxed);
     }
 
+    /// Takes back what the slot's owner counted with the same numbers.
+    pub(super) fn uncount_realloc(&self, old: usize, new: usize) {
+        own(&self.deallocated, (old as u64).wrapping_neg(), Release);
+        own(&self.reallocated, (new as u64).wrapping_neg(), Relaxed);
+        own(&self.reallocations, 1_u64.wrapping_neg(), Relaxed);
+    }
+
     /// Bytes allocated less bytes freed: negative where other threads' memory is freed.
     pub(super) fn used(&self) -> isize {
         self.allocated().wrapping_sub(self.deallocated.load(Relaxed)) as isize
