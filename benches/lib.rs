@@ -1,5 +1,6 @@
 //! What the benchmarks share.
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 
@@ -12,7 +13,7 @@ pub mod limit {
 }
 
 /// Runs a program under callgrind: its instructions, and what it printed. `None` where there is no valgrind.
-pub fn callgrind(program: &Path, arguments: &[&str]) -> Option<(f64, String)> {
+pub fn callgrind(program: &Path, arguments: &[impl AsRef<OsStr>]) -> Option<(f64, String)> {
     let valgrind = ["--tool=callgrind", "--callgrind-out-file=/dev/null"];
     let output = Command::new("valgrind").args(valgrind).arg(program).args(arguments).output().ok()?;
     let told = String::from_utf8_lossy(&output.stderr);

@@ -44,8 +44,8 @@ async fn invoice(Json(order): Json<Order>) -> Json<Invoice> {
     Json(Invoice { customer: order.customer, lines, total })
 }
 
-fn request() -> Vec<u8> {
-    let lines: Vec<_> = (1..=20)
+fn request(lines: usize) -> Vec<u8> {
+    let lines: Vec<_> = (1..=lines)
         .map(|n| {
             format!(r#"{{"article":"A reasonably named thing, number {n}","quantity":{n},"price":{n}.99}}"#)
         })
@@ -56,10 +56,13 @@ fn request() -> Vec<u8> {
     format!("{head}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
 }
 
-/// Serves as many requests as the program's argument says, and calls `now_and_then` every three thousand of them.
+/// Serves as many requests of as many lines as the program's arguments say, and calls `now_and_then` every three thousand
+/// requests.
 pub(crate) fn run(served_by: impl AsyncFnOnce(TcpListener, Router), mut now_and_then: impl FnMut()) {
-    let count: usize =
-        std::env::args().nth(1).and_then(|count| count.parse().ok()).expect("a number of requests");
+    let argument = |index| std::env::args().nth(index).and_then(|number| number.parse().ok());
+    let (Some(count), Some(lines)) = (argument(1), argument(2)) else {
+        panic!("how many requests of how many lines?");
+    };
     // Services have more than one thread, and glibc spares a program its locks that has only one.
     std::thread::spawn(std::thread::park);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -68,7 +71,7 @@ pub(crate) fn run(served_by: impl AsyncFnOnce(TcpListener, Router), mut now_and_
         let address = listener.local_addr().expect("an address");
         served_by(listener, Router::new().route("/invoice", post(invoice))).await;
         let mut stream = TcpStream::connect(address).await.expect("a connection");
-        let request = request();
+        let request = request(lines);
         let mut answer = vec![0; 64 * 1024];
         for number in 1..=count {
             stream.write_all(&request).await.expect("sent");
