@@ -19,6 +19,8 @@ mod atomic {
 }
 #[path = "../src/allocator/peak.rs"]
 mod peak;
+#[path = "../src/allocator/registry.rs"]
+mod registry;
 #[path = "../src/allocator/slot.rs"]
 mod slot;
 #[path = "../src/allocator/totals.rs"]
@@ -28,7 +30,8 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 
-use slot::{Registry, own, shared};
+use registry::Registry;
+use slot::{own, shared};
 use totals::Totals;
 
 fn assert_laws(totals: &Totals) {

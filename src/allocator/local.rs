@@ -6,7 +6,8 @@ use std::ptr;
 
 use super::atomic::Ordering::Relaxed;
 use super::peak::STEP;
-use super::slot::{Add, Registry, Slot, own, shared};
+use super::registry::Registry;
+use super::slot::{Add, Slot, own, shared};
 use super::{ThreadCounts, Totals};
 
 static REGISTRY: Registry = Registry::new();
