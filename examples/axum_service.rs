@@ -1,6 +1,6 @@
 //! An axum service that shuts down in order: `cargo run --example axum_service --features otlp`
 //!
-//! On Ctrl-C the server stops taking requests, those under way are finished, and the last export tells of them.
+//! On Ctrl-C or a request to terminate the server stops taking requests, those under way are finished, and the last export tells of them.
 
 use std::time::Duration;
 
@@ -21,11 +21,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .install()?;
     init_runtime_metrics(&telemetry.meter());
 
-    let interrupted = interrupted()?;
+    let stopped = stopped()?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("listening on http://{}", listener.local_addr()?);
     let app = Router::new().route("/", get(hello));
-    let server = axum::serve(listener, app).with_graceful_shutdown(interrupted);
+    let server = axum::serve(listener, app).with_graceful_shutdown(stopped);
     tokio::spawn(server.into_future().with_task_name("server")).await??;
 
     telemetry.shutdown()?;
@@ -43,12 +43,23 @@ async fn audit() {
 }
 
 /// Listens from now on: a signal that came before would end the program without a last export.
-fn interrupted() -> std::io::Result<impl Future<Output = ()>> {
-    #[cfg(unix)]
-    let mut signal = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
-    #[cfg(windows)]
-    let mut signal = tokio::signal::windows::ctrl_c()?;
+#[cfg(unix)]
+fn stopped() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupted, mut terminated) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     Ok(async move {
-        signal.recv().await;
+        tokio::select! {
+            _ = interrupted.recv() => {}
+            _ = terminated.recv() => {}
+        }
+    })
+}
+
+#[cfg(windows)]
+fn stopped() -> std::io::Result<impl Future<Output = ()>> {
+    let mut interrupted = tokio::signal::windows::ctrl_c()?;
+    Ok(async move {
+        interrupted.recv().await;
     })
 }

@@ -7,7 +7,7 @@ use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use crate::metric::{Kind, Metric};
-use crate::otel::{self, Recorder};
+use crate::otel::Recorder;
 use crate::snapshot::{Attributes, Point, Reading, Value};
 use crate::source::Source;
 
@@ -22,6 +22,8 @@ pub(crate) struct State {
     totals: Vec<HashMap<Attributes, Total>>,
     /// The histograms among the metrics, once they have been registered.
     recorders: BTreeMap<usize, Recorder>,
+    /// The sources that have panicked and of which nobody has been told: who holds the lock must not.
+    panicked: Vec<&'static str>,
 }
 
 /// A metric that is to be registered.
@@ -60,7 +62,14 @@ impl State {
     pub(crate) fn new(sources: Vec<Source>) -> Self {
         let sources: Vec<_> = sources.into_iter().map(|source| Slot { source, registered: false }).collect();
         let totals = sources.iter().flat_map(|slot| &slot.source.metrics).map(|_| HashMap::new()).collect();
-        State { sources, collections: Vec::new(), samples: 0, totals, recorders: BTreeMap::new() }
+        State {
+            sources,
+            collections: Vec::new(),
+            samples: 0,
+            totals,
+            recorders: BTreeMap::new(),
+            panicked: Vec::new(),
+        }
     }
 
     fn metrics(&self) -> impl Iterator<Item = &'static Metric> {
@@ -165,6 +174,11 @@ impl State {
         readings
     }
 
+    /// The names of sources that have panicked since the last call.
+    pub(crate) fn panicked(&mut self) -> Vec<&'static str> {
+        std::mem::take(&mut self.panicked)
+    }
+
     fn no_readings(&self) -> Vec<Reading> {
         self.metrics().map(|metric| Reading { metric, points: Vec::new() }).collect()
     }
@@ -182,7 +196,7 @@ impl State {
             {
                 own.iter_mut().for_each(|reading| reading.points.clear());
                 source.state = Err("panicked when it was read");
-                otel::warn("a source of runtime metrics panicked and is switched off", source.name);
+                self.panicked.push(source.name);
             }
         }
         for (reading, totals) in readings.iter_mut().zip(&mut self.totals) {

@@ -27,6 +27,8 @@
 //! `Debug` form of [`RuntimeMetrics`] says which sources are on and why others are not.
 
 mod allocator;
+#[cfg(any(feature = "_otlp", feature = "debug"))]
+mod background;
 mod collection;
 #[cfg(feature = "debug")]
 pub mod debug;

@@ -82,7 +82,8 @@ impl Monitor {
         format: impl Fn(&Moment, &Moment, &mut Vec<u8>) -> serde_json::Result<()> + Send + 'static,
     ) -> Self {
         let metrics = metrics.clone();
-        let interval = interval.max(Duration::from_millis(1));
+        // A year is the same as never, and clocks cannot count to everything.
+        let interval = interval.clamp(Duration::from_millis(1), Duration::from_secs(365 * 86_400));
         let (running, stop) = mpsc::channel();
         let run = move || {
             let mut last = Moment::now(&metrics);

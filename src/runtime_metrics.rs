@@ -58,9 +58,7 @@ impl RuntimeMetrics {
 
     /// Reads everything that is on, now.
     pub fn snapshot(&self) -> Snapshot {
-        let mut guard = self.shared.lock();
-        let mut readings = guard.as_mut().map(State::sample).unwrap_or_default();
-        drop(guard);
+        let mut readings = self.shared.with(State::sample).unwrap_or_default();
         readings.retain(|reading| !reading.points.is_empty());
         Snapshot { time: SystemTime::now(), readings }
     }
@@ -69,7 +67,7 @@ impl RuntimeMetrics {
     /// them, but report nothing any more. Only the streams of histograms stay, as they are.
     pub fn stop(&self) {
         let state = self.shared.lock().take();
-        // Outside the lock: a source may have a thread to wait for.
+        // Outside the lock: what sources hold has destructors.
         drop(state);
         self.shared.runtimes.forget();
     }
@@ -77,7 +75,7 @@ impl RuntimeMetrics {
     /// Registers the instruments of all sources that have come into being. Without the lock, because the
     /// provider holds its own lock while it calls back into ours.
     fn register(&self) {
-        let new = self.shared.lock().as_mut().map(State::unregistered).unwrap_or_default();
+        let new = self.shared.with(State::unregistered).unwrap_or_default();
         for Unregistered { index, metric, bounds } in new {
             let shared = Arc::clone(&self.shared);
             match bounds {
@@ -125,9 +123,10 @@ pub(crate) struct Options {
     pub(crate) glibc: bool,
     pub(crate) probe_interval: Duration,
     pub(crate) stall_threshold: Duration,
-    pub(crate) slow_poll_threshold: Duration,
-    pub(crate) task_name_limit: usize,
-    pub(crate) task_scheduled_time: bool,
+    /// `None` leaves what holds for the tasks of the process as it is, like the next two.
+    pub(crate) slow_poll_threshold: Option<Duration>,
+    pub(crate) task_name_limit: Option<usize>,
+    pub(crate) task_scheduled_time: Option<bool>,
 }
 
 impl Default for Options {
@@ -140,9 +139,9 @@ impl Default for Options {
             glibc: false,
             probe_interval: Duration::from_millis(100),
             stall_threshold: Duration::from_millis(100),
-            slow_poll_threshold: Duration::from_millis(10),
-            task_name_limit: 200,
-            task_scheduled_time: false,
+            slow_poll_threshold: None,
+            task_name_limit: None,
+            task_scheduled_time: None,
         }
     }
 }
@@ -205,23 +204,25 @@ impl Builder {
     }
 
     /// From when on a poll of a named task counts as slow: 10 ms by default. One setting for the process; the
-    /// last one counts.
+    /// last call of this method counts.
     pub fn slow_poll_threshold(mut self, threshold: Duration) -> Self {
-        self.options.slow_poll_threshold = threshold;
+        self.options.slow_poll_threshold = Some(threshold);
         self
     }
 
     /// How many names of tasks are told apart: 200 by default, the rest is `_OTHER`. One setting for the process;
-    /// the last one counts.
+    /// the last call of this method counts. To be set before the
+    /// instruments are registered, for our `view` leaves room for so many; an SDK without it has room for 2000 series of
+    /// a metric, of which a name may take three.
     pub fn task_name_limit(mut self, limit: usize) -> Self {
-        self.options.task_name_limit = limit;
+        self.options.task_name_limit = Some(limit);
         self
     }
 
     /// Reports `rust.task.scheduled.time`. Off by default, because each named task then has a waker of its own
-    /// and each wake reads the clock. One setting for the process; the last one counts.
+    /// and each wake reads the clock. One setting for the process; the last call of this method counts.
     pub fn task_scheduled_time(mut self, on: bool) -> Self {
-        self.options.task_scheduled_time = on;
+        self.options.task_scheduled_time = Some(on);
         self
     }
 
@@ -252,10 +253,21 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn record_by(&self, index: usize, recorder: Recorder) {
-        if let Some(state) = self.lock().as_mut() {
-            state.record_by(index, recorder);
+    /// Does something with the state, unless it is stopped. What there is to tell of it is told without the lock, for
+    /// the application's log may want to read the metrics itself.
+    fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> Option<R> {
+        let mut state = self.lock();
+        let result = state.as_mut().map(act);
+        let panicked = state.as_mut().map(State::panicked).unwrap_or_default();
+        drop(state);
+        for source in panicked {
+            otel::warn("a source of runtime metrics panicked and is switched off", source);
         }
+        result
+    }
+
+    fn record_by(&self, index: usize, recorder: Recorder) {
+        self.with(|state| state.record_by(index, recorder));
     }
 
     /// Hands the points of one metric to a callback. The lock is held until the last is observed: the SDK writes
@@ -263,9 +275,7 @@ impl Shared {
     /// a newer one. Nothing may unwind from here, since that would end all metrics of the application.
     fn observe(&self, index: usize, emit: &mut dyn FnMut(&Point)) {
         let _ = catch_unwind(AssertUnwindSafe(|| {
-            if let Some(state) = self.lock().as_mut() {
-                state.points(index).iter().for_each(emit);
-            }
+            self.with(|state| state.points(index).iter().for_each(emit));
         }));
     }
 }

@@ -25,7 +25,7 @@ pub(crate) use counters::{Event, Totals};
 #[cfg(tokio_unstable)]
 pub use hooks::{TaskHooks, task_hooks};
 pub(crate) use names::Giver;
-pub(crate) use settings::{set_scheduled_time, set_slow_poll_threshold};
+pub(crate) use settings::{scheduled_time, set_scheduled_time, set_slow_poll_threshold};
 
 use membership::Membership;
 use names::{NameId, Names};
@@ -120,7 +120,7 @@ impl<F: Future> Future for NamedTask<F> {
             membership: this.membership,
         };
         poll.membership.poll();
-        let result = if settings::scheduled_time() {
+        let result = if scheduled_time() {
             let waker = TimedWaker::of(this.timed, context);
             this.future.poll(&mut Context::from_waker(&waker))
         } else {
@@ -155,6 +155,12 @@ impl Drop for Polling<'_> {
 /// How many names are told apart: see [`task_name_limit`](crate::Builder::task_name_limit).
 pub(crate) fn set_name_limit(limit: usize) {
     NAMES.set_limit(limit);
+}
+
+/// How many names there may come to be.
+#[cfg(feature = "view")]
+pub(crate) fn most_names() -> usize {
+    NAMES.most()
 }
 
 /// Adds up what has been counted. The two lists, which grow together, are the caller's to keep.

@@ -16,6 +16,7 @@ mod watched;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
@@ -101,8 +102,8 @@ struct List {
     members: Vec<Entry>,
     next_member: u64,
     next_epoch: u64,
-    /// Whether the thread is there.
-    running: bool,
+    /// The process that the thread is in: a fork has this list, but not the thread.
+    runs_in: Option<u32>,
     /// Whether it was said that it cannot be started.
     warned: bool,
     /// How often anything above that matters to the thread has changed.
@@ -117,6 +118,10 @@ struct Entry {
 }
 
 impl List {
+    fn is_running(&self) -> bool {
+        self.runs_in == Some(process::id())
+    }
+
     /// How the thread is to go about it; `None` if there is nothing for it to do.
     fn pace(&self) -> Option<Pace> {
         let wanted = || self.members.iter().map(|member| member.pace).filter(|pace| !pace.interval.is_zero());
@@ -133,7 +138,7 @@ impl Registry {
             members: Vec::new(),
             next_member: 0,
             next_epoch: 0,
-            running: false,
+            runs_in: None,
             warned: false,
             changes: 0,
         };
@@ -158,7 +163,9 @@ impl Registry {
         }
         let known = list.runtimes.iter().find(|known| known.handle.id() == handle.id());
         if let Some(known) = known.map(|known| known.is_joined_by(member)) {
-            self.ensure_thread(&mut list);
+            let started = self.ensure_thread(&mut list);
+            drop(list);
+            started.unwrap_or_else(warn);
             return known;
         }
         list.next_epoch += 1;
@@ -166,29 +173,30 @@ impl Registry {
         let runtime = Arc::new(Watched::new(handle, epoch, member));
         let probe = runtime.add_probe(Role::Measures(Box::new(move || self.remove(epoch))));
         list.runtimes.push(Arc::clone(&runtime));
-        self.ensure_thread(&mut list);
-        runtime.is_measured.store(list.running, Relaxed);
+        let started = self.ensure_thread(&mut list);
+        runtime.is_measured.store(list.is_running(), Relaxed);
         drop(list);
+        started.unwrap_or_else(warn);
         // Where the runtime is gone this drops the task at once, and with it the runtime from the list.
         drop(handle.spawn(probe));
         Arc::downgrade(&runtime)
     }
 
-    fn ensure_thread(&'static self, list: &mut List) {
-        if !list.running && list.pace().is_some() {
-            match (self.start_thread)(self) {
-                Ok(()) => list.running = true,
-                Err(error) if !list.warned => {
-                    list.warned = true;
-                    otel::warn(
-                        "no thread to watch the runtimes, neither delays nor stalls are measured",
-                        &error.to_string(),
-                    );
-                }
-                Err(_) => {}
-            }
-        }
+    /// Starts the thread where one is wanted. An error is to be told, once the list is unlocked.
+    fn ensure_thread(&'static self, list: &mut List) -> io::Result<()> {
         self.change(list);
+        if list.is_running() || list.pace().is_none() {
+            return Ok(());
+        }
+        match (self.start_thread)(self) {
+            Ok(()) => list.runs_in = Some(process::id()),
+            Err(error) if !list.warned => {
+                list.warned = true;
+                return Err(error);
+            }
+            Err(_) => {}
+        }
+        Ok(())
     }
 
     fn remove(&self, epoch: u64) {
@@ -231,7 +239,7 @@ impl Registry {
         let mut list = self.lock();
         loop {
             let Some(pace) = list.pace() else {
-                list.running = false;
+                list.runs_in = None;
                 return;
             };
             let seen = list.changes;
@@ -239,10 +247,11 @@ impl Registry {
             drop(list);
 
             let now = clock::now();
-            next_tick = next_tick.min(now + pace.interval);
+            let after = now.saturating_add(pace.interval);
+            next_tick = next_tick.min(after);
             let tick = next_tick <= now;
             if tick {
-                next_tick = now + pace.interval;
+                next_tick = after;
             }
             // The hooks of the runtime's builder, which may panic, run when a probe is spawned.
             let look = |runtime: &Arc<Watched>| {
@@ -257,6 +266,10 @@ impl Registry {
             list = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
+}
+
+fn warn(error: io::Error) {
+    otel::warn("no thread to watch the runtimes, neither delays nor stalls are measured", &error.to_string());
 }
 
 #[cfg(test)]

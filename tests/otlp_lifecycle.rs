@@ -5,8 +5,10 @@
 #[path = "support/receiver.rs"]
 mod receiver;
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc;
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -219,20 +221,27 @@ fn a_callback_that_panics_is_told_and_does_not_end_the_thread() {
 }
 
 #[test]
-fn a_callback_may_flush_and_may_use_a_runtime_of_its_own() {
+fn a_callback_may_flush_or_shut_down_and_may_use_a_runtime_of_its_own() {
     let receiver = Receiver::start();
     let telemetry = telemetry(&receiver, Protocol::HttpProtobuf);
     let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let provider = telemetry.provider().clone();
+    let own = Arc::new(OnceLock::new());
+    let within = Arc::clone(&own);
     let callback = move |gauge: &dyn AsyncInstrument<u64>| {
         assert!(runtime::Handle::try_current().is_err(), "callbacks run outside of every runtime");
         // On the exporting thread there is nobody to do it; it must give up.
         assert!(provider.force_flush().is_err());
+        assert!(within.get().is_some_and(|telemetry: &Telemetry| telemetry.shutdown().is_err()));
         gauge.observe(runtime.block_on(async { 7 }), &[]);
     };
     telemetry.provider().meter("app").u64_observable_gauge("seven").with_callback(callback).build();
+    let telemetry = own.get_or_init(|| telemetry);
     telemetry.force_flush().unwrap();
     assert_eq!(receiver.last().unwrap().value("seven"), Some(7.0));
+    // It has not ended, though it was told to.
+    telemetry.force_flush().unwrap();
+    telemetry.shutdown().unwrap();
 }
 
 #[test]
@@ -291,6 +300,37 @@ fn the_environment_of_the_process_is_what_counts() {
 }
 
 #[test]
+fn a_receiver_of_the_other_protocol_is_told_at_once() {
+    for protocol in BOTH {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        // What a server of the other protocol says first.
+        let answer: &[u8] = match protocol {
+            Protocol::Grpc => b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n",
+            _ => b"\0\0\0\x04\0\0\0\0\0",
+        };
+        let server = thread::spawn(move || {
+            let (mut connection, _) = listener.accept().unwrap();
+            let read = connection.read(&mut [0; 16]).unwrap();
+            assert!(read > 0);
+            connection.write_all(answer).unwrap();
+            // Until the other side has had enough of it.
+            let _ = connection.read_to_end(&mut Vec::new());
+        });
+        let builder = otlp::builder().endpoint(endpoint).protocol(protocol);
+        let telemetry = builder.timeout(TIMEOUT).build().unwrap();
+        count(&telemetry, 1);
+        // The only attempt, for it could not be accepted a second time.
+        let error = telemetry.force_flush().unwrap_err().to_string();
+        assert!(
+            error.contains("another protocol than OTEL_EXPORTER_OTLP_PROTOCOL says"),
+            "{protocol:?}: {error}"
+        );
+        server.join().unwrap();
+    }
+}
+
+#[test]
 fn the_console_shows_a_line_for_each_point() {
     let output =
         child("child_flushes_and_shuts_down").env("OTEL_METRICS_EXPORTER", "console").output().unwrap();
@@ -305,7 +345,7 @@ fn a_wrong_variable_is_an_error_that_names_it() {
         child("child_flushes_and_shuts_down").env("OTEL_EXPORTER_OTLP_PROTOCOL", "htp").output().unwrap();
     assert!(!output.status.success());
     let text = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
-    assert!(text.contains("name: \"OTEL_EXPORTER_OTLP_PROTOCOL\", value: \"htp\""), "{text}");
+    assert!(text.contains("OTEL_EXPORTER_OTLP_PROTOCOL=htp: it has to be one of"), "{text}");
 }
 
 #[test]

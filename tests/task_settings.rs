@@ -41,7 +41,7 @@ fn past_the_limit_tasks_are_counted_together_and_none_is_lost() {
     assert_eq!(fates(&metrics.snapshot(), "_OTHER"), Fates { alive: 0.0, cancelled: 995.0, ..rest });
 
     // Raised, there is room for new ones, and what was counted stays where it was.
-    let metrics = build(RuntimeMetrics::builder());
+    let metrics = build(RuntimeMetrics::builder().task_name_limit(200));
     drop(ready(()).with_task_name("limit 999"));
     let snapshot = metrics.snapshot();
     assert_eq!(fates(&snapshot, "limit 999").spawned, 1.0);
@@ -71,6 +71,23 @@ fn what_is_slow_is_a_setting() {
         assert!(task.as_mut().poll(&mut context).is_ready());
         assert_eq!(value(&metrics.snapshot(), "slow_polls", &name), Some(slow), "{name}");
     }
+}
+
+#[test]
+fn who_sets_nothing_leaves_what_another_has_set() {
+    let _alone = alone();
+    let metrics =
+        build(RuntimeMetrics::builder().slow_poll_threshold(Duration::ZERO).task_scheduled_time(true));
+    build(RuntimeMetrics::builder());
+    let name = "set by another";
+    let mut task = pin!(ready(()).with_task_name(name));
+    assert!(task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+    let snapshot = metrics.snapshot();
+    assert_eq!(value(&snapshot, "slow_polls", name), Some(1.0));
+    assert!(value(&snapshot, "scheduled.time", name).is_some());
+    build(
+        RuntimeMetrics::builder().slow_poll_threshold(Duration::from_millis(10)).task_scheduled_time(false),
+    );
 }
 
 /// Counts its wakes.
@@ -134,7 +151,7 @@ fn the_time_from_wake_to_poll_is_measured_on_request() {
     assert_eq!(both, [3, 1], "the new waker is woken, not the old one");
 
     // Not on request any more, there is no point.
-    let metrics = build(RuntimeMetrics::builder());
+    let metrics = build(RuntimeMetrics::builder().task_scheduled_time(false));
     assert_eq!(value(&metrics.snapshot(), "scheduled.time", "scheduled"), None);
 }
 
@@ -163,5 +180,5 @@ fn named_tasks_wake_each_other_while_it_is_measured() {
         let scheduled = value(&metrics.snapshot(), "scheduled.time", name).unwrap();
         assert!(scheduled > 0.0, "{name}");
     }
-    build(RuntimeMetrics::builder());
+    build(RuntimeMetrics::builder().task_scheduled_time(false));
 }

@@ -7,6 +7,7 @@
 mod runtimes;
 
 use std::fs;
+use std::time::Duration;
 
 use opentelemetry_instrumentation_runtime::RuntimeMetrics;
 use runtimes::{build, looks, until, value};
@@ -39,8 +40,20 @@ fn until_watchers(count: usize) {
 // One test, because the watcher is one for the process.
 #[test]
 fn the_watcher() {
+    outlasts_endless_settings();
     is_one_thread_from_the_first_runtime_to_the_last();
     keeps_nothing_of_a_thousand_runtimes();
+}
+
+fn outlasts_endless_settings() {
+    let endless = RuntimeMetrics::builder().probe_interval(Duration::MAX).stall_threshold(Duration::MAX);
+    let metrics = build(endless);
+    let runtime = current_thread();
+    metrics.watch_runtime("", runtime.handle());
+    until_watchers(1);
+    // It is told, and comes to its end instead of panicking.
+    drop(runtime);
+    until_watchers(0);
 }
 
 fn is_one_thread_from_the_first_runtime_to_the_last() {

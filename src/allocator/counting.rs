@@ -28,6 +28,9 @@ use super::slot::doubled;
 /// thread, so that nothing is lost and memory is bounded by the most threads alive at once (under 1 KiB each).
 /// In a child after `fork` the counters go on from where the parent's stood.
 ///
+/// It must not be called in a signal handler, whatever is inside: a handler may come between two steps of the hot path that
+/// belong together.
+///
 /// All counting allocators of a process count together.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CountingAllocator<A = System> {
@@ -239,7 +242,12 @@ unsafe impl<A: GlobalAlloc + 'static> GlobalAlloc for CountingAllocator<A> {
         let old_size = layout.size();
         // Counted before it is done, too: afterwards the sizes would have to be fetched first. A failure takes it back, and
         // meanwhile a reader sees at most `STEP` bytes that move to and fro.
-        if Self::is_awkward(layout.align(), new_size) || !local::reallocated(old_size, new_size) {
+        // A counter in halves must not be taken back: to a reader it might look as if it had not been written meanwhile.
+        let takes_back = cfg!(target_has_atomic = "64");
+        if !takes_back
+            || Self::is_awkward(layout.align(), new_size)
+            || !local::reallocated(old_size, new_size)
+        {
             // SAFETY: the caller's obligations are the callee's.
             return unsafe { realloc_settling(ptr, layout, new_size, &self.inner) };
         }

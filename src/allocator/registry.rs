@@ -12,7 +12,7 @@ use super::totals::Totals;
 /// All slots there are. Slots are added and never removed: there are as many as there were threads at once.
 pub(super) struct Registry {
     newest: AtomicPtr<Slot>,
-    /// How many slots wait for an owner, at least: zero spares a new thread the search.
+    /// How many slots wait for an owner, at most: zero spares a new thread the search.
     idle: AtomicUsize,
     /// The slot that was given back last, the first one to ask for.
     recent: AtomicPtr<Slot>,

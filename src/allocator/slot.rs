@@ -128,7 +128,7 @@ impl Slot {
         (doubled.wrapping_add(allocations) / 2).wrapping_add(self.reallocated.load(Relaxed))
     }
 
-    /// Grows with every byte that is allocated, and is quickly read.
+    /// Moves with every byte that is allocated, and is quickly read.
     #[inline]
     pub(super) fn moves(&self) -> u64 {
         self.doubled.load(Relaxed).wrapping_add(self.reallocated.load(Relaxed))

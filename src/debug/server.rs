@@ -14,10 +14,12 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{sleep, timeout};
 
 use super::routes::MOST_EVENTS;
+use crate::background;
 
 /// More wait in the kernel's queue.
 const MOST_CONNECTIONS: usize = 64;
@@ -29,7 +31,6 @@ const MOST_HEADERS: usize = 64;
 const LONGEST_HEADERS: usize = 16 << 10;
 
 /// Why the endpoints are not served.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// Other machines could reach this address.
@@ -49,6 +50,13 @@ impl fmt::Display for Error {
             }
             Error::Io(error) => write!(f, "the debug endpoints cannot be served: {error}"),
         }
+    }
+}
+
+/// What `main` prints of an error that it returns.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -100,9 +108,8 @@ pub(super) fn bind(addr: impl ToSocketAddrs, beyond_loopback: bool) -> Result<Tc
 pub(super) fn run(listener: TcpListener, router: Router) -> Result<Server, Error> {
     let local_addr = listener.local_addr()?;
     listener.set_nonblocking(true)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let (stop, stopped) = oneshot::channel();
-    let run = move || {
+    let run = move |runtime: Runtime| {
         runtime.block_on(async {
             // Without `Server` nobody can stop it, and it goes on.
             let stopped = async {
@@ -116,7 +123,7 @@ pub(super) fn run(listener: TcpListener, router: Router) -> Result<Server, Error
             }
         });
     };
-    let thread = thread::Builder::new().name("runtime-debug".into()).spawn(run)?;
+    let thread = background::spawn(thread::Builder::new().name("runtime-debug".into()), run)?;
     Ok(Server { local_addr, stop, thread })
 }
 

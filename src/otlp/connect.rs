@@ -33,6 +33,9 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 const KEEPALIVE_RETRY: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;
 
+/// What HTTP/2 looks like to HTTP/1.1, and the reverse.
+const FOREIGN: [&str; 2] = ["invalid HTTP version parsed", "frame with invalid size"];
+
 impl Connector {
     pub(super) fn new(target: &Target, timeout: Duration) -> Result<Self, Error> {
         let mut tcp = HttpConnector::new();
@@ -80,6 +83,13 @@ impl Connector {
         let again = if super::tls::is_refusal(error) { Again::Never } else { Again::Soon };
         #[cfg(not(feature = "otlp-tls"))]
         let again = Again::Soon;
-        Failure { message: format!("{to}: {}", target.redact(&chain(error))), again }
+        let why = target.redact(&chain(error));
+        if FOREIGN.iter().any(|sign| why.contains(sign)) {
+            let message = format!(
+                "{to} speaks another protocol than OTEL_EXPORTER_OTLP_PROTOCOL says, or not OTLP: {why}"
+            );
+            return Failure { message, again: Again::Never };
+        }
+        Failure { message: format!("{to}: {why}"), again }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// Why metrics cannot be, or were not, delivered.
 ///
 /// Never contains the value of a header, nor credentials in an endpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
     /// A variable or a call of the builder has a value that cannot be used.
@@ -44,6 +44,13 @@ impl fmt::Display for Error {
             Error::TimedOut(time) => write!(f, "the metrics were not delivered within {time:?}"),
             Error::Ended => f.write_str("metrics are not exported any more"),
         }
+    }
+}
+
+/// What `main` prints of an error that it returns.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -120,6 +120,8 @@ fn words(headers: &HeaderMap, body: &[u8]) -> String {
         Some(kind) if kind.as_bytes().starts_with(PROTOBUF.as_bytes()) => {
             Status::decode(body).map(|status| status.message).unwrap_or_default()
         }
+        // From a proxy, or from no receiver of OTLP at all.
+        Some(kind) if kind.as_bytes().starts_with(b"text/html") => "a page of HTML".into(),
         _ => String::from_utf8_lossy(body).into_owned(),
     }
 }

@@ -12,6 +12,32 @@
 //! # }
 //! ```
 //!
+//! # Variables
+//! What is not set has the default of OpenTelemetry's specification; a value that cannot be used is an error. Those of the
+//! exporter exist for metrics alone too, `OTEL_EXPORTER_OTLP_METRICS_...`, which goes first.
+//!
+//! | variable | |
+//! |---|---|
+//! | `OTEL_SDK_DISABLED` | `true`: nothing is exported |
+//! | `OTEL_METRICS_EXPORTER` | `otlp`, `console` (a line for each point), `none` |
+//! | `OTEL_METRIC_EXPORT_INTERVAL` | milliseconds, 60000 |
+//! | `OTEL_METRIC_EXPORT_TIMEOUT`, `OTEL_EXPORTER_OTLP_TIMEOUT` | milliseconds, 30000 and 10000; the shorter one counts |
+//! | `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` | who exports |
+//! | `OTEL_EXPORTER_OTLP_PROTOCOL` | `http/protobuf`, which is the default where it is compiled in, or `grpc` |
+//! | `OTEL_EXPORTER_OTLP_ENDPOINT` | `http://localhost:4318`, for gRPC `http://localhost:4317`; over HTTP, that for all signals gets `/v1/metrics` appended |
+//! | `OTEL_EXPORTER_OTLP_INSECURE` | `true`: no TLS where an endpoint for gRPC has no scheme |
+//! | `OTEL_EXPORTER_OTLP_HEADERS` | `key=value,key=value`, percent-encoded |
+//! | `OTEL_EXPORTER_OTLP_COMPRESSION` | `none`, `gzip`, `zstd` (features `otlp-gzip`, `otlp-zstd`) |
+//! | `OTEL_EXPORTER_OTLP_CERTIFICATE`, `..._CLIENT_CERTIFICATE`, `..._CLIENT_KEY` | files in PEM (feature `otlp-tls`) |
+//! | `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE` | `cumulative`, `delta`, `lowmemory` |
+//!
+//! `OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION` is not looked at.
+//!
+//! # Outages
+//! A warning when exports begin to fail and a line when they succeed again, as `tracing` events of the target
+//! `opentelemetry-instrumentation-runtime`: whoever has no subscriber does not see them.
+//!
+//! # Threads
 //! One thread does everything: it collects, it encodes, and it drives the connection on a Tokio runtime of its own.
 //! Hence it makes no difference where [`install`](install()), [`Telemetry::force_flush`] and [`Telemetry::shutdown`]
 //! are called: inside any Tokio runtime, on its only worker, on a plain thread, without Tokio, while a panic unwinds,

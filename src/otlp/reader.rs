@@ -10,12 +10,12 @@ use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::reader::MetricReader;
 use opentelemetry_sdk::metrics::{InstrumentKind, ManualReader, Pipeline, Temporality};
-use tokio::runtime;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::error::Error;
 use super::transport::Transport;
 use super::worker::Worker;
+use crate::background;
 
 /// A periodic reader. The SDK's own keeps neither a timeout for its exports nor that of a flush or a shutdown, and
 /// logs every failure; this one collects through the SDK's manual reader and does the rest itself.
@@ -50,13 +50,12 @@ impl Reader {
         timeout: Duration,
         temporality: Temporality,
     ) -> Result<Self, Error> {
-        let start = |error: std::io::Error| Error::Start(error.to_string());
-        let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(start)?;
         let manual = Arc::new(ManualReader::builder().with_temporality(temporality).build());
         let (requests, inbox) = unbounded_channel();
-        let worker = Worker::new(runtime, Arc::clone(&manual), transport, inbox, interval, timeout);
-        let thread = thread::Builder::new().name("otlp-export".into()).spawn(move || worker.run());
-        let thread = thread.map_err(start)?.thread().id();
+        let worker = Worker::new(Arc::clone(&manual), transport, inbox, interval, timeout);
+        let thread = thread::Builder::new().name("otlp-export".into());
+        let thread = background::spawn(thread, move |runtime| worker.run(runtime));
+        let thread = thread.map_err(|error| Error::Start(error.to_string()))?.thread().id();
         let ended = OnceLock::new();
         Ok(Reader(Arc::new(Handle { manual, requests, timeout, ended, thread, process: process::id() })))
     }
@@ -64,16 +63,17 @@ impl Reader {
     pub(super) fn flush(&self) -> Result<(), Error> {
         match self.has_ended() {
             true => Err(Error::Ended),
-            false => self.0.ask(false),
+            false => self.0.is_not_in_a_callback().and_then(|()| self.0.ask(false)),
         }
     }
 
     /// Whoever comes while the first one waits gets its result too. A fork has nothing to deliver.
     pub(super) fn shutdown(&self) -> Result<(), Error> {
-        match self.0.is_forked() {
-            true => Ok(()),
-            false => self.0.ended.get_or_init(|| self.0.ask(true)).clone(),
+        if self.0.is_forked() {
+            return Ok(());
         }
+        self.0.is_not_in_a_callback()?;
+        self.0.ended.get_or_init(|| self.0.ask(true)).clone()
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -86,11 +86,15 @@ impl Handle {
         process::id() != self.process
     }
 
-    fn ask(&self, last: bool) -> Result<(), Error> {
-        // In a callback there is nobody to do it: the export under way is waiting for us.
-        if self.thread == thread::current().id() {
-            return Err(Error::Export("this was called inside a callback of an instrument".into()));
+    /// In one there is nobody to do what is asked for: the export under way is waiting for us.
+    fn is_not_in_a_callback(&self) -> Result<(), Error> {
+        match self.thread == thread::current().id() {
+            true => Err(Error::Export("this was called inside a callback of an instrument".into())),
+            false => Ok(()),
         }
+    }
+
+    fn ask(&self, last: bool) -> Result<(), Error> {
         let (reply, answer) = sync_channel(1);
         // A little earlier than we give up ourselves, so that there is time to hear what went wrong.
         let deadline = Instant::now() + self.timeout.mul_f64(0.95);

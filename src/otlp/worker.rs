@@ -20,7 +20,6 @@ use super::retry::Delivery;
 use super::transport::Transport;
 
 pub(super) struct Worker {
-    runtime: Runtime,
     manual: Arc<ManualReader>,
     exporter: Exporter,
     interval: Duration,
@@ -30,7 +29,6 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(
-        runtime: Runtime,
         manual: Arc<ManualReader>,
         transport: Transport,
         requests: UnboundedReceiver<Request>,
@@ -41,18 +39,18 @@ impl Worker {
         let exporter =
             Exporter { delivery: Delivery::new(transport), requests, asked: Vec::new(), outage, timeout };
         let next = Instant::now() + interval;
-        Worker { runtime, manual, exporter, interval, next, metrics: ResourceMetrics::default() }
+        Worker { manual, exporter, interval, next, metrics: ResourceMetrics::default() }
     }
 
-    pub(super) fn run(mut self) {
+    pub(super) fn run(mut self, runtime: Runtime) {
         // What the transport logs must not become telemetry that has to be transported.
         let _suppressed = Context::enter_telemetry_suppressed_scope();
         // The runtime is driven while we wait, so that connections are kept in order, but not while we collect: a
         // callback may well use a runtime of its own.
-        while self.runtime.block_on(self.exporter.wait_until(self.next)) {
+        while runtime.block_on(self.exporter.wait_until(self.next)) {
             let asked = std::mem::take(&mut self.exporter.asked);
             let result = match self.collect() {
-                Ok(()) => self.runtime.block_on(self.exporter.export(&self.metrics, &asked)),
+                Ok(()) => runtime.block_on(self.exporter.export(&self.metrics, &asked)),
                 Err(error) => Err(error),
             };
             let last = asked.iter().any(|request| request.last);
@@ -66,7 +64,7 @@ impl Worker {
             self.schedule();
         }
         // A lookup of a name may still be under way, and is not waited for.
-        self.runtime.shutdown_background();
+        runtime.shutdown_background();
     }
 
     fn collect(&mut self) -> Result<(), Error> {

@@ -53,10 +53,15 @@ pub(crate) fn source(options: &Options) -> Source {
     if !options.glibc {
         return TABLE.off("not asked for");
     }
-    if !is_global() {
+    let Some(mallinfo2) = mallinfo2() else {
+        return TABLE.off("this glibc has no mallinfo2, which came with 2.33");
+    };
+    // SAFETY: it takes nothing and locks what it reads.
+    let read = move || unsafe { mallinfo2() };
+    if !is_global(read) {
         return TABLE.off("glibc's malloc is not the global allocator");
     }
-    TABLE.on(true, |visit| visit(&Scope::default(), &read()))
+    TABLE.on(true, move |visit| visit(&Scope::default(), &read()))
 }
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
@@ -65,15 +70,21 @@ pub(crate) fn source(_: &Options) -> Source {
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn read() -> Mallinfo {
-    // SAFETY: it takes nothing and locks what it reads.
-    unsafe { libc::mallinfo2() }
+type Read = unsafe extern "C" fn() -> Mallinfo;
+
+/// Looked up when it is asked for: programs that name it could not be started with an older glibc.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn mallinfo2() -> Option<Read> {
+    // SAFETY: the name ends with a zero.
+    let function = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"mallinfo2".as_ptr()) };
+    // SAFETY: it is null, which is `None`, or glibc's function of that name, which has this type.
+    unsafe { std::mem::transmute::<*mut libc::c_void, Option<Read>>(function) }
 }
 
 /// Whether what the program allocates shows in `malloc`'s figures and is gone from them afterwards. It is never touched,
 /// so it is address space alone. Other threads may allocate at the same moment: hence several attempts.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn is_global() -> bool {
+fn is_global(read: impl Fn() -> Mallinfo) -> bool {
     // More than `malloc` keeps in lists that it counts as allocated.
     const PROBE: usize = 1 << 20;
     let in_use = || {

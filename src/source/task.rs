@@ -92,11 +92,17 @@ fn seconds(totals: &Totals, ticks: Event) -> f64 {
 
 /// All names. The options are those of the whole process, since a named future knows no meter.
 pub(crate) fn source(options: &Options) -> Source {
-    task::set_name_limit(options.task_name_limit);
-    task::set_slow_poll_threshold(options.slow_poll_threshold);
-    task::set_scheduled_time(options.task_scheduled_time);
+    if let Some(limit) = options.task_name_limit {
+        task::set_name_limit(limit);
+    }
+    if let Some(threshold) = options.slow_poll_threshold {
+        task::set_slow_poll_threshold(threshold);
+    }
+    if let Some(on) = options.task_scheduled_time {
+        task::set_scheduled_time(on);
+    }
     let (mut names, mut totals) = (Vec::new(), Vec::new());
-    TABLE.on(options.task_scheduled_time, move |visit| {
+    TABLE.on(task::scheduled_time(), move |visit| {
         task::totals(&mut names, &mut totals);
         let memory = allocator::is_global();
         let named = names.iter().zip(&totals).filter(|(_, totals)| totals.of(Event::Spawned) > 0);

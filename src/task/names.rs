@@ -109,6 +109,13 @@ impl Names {
         self.known.forget(NameId::OTHER, &mut list);
     }
 
+    /// How many names there may come to be, [`OTHER`] included.
+    #[cfg(feature = "view")]
+    pub(crate) fn most(&self) -> usize {
+        let list = self.lock();
+        list.names.len().max(list.limit + 1)
+    }
+
     /// Appends the names that are not in `names` yet.
     pub(crate) fn extend(&self, names: &mut Vec<(&'static str, Giver)>) {
         let list = self.lock();

@@ -65,7 +65,7 @@ impl Worker {
             self.moved(heard);
         }
         let silent = now.saturating_sub(self.progress);
-        let excused = queued && silent < Pace::EXCUSED * pace.threshold;
+        let excused = queued && silent < pace.threshold.saturating_mul(Pace::EXCUSED);
         if silent >= pace.threshold && self.asked >= Pace::QUESTIONS && !excused {
             self.stalled_since.get_or_insert(self.progress);
         } else if now > self.progress && silent + pace.interval / 2 >= pace.threshold {

@@ -1,6 +1,7 @@
 //! One watched runtime: what it shows of itself at each look, and what that comes to.
 
 use std::collections::HashMap;
+use std::process;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -29,6 +30,8 @@ pub(crate) struct Watched {
     /// Who watches it, in the order in which they came.
     members: Mutex<Vec<u64>>,
     pub(super) is_measured: AtomicBool,
+    /// A fork has what was measured until then, and nobody who goes on.
+    process: u32,
     pub(super) has_ended: AtomicBool,
 }
 
@@ -52,6 +55,7 @@ impl Watched {
             workers: Mutex::new((0..workers).map(|_| Worker::default()).collect()),
             members: Mutex::new(vec![member]),
             is_measured: AtomicBool::new(false),
+            process: process::id(),
             has_ended: AtomicBool::new(false),
         }
     }
@@ -87,6 +91,9 @@ impl Watched {
     /// To be called where it is read: a thread that is in no runtime does not drive this one. Who has left `block_on`
     /// is found out by that alone.
     pub(crate) fn is_read_here(&self) {
+        if self.process != process::id() {
+            self.is_measured.store(false, Relaxed);
+        }
         if runtime::worker_index().is_none() {
             self.pulse.is_not_driven_here();
             if !self.pulse.is_driven() {
