@@ -119,13 +119,15 @@ type Dealloc = unsafe fn(*mut u8, usize, usize);
 type Realloc = unsafe fn(*mut u8, usize, usize, usize) -> *mut u8;
 
 const SIZE: usize = 64;
+/// Of those that tell the peak each time.
+const LARGE: usize = 64 * 1024;
 
 /// Not known to the compiler, as it is not in the functions that it makes of a `#[global_allocator]`.
 fn align() -> usize {
     black_box(8)
 }
 
-fn pairs<S: Subject>(count: usize) {
+fn pairs<S: Subject, const SIZE: usize>(count: usize) {
     let align = align();
     // Through pointers, so that no argument is left out where an allocator does not look at it.
     let (alloc, dealloc) = black_box((alloc::<S> as Alloc, dealloc::<S> as Dealloc));
@@ -152,12 +154,20 @@ struct Entry {
     /// The name of what it wraps.
     over: Option<&'static str>,
     pairs: fn(usize),
+    large_pairs: fn(usize),
     reallocs: fn(usize),
     with: fn(&mut dyn FnMut()),
 }
 
 fn entry<S: Subject>(name: &'static str, over: Option<&'static str>) -> Entry {
-    Entry { name, over, pairs: pairs::<S>, reallocs: reallocs::<S>, with: |run| S::with(run) }
+    Entry {
+        name,
+        over,
+        pairs: pairs::<S, SIZE>,
+        large_pairs: pairs::<S, LARGE>,
+        reallocs: reallocs::<S>,
+        with: |run| S::with(run),
+    }
 }
 
 fn entries() -> Vec<Entry> {
@@ -191,6 +201,7 @@ fn main() -> ExitCode {
     }
     let within = instructions();
     times();
+    large();
     snapshots();
     if within { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -203,7 +214,7 @@ fn instructions_of(name: &str, what: &str) -> Option<f64> {
         Some(benches::callgrind(&program, &arguments)?.0)
     };
     const FEW: usize = 1_000;
-    const MANY: usize = 11_000;
+    const MANY: usize = 51_000;
     Some((run(MANY)? - run(FEW)?) / (MANY - FEW) as f64)
 }
 
@@ -293,6 +304,19 @@ fn times() {
             print!("{:>width$.1}{more:>16}", quantile(own, 0.5));
         }
         println!();
+    }
+    println!();
+}
+
+/// Large blocks, over `System` alone: the fastest of some rounds in turn.
+fn large() {
+    println!("Nanoseconds for an alloc+dealloc pair of {LARGE} bytes, the least of 9 rounds in turn");
+    let entries: Vec<_> = entries().into_iter().take(2).collect();
+    for threads in [1, 2] {
+        let rounds = (0..9).map(|_| [0, 1].map(|index: usize| time(entries[index].large_pairs, threads)));
+        let [bare, counted] =
+            rounds.fold([f64::MAX; 2], |least, round| [0, 1].map(|i| least[i].min(round[i])));
+        println!("{threads} threads: {} {bare:.1}, {} {counted:.1}", entries[0].name, entries[1].name);
     }
     println!();
 }

@@ -45,8 +45,10 @@ impl RuntimeMetrics {
     /// than one runtime, or the name and a number if another one has it. A runtime that is watched already is not
     /// watched twice; a name given later wins over none.
     ///
-    /// Of a handle whose runtime is gone nothing is reported. On the runtime lives a task of ours, which runs ten
-    /// times a second and is not counted in `tokio.task.count`; hooks of [`tokio::runtime::Builder`] see it.
+    /// Of a handle whose runtime is gone nothing is reported, nor stalls and delays in a child after `fork`, which does
+    /// not have the thread that looks. On the runtime lives a task of ours, which runs ten times a second, and up to two
+    /// more for each worker as soon as workers were ever too busy to sleep. They are not counted in `tokio.task.count`;
+    /// hooks of [`tokio::runtime::Builder`] see them.
     ///
     /// Tokio does not tell whether a current-thread runtime is being driven. One that was, and is not any more, looks
     /// like one that is blocked, until it is driven again, or its thread ends or reads the metrics itself. Turn

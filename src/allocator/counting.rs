@@ -23,8 +23,8 @@ use super::slot::doubled;
 /// Any [`GlobalAlloc`] can be inside, such as `CountingAllocator::new(Jemalloc)`. All four of its methods are
 /// forwarded, so that growing in place and zeroed pages cost what they cost without it.
 ///
-/// Each thread counts into cache lines of its own with plain loads and stores: no atomic read-modify-write, no
-/// lock, no allocation, nothing to contend for. The counts of a thread that ends stay, and its slot goes to the next
+/// Each thread counts into cache lines of its own with plain loads and stores: no lock, no allocation, nothing to
+/// contend for but, every 32 KiB and for each larger block, one atomic addition that keeps the peak. The counts of a thread that ends stay, and its slot goes to the next
 /// thread, so that nothing is lost and memory is bounded by the most threads alive at once (under 1 KiB each).
 /// In a child after `fork` the counters go on from where the parent's stood.
 ///
