@@ -21,7 +21,7 @@ use super::local;
 /// Only the calling thread counts: what the closure has done by other threads, a pool or `tokio::spawn`, is not
 /// in it. Calls can be nested; the outer one includes the inner one. In async code the closure must not be an
 /// `async` block, which would be made and not run: measure a `block_on` on a current-thread runtime, or a single
-/// `poll`. All zeros where [`CountingAllocator`] is not the global allocator.
+/// `poll`. All zeros where [`CountingAllocator`](crate::CountingAllocator) is not the global allocator.
 pub fn measure<R>(closure: impl FnOnce() -> R) -> (R, AllocationStats) {
     let before = local::own_totals();
     let result = closure();
