@@ -2,7 +2,7 @@
 
 mod atomic {
     pub(super) use loom::sync::atomic::{
-        AtomicBool, AtomicIsize, AtomicPtr, AtomicU64, AtomicUsize, Ordering,
+        AtomicBool, AtomicIsize, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence,
     };
 
     macro_rules! constructor {
@@ -17,6 +17,8 @@ mod atomic {
     /// What sizes do is tested elsewhere; here each counter multiplies the orders to be tried.
     pub(super) const POWERS: usize = 1;
 }
+#[path = "../src/allocator/countdown.rs"]
+mod countdown;
 #[path = "../src/allocator/peak.rs"]
 mod peak;
 #[path = "../src/allocator/registry.rs"]
@@ -30,9 +32,14 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 
+use countdown::{Countdown, take};
 use registry::Registry;
-use slot::{own, shared};
+use slot::Writer::{Anyone, Owner};
+use slot::{Beforehand, doubled};
 use totals::Totals;
+
+/// Nothing.
+const NONE: Beforehand = Beforehand { new: 0, old: 0 };
 
 fn assert_laws(totals: &Totals) {
     assert!(totals.deallocated <= totals.allocated, "{totals:?}");
@@ -54,8 +61,8 @@ fn slots_are_handed_on_without_losing_a_count() {
         let live = |registry: Arc<Registry>| {
             move || {
                 let slot = registry.claim().unwrap();
-                slot.count_alloc(10, own);
-                slot.count_dealloc(10, own);
+                slot.count_alloc(doubled(10), NONE, Owner);
+                slot.count_dealloc(10, NONE, Owner);
                 registry.give_back(slot);
             }
         };
@@ -84,10 +91,10 @@ fn a_reader_never_sees_more_freed_than_allocated() {
             let (registry, given) = (Arc::clone(&registry), Arc::clone(&given));
             move || {
                 let slot = registry.claim().unwrap();
-                slot.count_alloc(100, own);
-                slot.count_realloc(100, 40, own);
+                slot.count_alloc(doubled(100), NONE, Owner);
+                slot.count_realloc(100, 40, NONE, Owner);
                 // One that fails.
-                slot.count_realloc(40, 7, own);
+                assert!(slot.take_realloc(40, 7));
                 slot.uncount_realloc(40, 7);
                 given.store(true, Ordering::Release);
             }
@@ -97,7 +104,7 @@ fn a_reader_never_sees_more_freed_than_allocated() {
             move || {
                 let slot = registry.claim().unwrap();
                 if given.load(Ordering::Acquire) {
-                    slot.count_dealloc(40, own);
+                    slot.count_dealloc(40, NONE, Owner);
                 }
                 registry.give_back(slot);
             }
@@ -118,18 +125,53 @@ fn threads_without_a_slot_share_one() {
         let thread = thread::spawn({
             let registry = Arc::clone(&registry);
             move || {
-                registry.rest.count_alloc(5, shared);
+                registry.rest.count_alloc(doubled(5), NONE, Anyone);
                 registry.peak.add(5);
-                registry.rest.count_dealloc(5, shared);
+                registry.rest.count_dealloc(5, NONE, Anyone);
                 registry.peak.add(-5);
             }
         });
-        registry.rest.count_alloc(3, shared);
+        registry.rest.count_alloc(doubled(3), NONE, Anyone);
         registry.peak.add(3);
         assert_laws(&registry.totals());
         thread.join().unwrap();
         let totals = registry.totals();
         assert_eq!((totals.allocated, totals.deallocated, totals.used()), (8, 5, 3));
         assert!((5..=8).contains(&totals.peak));
+    });
+}
+
+/// While the owner uses up what was granted and has it granted anew, takes some back, and is left in the middle of it all.
+#[test]
+fn a_countdown_s_total_is_right_at_every_moment() {
+    tried(3, || {
+        let countdown = Arc::new(Countdown::<10>::new());
+        countdown.add(0);
+        let owner = thread::spawn({
+            let countdown = Arc::clone(&countdown);
+            move || {
+                // SAFETY: it is a countdown that lies there.
+                let take = |amount| unsafe { take::<_, 0>(&*countdown, amount) };
+                assert!(take(7));
+                // Of this, 3 come first.
+                assert!(!take(6));
+                assert_eq!(countdown.forfeit(6), 3);
+                countdown.add(6 - 3);
+                assert!(take(4));
+            }
+        });
+        // On a thread that is started last: the model checker does not let others read between a load and a store of the
+        // owner's, unless they come after it.
+        let reader = thread::spawn({
+            let countdown = Arc::clone(&countdown);
+            move || {
+                let totals = [(); 2].map(|()| countdown.total());
+                assert!(totals.iter().all(|total| [0, 7, 10, 13, 17].contains(total)), "{totals:?}");
+                assert!(totals.is_sorted(), "{totals:?}");
+            }
+        });
+        owner.join().unwrap();
+        reader.join().unwrap();
+        assert_eq!(countdown.total(), 17);
     });
 }

@@ -1,6 +1,6 @@
 //! What the slots are made of. The model that checks them has its own version of this file.
 
-pub(super) use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicPtr, AtomicUsize, Ordering};
+pub(super) use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicPtr, AtomicUsize, Ordering, fence};
 
 #[cfg(target_has_atomic = "64")]
 pub(super) use std::sync::atomic::AtomicU64;
@@ -21,5 +21,5 @@ pub(super) const fn zeros<const N: usize>() -> [AtomicU64; N] {
 /// By how many sizes the slots count: the powers of two up to 4 MiB, and what is larger.
 pub(super) const POWERS: usize = 24;
 
-// What `Slot::count_small_alloc` relies on.
-const _: () = assert!((2 * super::peak::STEP - 1).ilog2() < POWERS as u32);
+// What `Slot::take_alloc` relies on.
+const _: () = assert!(super::peak::STEP.ilog2() < POWERS as u32);

@@ -24,8 +24,9 @@ use super::slot::doubled;
 /// forwarded, so that growing in place and zeroed pages cost what they cost without it.
 ///
 /// Each thread counts into cache lines of its own with plain loads and stores: no lock, no allocation, nothing to
-/// contend for but, every 32 KiB and for each larger block, one atomic addition that keeps the peak. The counts of a thread that ends stay, and its slot goes to the next
-/// thread, so that nothing is lost and memory is bounded by the most threads alive at once (under 1 KiB each).
+/// contend for but one atomic addition, which keeps the peak, at most for every 16 KiB that the thread comes to hold or ceases
+/// to. The counts of a thread that ends stay, and its slot goes to the next thread, so that nothing is lost and memory is
+/// bounded by the most threads alive at once (under 1 KiB each).
 /// In a child after `fork` the counters go on from where the parent's stood.
 ///
 /// It must not be called in a signal handler, whatever is inside: a handler may come between two steps of the hot path that
@@ -63,16 +64,11 @@ impl<A: GlobalAlloc + 'static> CountingAllocator<A> {
     /// Calls `alloc` or `alloc_zeroed` and counts it.
     #[inline(always)]
     fn allocate(&self, layout: Layout, call: impl Fn(&A, Layout) -> *mut u8) -> *mut u8 {
-        let (size, align) = (layout.size(), layout.align());
-        if Self::is_awkward(align, size) {
-            allocate_awkward(layout, &self.inner, call)
-        } else if size_of::<A>() == 0 {
-            // SAFETY: they are a layout's, and not awkward.
-            unsafe { allocate_common::<A>(size, align, Sizeless(PhantomData), call) }
-        } else {
-            // SAFETY: they are a layout's, and not awkward.
-            unsafe { allocate_common::<A>(size, align, &self.inner, call) }
+        if Self::is_awkward(layout.align(), layout.size()) {
+            return allocate_awkward(layout, &self.inner, call);
         }
+        let doubled = doubled(layout.size());
+        local::allocated(call(&self.inner, layout), doubled)
     }
 }
 
@@ -114,35 +110,16 @@ impl Aside {
     }
 }
 
-// The common paths of `alloc` and `dealloc` are functions of their own. Inlined wherever something is allocated or dropped,
-// they would make those places so much larger that the compiler leaves other things there out of line, which may cost
-// a program more than all counting. The inner allocator comes last, so that the other arguments stay in the registers
-// that they came in.
-
-/// # Safety
-/// The size and the alignment are those of a layout, and not awkward.
-#[inline(never)]
-unsafe fn allocate_common<A: GlobalAlloc + 'static>(
-    size: usize,
-    align: usize,
-    inner: impl Borrow<A>,
-    call: impl Fn(&A, Layout) -> *mut u8,
-) -> *mut u8 {
-    let doubled = doubled(size);
-    // SAFETY: the caller says so.
-    let layout = unsafe {
-        assert_unchecked(!CountingAllocator::<A>::is_awkward(align, size));
-        Layout::from_size_align_unchecked(size, align)
-    };
-    local::allocated(call(inner.borrow(), layout), doubled)
-}
-
 #[cold]
 #[inline(never)]
 fn allocate_awkward<A>(layout: Layout, inner: &A, call: impl Fn(&A, Layout) -> *mut u8) -> *mut u8 {
     local::allocated(call(inner, layout), doubled(layout.size()))
 }
 
+/// All of `dealloc` but for its rare ways. Not inlined: it would make whatever drops something so much larger that the compiler
+/// leaves other things there out of line, which may cost a program more than all counting. The inner allocator comes last,
+/// so that the other arguments stay in the registers that they came in.
+///
 /// # Safety
 /// Those of [`GlobalAlloc::dealloc`]. The size and the alignment are those of its layout, and for jemalloc not awkward.
 #[inline(never)]
@@ -190,20 +167,22 @@ unsafe fn dealloc_awkward<A: GlobalAlloc>(ptr: *mut u8, layout: Layout, inner: &
     unsafe { inner.dealloc(ptr, layout) }
 }
 
-/// All of `realloc` where the alignment is awkward or the thread's room is used up.
+/// All of `realloc` where the alignment is awkward, or, as was found in trying to count it, the thread's room is used up.
 ///
 /// # Safety
-/// Those of [`GlobalAlloc::realloc`].
+/// Those of [`GlobalAlloc::realloc`]. The old size and the alignment are those of its layout.
 #[cold]
 #[inline(never)]
-unsafe fn realloc_settling<A: GlobalAlloc>(
+unsafe fn realloc_settling<const TRIED: bool, A: GlobalAlloc>(
     ptr: *mut u8,
-    layout: Layout,
+    size: usize,
+    align: usize,
     new_size: usize,
     inner: &A,
 ) -> *mut u8 {
-    // SAFETY: the caller's obligations are the callee's.
-    local::reallocated_settling(|| unsafe { inner.realloc(ptr, layout, new_size) }, layout.size(), new_size)
+    // SAFETY: they are a layout's, and the caller's other obligations are the callee's.
+    let call = || unsafe { inner.realloc(ptr, Layout::from_size_align_unchecked(size, align), new_size) };
+    local::reallocated_settling(TRIED, call, size, new_size)
 }
 
 // SAFETY: every method hands its arguments to the same method of `inner` unchanged and returns that one's result
@@ -239,24 +218,25 @@ unsafe impl<A: GlobalAlloc + 'static> GlobalAlloc for CountingAllocator<A> {
 
     #[inline]
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        let old_size = layout.size();
+        let (old_size, align) = (layout.size(), layout.align());
         // Counted before it is done, too: afterwards the sizes would have to be fetched first. A failure takes it back, and
         // meanwhile a reader sees at most `STEP` bytes that move to and fro.
         // A counter in halves must not be taken back: to a reader it might look as if it had not been written meanwhile.
         let takes_back = cfg!(target_has_atomic = "64");
-        if !takes_back
-            || Self::is_awkward(layout.align(), new_size)
-            || !local::reallocated(old_size, new_size)
-        {
+        if !takes_back || Self::is_awkward(align, new_size) {
             // SAFETY: the caller's obligations are the callee's.
-            return unsafe { realloc_settling(ptr, layout, new_size, &self.inner) };
+            return unsafe { realloc_settling::<false, A>(ptr, old_size, align, new_size, &self.inner) };
+        }
+        if !local::reallocated(old_size, new_size) {
+            // SAFETY: the caller's obligations are the callee's.
+            return unsafe { realloc_settling::<true, A>(ptr, old_size, align, new_size, &self.inner) };
         }
         let (mut old, mut new) = (Aside(0), Aside(0));
         old.put(old_size);
         new.put(new_size);
         // SAFETY: it is not awkward, as was just seen, and the caller's obligations are the callee's.
         let ptr = unsafe {
-            assert_unchecked(!Self::is_awkward(layout.align(), new_size));
+            assert_unchecked(!Self::is_awkward(align, new_size));
             self.inner.realloc(ptr, layout, new_size)
         };
         if ptr.is_null() { local::not_reallocated(old.take(), new.take()) } else { ptr }

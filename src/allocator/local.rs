@@ -1,24 +1,22 @@
-//! The calling thread's slot: the hot path, and what happens every 32 KiB.
+//! The calling thread's slot: the hot path, and what happens every 48 KiB.
 
 use std::cell::Cell;
-use std::hint::assert_unchecked;
 use std::ptr;
 
 use super::atomic::Ordering::Relaxed;
-use super::peak::STEP;
+use super::peak::LEAST;
 use super::registry::Registry;
-use super::slot::{Add, Slot, own, shared};
+use super::slot::{Beforehand, Slot, Writer};
 use super::{ThreadCounts, Totals};
 
 static REGISTRY: Registry = Registry::new();
 
+/// The slot of the threads that have none. Nothing can be counted in it, so that the hot path has one thing to test.
+static NOBODYS: Slot = Slot::closed();
+
 /// What a thread needs to count. Without a destructor, so that it can be used at any time.
 struct Local {
-    /// How many more bytes may be allocated, which count twice, and freed before the peak must be looked at. Zero as
-    /// long as there is no slot, so that the hot path has one thing to test. Never more than `STEP` when the hot path
-    /// begins.
-    room: Cell<usize>,
-    /// Null, or this thread's alone.
+    /// Nobody's, or this thread's alone.
     slot: Cell<*const Slot>,
     /// The thread is past its destructors: what it still does is counted in the rest.
     ended: Cell<bool>,
@@ -29,8 +27,7 @@ struct Local {
 thread_local! {
     static LOCAL: Local = const {
         Local {
-            room: Cell::new(0),
-            slot: Cell::new(ptr::null()),
+            slot: Cell::new(&raw const NOBODYS),
             ended: Cell::new(false),
             counts: Cell::new((0, ThreadCounts { allocated: 0, allocations: 0 })),
         }
@@ -45,9 +42,8 @@ impl Drop for End {
     fn drop(&mut self) {
         LOCAL.with(|local| {
             local.ended.set(true);
-            local.room.set(0);
-            // SAFETY: null, or a slot, which is never freed.
-            if let Some(slot) = unsafe { local.slot.replace(ptr::null()).as_ref() } {
+            if let Some(slot) = local.own() {
+                local.slot.set(&NOBODYS);
                 REGISTRY.give_back(slot);
             }
         });
@@ -55,36 +51,28 @@ impl Drop for End {
 }
 
 impl Local {
-    /// The thread's slot, if there is room for so many bytes before the peak must be looked at.
+    /// The slot that the hot path may try to count in.
     #[inline(always)]
-    fn slot_with_room(&self, bytes: usize) -> Option<&'static Slot> {
-        let (room, short) = self.room.get().overflowing_sub(bytes);
-        self.room.set(room);
-        if short {
-            return None;
-        }
-        // SAFETY: there is room for at most `STEP` bytes, and for none without a slot. A slot is never freed.
-        unsafe {
-            assert_unchecked(bytes <= STEP);
-            let slot = self.slot.get();
-            assert_unchecked(!slot.is_null());
-            Some(&*slot)
-        }
+    fn slot(&self) -> &'static Slot {
+        // SAFETY: nobody's, or one of the registry's: both are there for ever.
+        unsafe { &*self.slot.get() }
     }
 
-    /// The thread's slot, if it has not ended.
-    fn slot(&self) -> Option<&'static Slot> {
-        // SAFETY: null, or a slot, which is never freed.
-        match unsafe { self.slot.get().as_ref() } {
-            None if !self.ended.get() => self.claim(),
-            slot => slot,
-        }
+    /// The thread's slot, if it has one.
+    #[inline(always)]
+    fn own(&self) -> Option<&'static Slot> {
+        Some(self.slot()).filter(|slot| !ptr::eq(*slot, &NOBODYS))
+    }
+
+    /// The thread's slot, a new one if need be, unless it has ended.
+    fn own_or_new(&self) -> Option<&'static Slot> {
+        self.own().or_else(|| if self.ended.get() { None } else { self.claim() })
     }
 
     /// The answer of `thread_counts` where it is another one than the last time.
     #[inline(never)]
     fn count_again(&self) -> ThreadCounts {
-        let Some(slot) = self.slot() else { return ThreadCounts::default() };
+        let Some(slot) = self.own_or_new() else { return ThreadCounts::default() };
         let counts = ThreadCounts { allocated: slot.allocated(), allocations: slot.allocations() };
         self.counts.set((slot.moves(), counts));
         counts
@@ -95,7 +83,6 @@ impl Local {
         let slot = REGISTRY.claim()?;
         self.slot.set(slot);
         // On some systems the next line allocates, hence comes back here.
-        self.room.set(STEP);
         let _ = END.try_with(|_| ());
         Some(slot)
     }
@@ -104,52 +91,36 @@ impl Local {
 /// Counts a call of `alloc` or `alloc_zeroed` that gave `ptr`, and passes that on.
 #[inline(always)]
 pub(super) fn allocated(ptr: *mut u8, doubled: usize) -> *mut u8 {
-    if !ptr.is_null()
-        && let Some(slot) = LOCAL.with(|local| local.slot_with_room(doubled))
-    {
-        // SAFETY: there was room, and never is for more than `STEP`.
-        unsafe { slot.count_small_alloc(doubled) };
+    if !ptr.is_null() && LOCAL.with(|local| local.slot().take_alloc(doubled)) {
         return ptr;
     }
     allocated_slowly(ptr, doubled)
 }
 
-/// Counts a call of `dealloc`, unless there is no room: then nothing is counted and `deallocated_settling` is due.
+/// Counts a call of `dealloc`, unless there is too little room: then `deallocated_settling` is due.
 #[inline(always)]
 pub(super) fn deallocated(size: usize) -> bool {
-    let slot = LOCAL.with(|local| local.slot_with_room(size));
-    if let Some(slot) = slot {
-        slot.count_dealloc(size, own);
-    }
-    slot.is_some()
+    LOCAL.with(|local| local.slot().take_dealloc(size))
 }
 
-/// Counts a call of `realloc`, unless there is no room: then nothing is counted and `reallocated_settling` is due.
+/// Counts a call of `realloc`, unless there is too little room: then `reallocated_settling` is due.
 #[inline(always)]
 pub(super) fn reallocated(old: usize, new: usize) -> bool {
-    // Both fit an `isize`.
-    let slot = LOCAL.with(|local| local.slot_with_room(old.wrapping_add(new)));
-    if let Some(slot) = slot {
-        slot.count_realloc(old, new, own);
-    }
-    slot.is_some()
+    LOCAL.with(|local| local.slot().take_realloc(old, new))
 }
 
 /// Takes back what `reallocated` has counted, for the call gave null, and passes that on.
 #[cold]
 #[inline(never)]
 pub(super) fn not_reallocated(old: usize, new: usize) -> *mut u8 {
-    // There was room, hence a slot.
-    if let Some(slot) = LOCAL.with(Local::slot) {
-        slot.uncount_realloc(old, new);
-    }
+    taking_back(|slot| slot.uncount_realloc(old, new));
     failed()
 }
 
 #[cold]
 #[inline(never)]
 fn failed() -> *mut u8 {
-    shared(&REGISTRY.failures, 1, Relaxed);
+    REGISTRY.failures.fetch_add(1, Relaxed);
     ptr::null_mut()
 }
 
@@ -160,61 +131,82 @@ fn allocated_slowly(ptr: *mut u8, doubled: usize) -> *mut u8 {
     if ptr.is_null() {
         return failed();
     }
-    let size = doubled.div_ceil(2);
-    settling(size as isize, |slot, add| slot.count_alloc(size, add));
+    let beforehand = beforehand(|slot| slot.beforehand_alloc(doubled));
+    settling(doubled.div_ceil(2) as isize, |slot, writer| slot.count_alloc(doubled, beforehand, writer));
     ptr
 }
 
 #[cold]
 #[inline(never)]
 pub(super) fn deallocated_settling(size: usize) {
-    settling((size as isize).wrapping_neg(), |slot, add| slot.count_dealloc(size, add));
+    let beforehand = beforehand(|slot| slot.beforehand_dealloc(size));
+    settling((size as isize).wrapping_neg(), |slot, writer| slot.count_dealloc(size, beforehand, writer));
 }
 
-/// Does and counts a call of `realloc`.
+/// Does and counts a call of `realloc`, which `reallocated` may have tried to count.
 #[cold]
 #[inline(never)]
-pub(super) fn reallocated_settling(call: impl FnOnce() -> *mut u8, old: usize, new: usize) -> *mut u8 {
-    // It may be less than nothing, and the call may fail.
-    LOCAL.with(|local| local.room.set(0));
+pub(super) fn reallocated_settling(
+    tried: bool,
+    call: impl FnOnce() -> *mut u8,
+    old: usize,
+    new: usize,
+) -> *mut u8 {
+    let beforehand =
+        if tried { beforehand(|slot| slot.beforehand_realloc(old, new)) } else { Beforehand::default() };
     let ptr = call();
     if ptr.is_null() {
+        taking_back(|slot| slot.uncount(beforehand));
         return failed();
     }
     let change = (new as isize).wrapping_sub(old as isize);
-    settling(change, |slot, add| slot.count_realloc(old, new, add));
+    settling(change, |slot, writer| slot.count_realloc(old, new, beforehand, writer));
     ptr
 }
 
-/// Counts, and tells the peak.
-fn settling(change: isize, count: impl Fn(&Slot, Add)) {
-    LOCAL.with(|local| {
-        local.room.set(0);
-        match local.slot() {
-            Some(slot) => {
-                count(slot, own);
-                REGISTRY.peak.publish(slot, STEP);
-                local.room.set(STEP);
-            }
-            None => {
-                count(&REGISTRY.rest, shared);
-                REGISTRY.peak.add(change);
-            }
+/// What the hot path has counted of a call that there was too little room for.
+fn beforehand(of: impl FnOnce(&Slot) -> Beforehand) -> Beforehand {
+    match LOCAL.with(Local::own) {
+        Some(slot) => of(slot),
+        None => {
+            NOBODYS.close();
+            Beforehand::default()
         }
-    });
+    }
+}
+
+/// Counts, and tells the peak.
+fn settling(change: isize, count: impl Fn(&Slot, Writer)) {
+    match LOCAL.with(Local::own_or_new) {
+        Some(slot) => {
+            count(slot, Writer::Owner);
+            REGISTRY.peak.publish(slot, LEAST);
+        }
+        None => {
+            count(&REGISTRY.rest, Writer::Anyone);
+            REGISTRY.peak.add(change);
+        }
+    }
+}
+
+/// Takes back what was counted in the thread's slot, if it has one.
+fn taking_back(uncount: impl FnOnce(&Slot)) {
+    if let Some(slot) = LOCAL.with(Local::own) {
+        uncount(slot);
+        REGISTRY.peak.publish(slot, LEAST);
+    }
 }
 
 /// The calling thread's own counters. Zeros past its destructors.
 pub(super) fn own_totals() -> Totals {
-    LOCAL.with(Local::slot).map(Slot::totals).unwrap_or_default()
+    LOCAL.with(Local::own_or_new).map(Slot::totals).unwrap_or_default()
 }
 
 #[inline]
 pub(super) fn thread_counts() -> ThreadCounts {
     LOCAL.with(|local| {
         let (moves, counts) = local.counts.get();
-        // SAFETY: null, or a slot, which is never freed.
-        match unsafe { local.slot.get().as_ref() } {
+        match local.own() {
             // To sum the classes up is the dear part, and mostly nothing was allocated since the last time.
             Some(slot) if slot.moves() == moves => counts,
             _ => local.count_again(),

@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "an allocator is unsafe by trade, and its hot path has no room for checks")]
 
 mod atomic;
+mod countdown;
 mod counting;
 #[cfg(any(test, not(target_has_atomic = "64")))]
 mod halves;

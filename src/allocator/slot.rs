@@ -1,9 +1,12 @@
 //! What a thread counts in.
 
+use std::mem::offset_of;
 use std::ptr;
 
 use super::atomic::Ordering::{self, Acquire, Relaxed, Release};
 use super::atomic::{AtomicBool, AtomicIsize, AtomicPtr, AtomicU64, POWERS, constructor, zeros};
+use super::countdown::{Countdown, take};
+use super::peak::STEP;
 use super::totals::Totals;
 
 /// The counters of one thread. Only the owner writes, so that adding is a load and a store; anyone may read.
@@ -11,16 +14,16 @@ use super::totals::Totals;
 /// Whoever sees that something was freed must see that it was allocated: hence what is freed is stored with `Release`
 /// and read first. That keeps the bytes in use from falling below zero, and is free on x86-64.
 ///
-/// Two pairs of cache lines for itself. What others look at in passing, `owned` and `next`, lies beside the counters
-/// of the largest allocations, which are rare.
+/// Pairs of cache lines for itself. What others look at in passing, `owned` and `next`, lies behind the counters of the
+/// largest allocations, which are rare.
 #[repr(C, align(128))]
 pub(super) struct Slot {
     /// Twice the bytes allocated, less one for each allocation: what the size class is found by, too, so that the hot path
     /// has one number to keep while the inner allocator works.
-    doubled: AtomicU64,
+    doubled: Countdown<STEP>,
+    deallocated: Countdown<STEP>,
     /// Bytes that reallocations gave.
-    reallocated: AtomicU64,
-    deallocated: AtomicU64,
+    reallocated: Countdown<{ STEP / 2 }>,
     deallocations: AtomicU64,
     reallocations: AtomicU64,
     /// What the peak was last told of this slot's bytes in use.
@@ -32,18 +35,37 @@ pub(super) struct Slot {
     pub(super) next: AtomicPtr<Slot>,
 }
 
-/// How to add to a counter: [`own`] or [`shared`].
-pub(super) type Add = fn(&AtomicU64, u64, Ordering);
-
-/// Adds to a counter that no other thread writes.
-#[inline(always)]
-pub(super) fn own(counter: &AtomicU64, amount: u64, ordering: Ordering) {
-    counter.store(counter.load(Relaxed).wrapping_add(amount), ordering);
+/// Who adds to a slot.
+#[derive(Clone, Copy)]
+pub(super) enum Writer {
+    /// The thread that owns it.
+    Owner,
+    /// Any thread, at any time.
+    Anyone,
 }
 
-/// Adds to a counter that other threads write too.
-pub(super) fn shared(counter: &AtomicU64, amount: u64, ordering: Ordering) {
-    counter.fetch_add(amount, ordering);
+impl Writer {
+    #[inline(always)]
+    fn add(self, counter: &AtomicU64, amount: u64, ordering: Ordering) {
+        match self {
+            Writer::Owner => counter.store(counter.load(Relaxed).wrapping_add(amount), ordering),
+            Writer::Anyone => _ = counter.fetch_add(amount, ordering),
+        }
+    }
+
+    fn add_to<const STEP: usize>(self, countdown: &Countdown<STEP>, amount: u64) {
+        match self {
+            Writer::Owner => countdown.add(amount),
+            Writer::Anyone => countdown.add_shared(amount),
+        }
+    }
+}
+
+/// What the hot path has counted of a call, as it had to before it could find that too little was left for that.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Beforehand {
+    pub(super) new: u64,
+    pub(super) old: u64,
 }
 
 /// What an allocation adds to [`Slot::doubled`]. Never zero: a layout's size is at least 1 and fits an `isize`.
@@ -60,10 +82,23 @@ fn power(doubled: usize) -> usize {
 
 impl Slot {
     constructor! { fn new() -> Self {
+        Slot::of(Countdown::new(), Countdown::new(), Countdown::new())
+    } }
+
+    // One that the hot path cannot count in.
+    constructor! { fn closed() -> Self {
+        Slot::of(Countdown::closed(), Countdown::closed(), Countdown::closed())
+    } }
+
+    constructor! { fn of(
+        doubled: Countdown<STEP>,
+        deallocated: Countdown<STEP>,
+        reallocated: Countdown<{ STEP / 2 }>,
+    ) -> Self {
         Slot {
-            doubled: AtomicU64::new(0),
-            reallocated: AtomicU64::new(0),
-            deallocated: AtomicU64::new(0),
+            doubled,
+            deallocated,
+            reallocated,
             deallocations: AtomicU64::new(0),
             reallocations: AtomicU64::new(0),
             published: AtomicIsize::new(0),
@@ -73,65 +108,113 @@ impl Slot {
         }
     } }
 
-    /// Counts an allocation of any size.
-    pub(super) fn count_alloc(&self, size: usize, add: Add) {
-        let doubled = doubled(size);
-        add(&self.doubled, doubled as u64, Relaxed);
-        if let Some(counter) = self.powers.get(power(doubled).min(POWERS - 1)) {
-            add(counter, 1, Relaxed);
+    /// Closes one again that the hot path may have tried to count in.
+    pub(super) fn close(&self) {
+        self.doubled.close();
+        self.deallocated.close();
+        self.reallocated.close();
+    }
+
+    // What the hot path does, on the thread that owns the slot. Where too little is left, the number of the calls is not counted, and what
+    // was `beforehand` is to be asked for.
+
+    #[inline(always)]
+    pub(super) fn take_alloc(&self, doubled: usize) -> bool {
+        // SAFETY: a countdown is there.
+        let room = unsafe { take::<_, { offset_of!(Slot, doubled) }>(self, doubled) };
+        if room {
+            // SAFETY: there is a power for every size up to `STEP`, and more is never left; `doubled` would be negative for sizes that no
+            // memory has room for.
+            Writer::Owner.add(unsafe { self.powers.get_unchecked(power(doubled)) }, 1, Relaxed);
+        }
+        room
+    }
+
+    #[inline(always)]
+    pub(super) fn take_dealloc(&self, size: usize) -> bool {
+        // SAFETY: a countdown is there.
+        let room = unsafe { take::<_, { offset_of!(Slot, deallocated) }>(self, size) };
+        if room {
+            Writer::Owner.add(&self.deallocations, 1, Release);
+        }
+        room
+    }
+
+    #[inline(always)]
+    pub(super) fn take_realloc(&self, old: usize, new: usize) -> bool {
+        // SAFETY: countdowns are there.
+        let room = unsafe {
+            take::<_, { offset_of!(Slot, reallocated) }>(self, new)
+                && take::<_, { offset_of!(Slot, deallocated) }>(self, old)
+        };
+        if room {
+            Writer::Owner.add(&self.reallocations, 1, Relaxed);
+        }
+        room
+    }
+
+    pub(super) fn beforehand_alloc(&self, doubled: usize) -> Beforehand {
+        Beforehand { new: self.doubled.forfeit(doubled), old: 0 }
+    }
+
+    pub(super) fn beforehand_dealloc(&self, size: usize) -> Beforehand {
+        Beforehand { new: 0, old: self.deallocated.forfeit(size) }
+    }
+
+    pub(super) fn beforehand_realloc(&self, old: usize, new: usize) -> Beforehand {
+        if self.reallocated.is_overdrawn() {
+            Beforehand { new: self.reallocated.forfeit(new), old: 0 }
+        } else {
+            Beforehand { new: new as u64, old: self.deallocated.forfeit(old) }
         }
     }
 
-    /// Counts an allocation by the slot's owner, without looking whether it is larger than all size classes.
-    ///
-    /// # Safety
-    /// `doubled` is that of a size and at most [`STEP`](super::peak::STEP).
-    #[inline(always)]
-    pub(super) unsafe fn count_small_alloc(&self, doubled: usize) {
-        own(&self.doubled, doubled as u64, Relaxed);
-        // SAFETY: a power for every size up to `STEP` is there, and it is not zero.
-        own(unsafe { self.powers.get_unchecked(power(doubled)) }, 1, Relaxed);
+    // What counts calls of any size, without what is counted already.
+
+    pub(super) fn count_alloc(&self, doubled: usize, beforehand: Beforehand, writer: Writer) {
+        writer.add_to(&self.doubled, (doubled as u64).wrapping_sub(beforehand.new));
+        if let Some(counter) = self.powers.get(power(doubled).min(POWERS - 1)) {
+            writer.add(counter, 1, Relaxed);
+        }
     }
 
-    #[inline(always)]
-    pub(super) fn count_dealloc(&self, size: usize, add: Add) {
-        add(&self.deallocated, size as u64, Release);
-        add(&self.deallocations, 1, Release);
+    pub(super) fn count_dealloc(&self, size: usize, beforehand: Beforehand, writer: Writer) {
+        writer.add_to(&self.deallocated, (size as u64).wrapping_sub(beforehand.old));
+        writer.add(&self.deallocations, 1, Release);
     }
 
-    #[inline(always)]
-    pub(super) fn count_realloc(&self, old: usize, new: usize, add: Add) {
-        add(&self.reallocated, new as u64, Relaxed);
-        add(&self.deallocated, old as u64, Release);
-        add(&self.reallocations, 1, Relaxed);
+    pub(super) fn count_realloc(&self, old: usize, new: usize, beforehand: Beforehand, writer: Writer) {
+        writer.add_to(&self.reallocated, (new as u64).wrapping_sub(beforehand.new));
+        writer.add_to(&self.deallocated, (old as u64).wrapping_sub(beforehand.old));
+        writer.add(&self.reallocations, 1, Relaxed);
     }
 
-    /// Takes back what the slot's owner counted with the same numbers.
+    /// Takes back what was counted of a reallocation that failed.
+    pub(super) fn uncount(&self, beforehand: Beforehand) {
+        self.deallocated.add(beforehand.old.wrapping_neg());
+        self.reallocated.add(beforehand.new.wrapping_neg());
+    }
+
+    /// Takes back one that `take_realloc` has counted.
     pub(super) fn uncount_realloc(&self, old: usize, new: usize) {
-        own(&self.deallocated, (old as u64).wrapping_neg(), Release);
-        own(&self.reallocated, (new as u64).wrapping_neg(), Relaxed);
-        own(&self.reallocations, 1_u64.wrapping_neg(), Relaxed);
+        self.uncount(Beforehand { new: new as u64, old: old as u64 });
+        Writer::Owner.add(&self.reallocations, 1_u64.wrapping_neg(), Relaxed);
     }
 
-    /// Bytes allocated less bytes freed: negative where other threads' memory is freed.
+    /// The owner's view: bytes allocated less bytes freed, negative where other threads' memory is freed.
     pub(super) fn used(&self) -> isize {
-        self.allocated().wrapping_sub(self.deallocated.load(Relaxed)) as isize
+        self.allocated().wrapping_sub(self.deallocated.own_total()) as isize
     }
 
-    /// Bytes. While the owner allocates, a number from between those before and after.
+    /// The owner's view: bytes.
     pub(super) fn allocated(&self) -> u64 {
-        let doubled = self.doubled.load(Relaxed);
-        self.bytes(doubled, self.allocations())
+        bytes(self.doubled.own_total(), self.allocations(), self.reallocated.own_total())
     }
 
-    fn bytes(&self, doubled: u64, allocations: u64) -> u64 {
-        (doubled.wrapping_add(allocations) / 2).wrapping_add(self.reallocated.load(Relaxed))
-    }
-
-    /// Moves with every byte that is allocated, and is quickly read.
+    /// The owner's view: moves with every byte that is allocated, and is quickly read.
     #[inline]
     pub(super) fn moves(&self) -> u64 {
-        self.doubled.load(Relaxed).wrapping_add(self.reallocated.load(Relaxed))
+        self.doubled.own_total().wrapping_add(self.reallocated.own_total())
     }
 
     pub(super) fn allocations(&self) -> u64 {
@@ -139,12 +222,12 @@ impl Slot {
     }
 
     pub(super) fn add_freed(&self, totals: &mut Totals) {
-        totals.deallocated = totals.deallocated.wrapping_add(self.deallocated.load(Acquire));
+        totals.deallocated = totals.deallocated.wrapping_add(self.deallocated.total());
         totals.deallocations = totals.deallocations.wrapping_add(self.deallocations.load(Acquire));
     }
 
     pub(super) fn add_others(&self, totals: &mut Totals) {
-        let doubled = self.doubled.load(Relaxed);
+        let doubled = self.doubled.total();
         let mut allocations: u64 = 0;
         for (power, counter) in self.powers.iter().enumerate() {
             let count = counter.load(Relaxed);
@@ -153,7 +236,8 @@ impl Slot {
                 *class = class.wrapping_add(count);
             }
         }
-        totals.allocated = totals.allocated.wrapping_add(self.bytes(doubled, allocations));
+        totals.allocated =
+            totals.allocated.wrapping_add(bytes(doubled, allocations, self.reallocated.total()));
         totals.reallocations = totals.reallocations.wrapping_add(self.reallocations.load(Relaxed));
     }
 
@@ -164,6 +248,11 @@ impl Slot {
         self.add_others(&mut totals);
         totals
     }
+}
+
+/// The bytes that were allocated. Seen while the owner allocates, a number from between those before and after.
+fn bytes(doubled: u64, allocations: u64, reallocated: u64) -> u64 {
+    (doubled.wrapping_add(allocations) / 2).wrapping_add(reallocated)
 }
 
 /// Pairs of powers of two make the powers of four from 16 on.
