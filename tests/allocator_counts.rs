@@ -16,13 +16,14 @@ use opentelemetry::metrics::MeterProvider;
 use opentelemetry_instrumentation_runtime::{CountingAllocator, RuntimeMetrics};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 
-/// Returns null while it is told to.
-struct Failing;
+/// Returns null while it is told to, and uses the global allocator itself in the next reallocation where it is told to.
+struct Capricious;
 
 static FAIL: AtomicBool = AtomicBool::new(false);
+static NEST: AtomicBool = AtomicBool::new(false);
 
 // SAFETY: null, or what `System` gives.
-unsafe impl GlobalAlloc for Failing {
+unsafe impl GlobalAlloc for Capricious {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if FAIL.load(Ordering::Relaxed) { std::ptr::null_mut() } else { unsafe { System.alloc(layout) } }
     }
@@ -40,6 +41,14 @@ unsafe impl GlobalAlloc for Failing {
     }
 
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        if NEST.swap(false, Ordering::Relaxed) {
+            let fail = FAIL.swap(false, Ordering::Relaxed);
+            let mut bytes = Vec::<u8>::with_capacity(black_box(10));
+            bytes.reserve_exact(20);
+            bytes.reserve_exact(200_000);
+            drop(bytes);
+            FAIL.store(fail, Ordering::Relaxed);
+        }
         if FAIL.load(Ordering::Relaxed) {
             std::ptr::null_mut()
         } else {
@@ -49,7 +58,7 @@ unsafe impl GlobalAlloc for Failing {
 }
 
 #[global_allocator]
-static ALLOC: CountingAllocator<Failing> = CountingAllocator::new(Failing);
+static ALLOC: CountingAllocator<Capricious> = CountingAllocator::new(Capricious);
 
 const NAMES: [&str; 8] = [
     "rust.memory.allocated",
@@ -135,6 +144,25 @@ fn every_call_is_counted_once_and_to_the_byte() {
         change(&metrics, || unsafe { dealloc(black_box(alloc(large)), large) }),
         [size, size, 1, 1, 0, 0, 0, 0]
     );
+
+    // An inner allocator that allocates in turn, in the middle of a reallocation for which there is room, for which there is
+    // none, and that fails.
+    let grown = |size: usize, fails| {
+        change(&metrics, || unsafe {
+            let ptr = alloc(small);
+            FAIL.store(fails, Ordering::Relaxed);
+            NEST.store(true, Ordering::Relaxed);
+            let other = realloc(ptr, small, size);
+            FAIL.store(false, Ordering::Relaxed);
+            if other.is_null() { dealloc(ptr, small) } else { dealloc(other, layout(size, 8)) }
+        })
+    };
+    for size in [200, 300_000] {
+        let without = 100 + 10 + 20 + 200_000;
+        let all = without + size as i64;
+        assert_eq!(grown(size, false), [all, all, 2, 2, 3, 0, 0, 0]);
+        assert_eq!(grown(size, true), [without, without, 2, 2, 2, 1, 0, 0]);
+    }
 
     // Memory that another thread gives back. What the thread itself costs is counted beforehand.
     let thread = |kept: usize, size: usize| {

@@ -44,7 +44,7 @@ impl<const STEP: usize> Countdown<STEP> {
     /// After an amount could not be taken: adds what is left, as the first part of it, and tells how much that was.
     pub(super) fn forfeit(&self, amount: usize) -> u64 {
         let left = self.left.load(Relaxed).wrapping_add(signed(amount));
-        self.left.store(0, Relaxed);
+        self.left.store(0, Release);
         left as u64
     }
 

@@ -61,7 +61,7 @@ impl Writer {
     }
 }
 
-/// What the hot path has counted of a call, as it had to before it could find that too little was left for that.
+/// The bytes of a call that the hot path has counted before it found that there are too many.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Beforehand {
     pub(super) new: u64,
@@ -115,16 +115,16 @@ impl Slot {
         self.reallocated.close();
     }
 
-    // What the hot path does, on the thread that owns the slot. Where too little is left, the number of the calls is not counted, and what
-    // was `beforehand` is to be asked for.
+    // What the hot path does, on the thread that owns the slot. Where too little is left for a call, the call's number is not
+    // counted, and what else was has to be asked for.
 
     #[inline(always)]
     pub(super) fn take_alloc(&self, doubled: usize) -> bool {
         // SAFETY: a countdown is there.
         let room = unsafe { take::<_, { offset_of!(Slot, doubled) }>(self, doubled) };
         if room {
-            // SAFETY: there is a power for every size up to `STEP`, and more is never left; `doubled` would be negative for sizes that no
-            // memory has room for.
+            // SAFETY: there is a power for every size up to `STEP`, and more is never left. What would be negative as an
+            // `isize` is twice a size that no memory has room for.
             Writer::Owner.add(unsafe { self.powers.get_unchecked(power(doubled)) }, 1, Relaxed);
         }
         room
@@ -152,6 +152,8 @@ impl Slot {
         }
         room
     }
+
+    // And what has to be asked for then.
 
     pub(super) fn beforehand_alloc(&self, doubled: usize) -> Beforehand {
         Beforehand { new: self.doubled.forfeit(doubled), old: 0 }
