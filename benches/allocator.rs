@@ -136,6 +136,15 @@ fn pairs<S: Subject, const SIZE: usize>(count: usize) {
     }
 }
 
+/// Allocations alone.
+fn allocs<S: Subject>(count: usize) {
+    let align = align();
+    let alloc = black_box(alloc::<S> as Alloc);
+    for _ in 0..count {
+        unsafe { black_box(alloc(black_box(SIZE), align)) };
+    }
+}
+
 /// Between sizes that all inner allocators serve in place.
 fn reallocs<S: Subject>(count: usize) {
     let align = align();
@@ -155,6 +164,7 @@ struct Entry {
     over: Option<&'static str>,
     pairs: fn(usize),
     large_pairs: fn(usize),
+    allocs: fn(usize),
     reallocs: fn(usize),
     with: fn(&mut dyn FnMut()),
 }
@@ -165,6 +175,7 @@ fn entry<S: Subject>(name: &'static str, over: Option<&'static str>) -> Entry {
         over,
         pairs: pairs::<S, SIZE>,
         large_pairs: pairs::<S, LARGE>,
+        allocs: allocs::<S>,
         reallocs: reallocs::<S>,
         with: |run| S::with(run),
     }
@@ -194,7 +205,11 @@ fn main() -> ExitCode {
         && flag == "--under-callgrind"
     {
         let entry = entries().into_iter().find(|entry| entry.name == name).expect("a subject");
-        let run = if what == "pairs" { entry.pairs } else { entry.reallocs };
+        let run = match what.as_str() {
+            "pairs" => entry.pairs,
+            "allocs" => entry.allocs,
+            _ => entry.reallocs,
+        };
         let count = count.parse().expect("a count");
         (entry.with)(&mut || run(count));
         return ExitCode::SUCCESS;
@@ -224,6 +239,7 @@ fn instructions() -> bool {
     println!("{:<28}{:>14}{:>10}{:>12}{:>10}", "", "alloc+dealloc", "more", "realloc", "more");
     let mut measured: Vec<(&str, f64, f64)> = Vec::new();
     let mut within = true;
+    let mut split = Vec::new();
     for entry in entries() {
         let (Some(pair), Some(two)) =
             (instructions_of(entry.name, "pairs"), instructions_of(entry.name, "reallocs"))
@@ -239,12 +255,23 @@ fn instructions() -> bool {
                 let ours = entry.name.starts_with("CountingAllocator");
                 if ours && (more > limit::PAIR || more_realloc > limit::REALLOC) {
                     println!("^ over {} for a pair or {} for a realloc", limit::PAIR, limit::REALLOC);
-                    within &= entry.over == Some("MiMalloc");
+                    // BENCHMARKS.md says why, and that it is less than one.
+                    let known = if entry.over == Some("MiMalloc") { 1.0 } else { 0.0 };
+                    within &= more <= limit::PAIR + known && more_realloc <= limit::REALLOC + known;
+                }
+                if ours {
+                    split.push((entry.name, entry.over, more));
                 }
             }
             None => println!("{:<28}{pair:>14.1}{:>10}{realloc:>12.1}", entry.name, ""),
         }
         measured.push((entry.name, pair, realloc));
+    }
+    println!("\nOf which the assembly of each call has");
+    for (name, over, more) in split {
+        let of = |name| instructions_of(name, "allocs").unwrap_or(f64::NAN);
+        let alloc = of(name) - over.map_or(0.0, of);
+        println!("{name:<28}{alloc:>8.1} to allocate{:>8.1} to deallocate", more - alloc);
     }
     println!();
     within

@@ -64,15 +64,44 @@ fn a_burst_between_two_snapshots_is_seen_to_64_kib_for_each_thread() {
             "{peak} is too high after a burst of {held} from {before}"
         );
     }
+    // As much as a thread can come to hold without looking: single bytes, and what grows beside them. By so many threads that
+    // it shows if that is more than it should be.
+    const MANY: usize = 64;
+    let many = &Barrier::new(MANY);
+    let (before, peak_before) = read();
+    assert!(peak_before < before + (100 << 20), "what follows must be higher");
+    let held = thread::scope(|scope| {
+        let hold = || {
+            let mut bytes: Vec<Box<u8>> = Vec::with_capacity(1 << 18);
+            let mut grown: Vec<u8> = black_box(Vec::with_capacity(1));
+            // All look now.
+            grown.reserve_exact(100 << 10);
+            grown.shrink_to(1);
+            drop(black_box(vec![0_u8; 100 << 10]));
+            many.wait();
+            grown.reserve_exact(black_box(23 << 10));
+            bytes.extend((0..47 << 10).map(|_| black_box(Box::new(0_u8))));
+            many.wait();
+            bytes.len() + grown.capacity() + bytes.capacity() * size_of::<Box<u8>>()
+        };
+        let threads: Vec<_> = (0..MANY).map(|_| scope.spawn(hold)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap() as u64).sum::<u64>()
+    });
+    let (_, peak) = read();
+    assert!(
+        peak + (MANY as u64 + 2) * 65_536 >= before + held,
+        "{peak} is too low after {held} in single bytes from {before}"
+    );
+
     // Exactly what one thread holds, down to its bound.
     let (before, _) = read();
     let (used, peak) = {
-        let held = black_box(vec![0_u8; 100 << 20]);
+        let held = black_box(vec![0_u8; 400 << 20]);
         let now = read();
         drop(held);
         now
     };
-    assert!(used >= before + (100 << 20));
+    assert!(used >= before + (400 << 20));
     assert!(peak >= used && peak <= used + BOUND);
     assert!(read().1 <= peak + BOUND, "it does not rise with what is freed");
 }

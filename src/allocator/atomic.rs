@@ -18,8 +18,5 @@ pub(super) const fn zeros<const N: usize>() -> [AtomicU64; N] {
     [const { AtomicU64::new(0) }; N]
 }
 
-/// By how many sizes the slots count: the powers of two up to 4 MiB, and what is larger.
-pub(super) const POWERS: usize = 24;
-
-// What `Slot::take_alloc` relies on.
-const _: () = assert!(super::peak::STEP.ilog2() < POWERS as u32);
+/// By how many sizes the slots count: the powers of two up to 1 GiB, and what is larger.
+pub(super) const POWERS: usize = 32;

@@ -12,11 +12,11 @@ pub(super) struct Countdown<const STEP: usize> {
     /// How much may still be added. Less than zero, which means zero, from a [`take`] that failed to the
     /// [`forfeit`](Self::forfeit) that it makes due.
     left: AtomicIsize,
-    /// What the total is when nothing is left. With `RENEWING` it is `STEP` more than the total, whatever is left.
+    /// Twice what the total is when nothing is left. With `RENEWING`, twice what it is when `STEP` is left, whatever is.
     granted: AtomicU64,
 }
 
-const RENEWING: u64 = 1 << 63;
+const RENEWING: u64 = 1;
 
 /// What is left of what nobody may add to. So little that threads which write over each other don't come near zero.
 const NEVER: isize = isize::MIN / 2;
@@ -51,7 +51,7 @@ impl<const STEP: usize> Countdown<STEP> {
     /// Adds an amount of any size, or subtracts it where it is negative in two's complement. Grants `STEP` anew, for the
     /// caller is the one who looks.
     pub(super) fn add(&self, amount: u64) {
-        let granted = self.own_total().wrapping_add(amount).wrapping_add(STEP as u64);
+        let granted = self.own_total().wrapping_add(amount).wrapping_add(STEP as u64) << 1;
         self.granted.store(granted | RENEWING, Release);
         // Whoever sees what is left from here on sees that it was renewed.
         fence(Release);
@@ -62,12 +62,12 @@ impl<const STEP: usize> Countdown<STEP> {
     /// The owner's view, while nothing is overdrawn.
     #[inline]
     pub(super) fn own_total(&self) -> u64 {
-        self.granted.load(Relaxed).wrapping_sub(self.left.load(Relaxed) as u64)
+        (self.granted.load(Relaxed) >> 1).wrapping_sub(self.left.load(Relaxed) as u64)
     }
 
     /// Adds an amount to one that nobody owns.
     pub(super) fn add_shared(&self, amount: u64) {
-        self.granted.fetch_add(amount, Release);
+        self.granted.fetch_add(amount << 1, Release);
     }
 
     /// All that was added.
@@ -80,7 +80,7 @@ impl<const STEP: usize> Countdown<STEP> {
             let left = self.left.load(Acquire).max(0) as u64;
             if self.granted.load(Relaxed) == granted {
                 let left = if granted & RENEWING == 0 { left } else { STEP as u64 };
-                return (granted & !RENEWING).wrapping_sub(left);
+                return (granted >> 1).wrapping_sub(left);
             }
         }
     }
@@ -120,7 +120,10 @@ pub(super) unsafe fn take<T, const AT: usize>(holder: &T, amount: usize) -> bool
 pub(super) unsafe fn take<T, const AT: usize>(holder: &T, amount: usize) -> bool {
     // SAFETY: the caller says so.
     let left = unsafe { &(*(&raw const *holder).byte_add(AT).cast::<Countdown<0>>()).left };
-    let now = left.load(Relaxed).wrapping_sub(signed(amount));
+    let (before, amount) = (left.load(Relaxed), signed(amount));
+    // Where addresses have 32 bits, `NEVER` less an amount may be less than there is.
+    let narrow = size_of::<usize>() < size_of::<u64>();
+    let now = if narrow { before.saturating_sub(amount) } else { before.wrapping_sub(amount) };
     left.store(now, Release);
     now >= 0
 }
@@ -180,7 +183,7 @@ mod tests {
         for left in [3, 10] {
             let countdown = Countdown::<10> {
                 left: AtomicIsize::new(left),
-                granted: AtomicU64::new((100 + 10) | RENEWING),
+                granted: AtomicU64::new((100 + 10) << 1 | RENEWING),
             };
             assert_eq!(countdown.total(), 100);
         }

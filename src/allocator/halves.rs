@@ -26,7 +26,7 @@ impl Halves {
         loop {
             let after = self.after.load(Acquire);
             let low = self.low.load(Acquire);
-            let before = self.before.load(Relaxed);
+            let before = self.before.load(Acquire);
             if before == after {
                 return u64::from(before) << 32 | u64::from(low);
             }

@@ -1,4 +1,4 @@
-//! The calling thread's slot: the hot path, and what happens every 48 KiB.
+//! The calling thread's slot: the hot path, and what happens when the slot wants to be looked at.
 
 use std::cell::Cell;
 use std::ptr;

@@ -3,15 +3,15 @@
 use super::atomic::{AtomicIsize, Ordering::Relaxed, constructor};
 use super::slot::Slot;
 
-/// How many bytes a thread frees before it looks how far it has drifted from what it last published. Twice as many as it
-/// allocates before it looks, and as it gets by reallocations.
-pub(super) const STEP: usize = 48 * 1024;
+/// How many bytes a thread frees before it looks how far it has drifted from what it last published. Half as many as it gets
+/// by reallocations, and by allocations too, unless they are of a few bytes.
+pub(super) const STEP: usize = 32 * 1024;
 
 /// How far it must have drifted then to publish it.
 pub(super) const LEAST: usize = 16 * 1024;
 
-// The peak is off by at most so much for each live thread.
-const _: () = assert!(STEP + LEAST == 64 * 1024);
+// The peak is off by at most so much for each live thread: by allocations of single bytes, and by reallocations.
+const _: () = assert!(STEP + STEP / 2 + LEAST == 64 * 1024);
 
 /// Signed and as wide as an address: a thread may publish that it freed what another has not yet published.
 pub(super) struct Peak {

@@ -7,7 +7,7 @@ use super::atomic::Ordering::{self, Acquire, Relaxed, Release};
 use super::atomic::{AtomicBool, AtomicIsize, AtomicPtr, AtomicU64, POWERS, constructor, zeros};
 use super::countdown::{Countdown, take};
 use super::peak::STEP;
-use super::totals::Totals;
+use super::totals::{CLASSES, Totals};
 
 /// The counters of one thread. Only the owner writes, so that adding is a load and a store; anyone may read.
 ///
@@ -77,7 +77,8 @@ pub(super) fn doubled(size: usize) -> usize {
 /// The power of two that a size is rounded up to: 16 bytes are still 2^4.
 #[inline(always)]
 fn power(doubled: usize) -> usize {
-    doubled.checked_ilog2().unwrap_or(0) as usize
+    // Those that have more bits have no counter of their own.
+    u32::try_from(doubled).unwrap_or(u32::MAX).checked_ilog2().unwrap_or(0) as usize
 }
 
 impl Slot {
@@ -123,9 +124,8 @@ impl Slot {
         // SAFETY: a countdown is there.
         let room = unsafe { take::<_, { offset_of!(Slot, doubled) }>(self, doubled) };
         if room {
-            // SAFETY: there is a power for every size up to `STEP`, and more is never left. What would be negative as an
-            // `isize` is twice a size that no memory has room for.
-            Writer::Owner.add(unsafe { self.powers.get_unchecked(power(doubled)) }, 1, Relaxed);
+            // The hot path is for sizes up to `STEP` and need not look at more bits.
+            self.count_power(power(doubled as u32 as usize), Writer::Owner);
         }
         room
     }
@@ -175,7 +175,12 @@ impl Slot {
 
     pub(super) fn count_alloc(&self, doubled: usize, beforehand: Beforehand, writer: Writer) {
         writer.add_to(&self.doubled, (doubled as u64).wrapping_sub(beforehand.new));
-        if let Some(counter) = self.powers.get(power(doubled).min(POWERS - 1)) {
+        self.count_power(power(doubled), writer);
+    }
+
+    #[inline(always)]
+    fn count_power(&self, power: usize, writer: Writer) {
+        if let Some(counter) = self.powers.get(power.min(POWERS - 1)) {
             writer.add(counter, 1, Relaxed);
         }
     }
@@ -258,6 +263,6 @@ fn bytes(doubled: u64, allocations: u64, reallocated: u64) -> u64 {
 }
 
 /// Pairs of powers of two make the powers of four from 16 on.
-const fn class_of(power: usize) -> usize {
-    if power < 4 { 0 } else { power.div_ceil(2) - 2 }
+fn class_of(power: usize) -> usize {
+    power.div_ceil(2).saturating_sub(2).min(CLASSES - 1)
 }
