@@ -32,6 +32,10 @@ use super::slot::doubled;
 /// It must not be called in a signal handler, whatever is inside: a handler may come between two steps of the hot path that
 /// belong together.
 ///
+/// Where the C library does not keep the destructors of thread-locals itself (musl, macOS, Windows), it wants Rust 1.93 or
+/// later. The standard library of earlier versions keeps them in memory of the global allocator, and ends the process if
+/// that is the first thing that a thread allocates.
+///
 /// All counting allocators of a process count together.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CountingAllocator<A = System> {

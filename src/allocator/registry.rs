@@ -113,7 +113,9 @@ impl Registry {
             }
         }
         totals.failures = self.failures.load(Relaxed);
-        totals.peak = self.peak.raise(totals.used() as isize) as u64;
+        // Where addresses have 32 bits, more may be in use than the peak can tell.
+        let used = totals.used();
+        totals.peak = used.max(self.peak.raise(isize::try_from(used).unwrap_or(isize::MAX)) as u64);
         totals
     }
 
