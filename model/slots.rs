@@ -38,9 +38,6 @@ use slot::Writer::{Anyone, Owner};
 use slot::{Beforehand, Slot, doubled};
 use totals::Totals;
 
-/// Nothing.
-const NONE: Beforehand = Beforehand { new: 0, old: 0 };
-
 /// The calls as they are counted by the thread that owns the slot, but for telling the peak.
 fn alloc(slot: &Slot, size: usize) {
     let doubled = doubled(size);
@@ -151,13 +148,13 @@ fn threads_without_a_slot_share_one() {
         let thread = thread::spawn({
             let registry = Arc::clone(&registry);
             move || {
-                registry.rest.count_alloc(doubled(5), NONE, Anyone);
+                registry.rest.count_alloc(doubled(5), Beforehand::default(), Anyone);
                 registry.peak.add(5);
-                registry.rest.count_dealloc(5, NONE, Anyone);
+                registry.rest.count_dealloc(5, Beforehand::default(), Anyone);
                 registry.peak.add(-5);
             }
         });
-        registry.rest.count_alloc(doubled(3), NONE, Anyone);
+        registry.rest.count_alloc(doubled(3), Beforehand::default(), Anyone);
         registry.peak.add(3);
         assert_laws(&registry.totals());
         thread.join().unwrap();

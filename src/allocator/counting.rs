@@ -190,8 +190,8 @@ unsafe fn realloc_settling<const TRIED: bool, A: GlobalAlloc>(
 }
 
 // SAFETY: every method hands its arguments to the same method of `inner` unchanged and returns that one's result
-// unchanged, so that the contract is kept as `inner` keeps it. Counting neither unwinds nor allocates through the
-// global allocator.
+// unchanged, so that the contract is kept as `inner` keeps it. Counting does not unwind, and where making a thread's end
+// known allocates, the thread has its slot by then.
 unsafe impl<A: GlobalAlloc + 'static> GlobalAlloc for CountingAllocator<A> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

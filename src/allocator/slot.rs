@@ -64,8 +64,8 @@ impl Writer {
 /// The bytes of a call that the hot path has counted before it found that there are too many.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Beforehand {
-    pub(super) new: u64,
-    pub(super) old: u64,
+    new: u64,
+    old: u64,
 }
 
 /// What an allocation adds to [`Slot::doubled`]. Never zero: a layout's size is at least 1 and fits an `isize`.
