@@ -17,15 +17,15 @@ mod atomic {
     /// What sizes do is tested elsewhere; here each counter multiplies the orders to be tried.
     pub(super) const POWERS: usize = 1;
 }
-#[path = "../src/allocator/countdown.rs"]
+#[path = "../src/count/allocator/countdown.rs"]
 mod countdown;
-#[path = "../src/allocator/peak.rs"]
+#[path = "../src/count/allocator/peak.rs"]
 mod peak;
-#[path = "../src/allocator/registry.rs"]
+#[path = "../src/count/allocator/registry.rs"]
 mod registry;
-#[path = "../src/allocator/slot.rs"]
+#[path = "../src/count/allocator/slot.rs"]
 mod slot;
-#[path = "../src/allocator/totals.rs"]
+#[path = "../src/count/allocator/totals.rs"]
 mod totals;
 
 use loom::sync::Arc;

@@ -24,7 +24,7 @@ mod sync {
     }
     pub(super) use constructor;
 }
-#[path = "../src/task/counters.rs"]
+#[path = "../src/count/task/counters.rs"]
 mod counters;
 
 use counters::{Event, Slab, Slabs, Tally, Totals};

@@ -26,43 +26,32 @@
 //! There are none, but for those of the features `otlp` and `debug`: what cannot be read is not reported, and the
 //! `Debug` form of [`RuntimeMetrics`] says which sources are on and why others are not.
 
-mod allocator;
-#[cfg(any(feature = "_otlp", feature = "debug"))]
-mod background;
-mod collection;
-#[cfg(feature = "debug")]
-pub mod debug;
-#[cfg(feature = "serde")]
-mod json;
-#[cfg(feature = "monitor")]
-mod memstats;
+mod collector;
+mod count;
 mod metric;
-#[cfg(feature = "monitor")]
-mod monitor;
-mod otel;
 #[cfg(feature = "_otlp")]
 pub mod otlp;
-mod replay;
+mod output;
 mod runtime_metrics;
 mod snapshot;
 mod source;
-mod task;
-#[cfg(feature = "view")]
-mod view;
+mod util;
 mod watch;
 
-pub use allocator::{AllocationStats, CountingAllocator, measure};
+pub use count::allocator::{AllocationStats, CountingAllocator, measure};
+pub use count::task::{NamedTask, TaskExt};
+#[cfg(tokio_unstable)]
+pub use count::task::{TaskHooks, task_hooks};
 pub use metric::{Kind, Level, Metric};
 #[cfg(feature = "monitor")]
-pub use monitor::Monitor;
+pub use output::Monitor;
+#[cfg(feature = "debug")]
+pub use output::debug;
+#[cfg(feature = "view")]
+pub use output::otel::view;
 pub use runtime_metrics::{Builder, RuntimeMetrics};
 pub use snapshot::{AttributeValue, Attributes, Histogram, Point, Reading, Snapshot, Value};
 pub use source::{Family, catalogue};
-pub use task::{NamedTask, TaskExt};
-#[cfg(tokio_unstable)]
-pub use task::{TaskHooks, task_hooks};
-#[cfg(feature = "view")]
-pub use view::view;
 
 use opentelemetry::metrics::Meter;
 

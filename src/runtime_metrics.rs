@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 use opentelemetry::metrics::Meter;
 use tokio::runtime::Handle;
 
-use crate::collection::{State, Unregistered};
-use crate::otel::{self, Recorder};
+use crate::collector::{State, Unregistered};
+use crate::output::otel::instruments::{self as otel, Recorder};
 use crate::snapshot::{Point, Snapshot};
 use crate::source::tokio::Runtimes;
 use crate::source::{self, Source};

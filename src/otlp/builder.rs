@@ -101,7 +101,8 @@ impl Builder {
             Some(transport) => Some(Reader::start(transport, interval, timeout, temporality)?),
             None => None,
         };
-        let mut provider = SdkMeterProvider::builder().with_resource(resource).with_view(crate::view);
+        let mut provider =
+            SdkMeterProvider::builder().with_resource(resource).with_view(crate::output::otel::view);
         for view in self.views {
             provider = provider.with_view(move |instrument: &Instrument| view(instrument));
         }

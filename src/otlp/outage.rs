@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::retry::Delivered;
-use crate::otel;
+use crate::output::otel::instruments as otel;
 
 pub(super) struct Outage {
     receiver: String,

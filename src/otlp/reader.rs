@@ -15,7 +15,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use super::error::Error;
 use super::transport::Transport;
 use super::worker::Worker;
-use crate::background;
+use crate::util::thread as background;
 
 /// A periodic reader. The SDK's own keeps neither a timeout for its exports nor that of a flush or a shutdown, and
 /// logs every failure; this one collects through the SDK's manual reader and does the rest itself.

@@ -1,7 +1,7 @@
 //! `rust.memory.*`: what the counting allocator counted.
 
 use super::{Source, Table};
-use crate::allocator::{self, CLASSES, Totals};
+use crate::count::allocator::{self, CLASSES, Totals};
 use crate::metric::{Scope, counter, gauge, up_down_counter};
 use crate::runtime_metrics::Options;
 

@@ -7,17 +7,16 @@
 pub(crate) mod glibc;
 #[cfg_attr(not(feature = "jemalloc"), allow(dead_code, reason = "there is never a sample"))]
 pub(crate) mod jemalloc;
-#[cfg(target_os = "linux")]
-mod kernel_file;
 #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "there is never a sample"))]
 pub(crate) mod limits;
+#[cfg(target_os = "linux")]
+mod linux;
 pub(crate) mod memory;
 #[cfg_attr(not(feature = "mimalloc"), allow(dead_code, reason = "there is never a sample"))]
 pub(crate) mod mimalloc;
 #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "there is never a sample"))]
 pub(crate) mod process;
-#[cfg(target_os = "linux")]
-mod sys;
+pub(crate) mod replay;
 pub(crate) mod task;
 pub(crate) mod tokio;
 

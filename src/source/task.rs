@@ -1,11 +1,11 @@
 //! `rust.task.*`: what is counted of named tasks.
 
 use super::{Source, Table};
-use crate::allocator;
+use crate::count::allocator;
+use crate::count::task::{self, Event, Giver, Totals};
 use crate::metric::{Scope, counter, counter_of_seconds, up_down_counter};
 use crate::runtime_metrics::Options;
 use crate::snapshot::Attributes;
-use crate::task::{self, Event, Giver, Totals};
 
 const TASK_NAME: &str = "rust.task.name";
 

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{Io, Memory, Process, Stat};
-use crate::source::kernel_file::{Reader, number_of};
-use crate::source::sys;
+use crate::source::linux::calls as sys;
+use crate::source::linux::files::{Reader, number_of};
 
 const SELF: &str = "/proc/self";
 

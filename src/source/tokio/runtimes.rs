@@ -6,9 +6,9 @@ use tokio::runtime::Handle;
 
 use super::{Runtime, TABLE};
 use crate::metric::{Kind, Metric, Row, Scope};
-use crate::replay;
 use crate::runtime_metrics::Options;
 use crate::snapshot::{Attributes, Histogram, Value};
+use crate::source::replay;
 use crate::watch::{Heir, Member, Watched};
 
 pub(crate) const RUNTIME_NAME: &str = "tokio.runtime.name";

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use crate::otel;
+use crate::output::otel::instruments as otel;
 use probe::Role;
 use stall::Pace;
 pub(crate) use watched::Watched;

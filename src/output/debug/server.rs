@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{sleep, timeout};
 
 use super::routes::MOST_EVENTS;
-use crate::background;
+use crate::util::thread as background;
 
 /// More wait in the kernel's queue.
 const MOST_CONNECTIONS: usize = 64;

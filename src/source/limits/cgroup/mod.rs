@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Throttling;
-use crate::source::kernel_file::{Reader, number, number_of};
+use crate::source::linux::files::{Reader, number, number_of};
 use lookup::{Controller, Group, Version};
 
 /// The groups that limit this process's memory and CPU time.

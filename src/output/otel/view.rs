@@ -2,7 +2,7 @@
 
 use opentelemetry_sdk::metrics::{Instrument, Stream};
 
-use crate::{source, task};
+use crate::{count::task, source};
 
 /// A view for a meter provider of your own, which the one of the module `otlp` has built in.
 ///

@@ -68,7 +68,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::json::tests::{none, snapshot};
+    use crate::output::json::tests::{none, snapshot};
 
     #[test]
     fn each_key_is_what_the_documentation_says() {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// the application, and goes on with the right process after a `fork` and with the right file after a daemon has
 /// closed all that it inherited.
 #[derive(Default)]
-pub(super) struct Reader {
+pub(in crate::source) struct Reader {
     path: PathBuf,
     text: Vec<u8>,
 }
@@ -20,7 +20,7 @@ impl Reader {
     const MOST: u64 = 1 << 24;
 
     /// The whole file, if it can be read.
-    pub(super) fn read(&mut self, directory: &Path, name: &str) -> Option<&[u8]> {
+    pub(in crate::source) fn read(&mut self, directory: &Path, name: &str) -> Option<&[u8]> {
         self.path.as_mut_os_string().clear();
         self.path.push(directory);
         self.path.push(name);
@@ -32,12 +32,12 @@ impl Reader {
 }
 
 /// The number that is all that a text says.
-pub(super) fn number(text: &[u8]) -> Option<u64> {
+pub(in crate::source) fn number(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text.trim_ascii()).ok()?.parse().ok()
 }
 
 /// The number after a key, in a text with a key and a number on each line.
-pub(super) fn number_of(text: &[u8], key: &str) -> Option<u64> {
+pub(in crate::source) fn number_of(text: &[u8], key: &str) -> Option<u64> {
     text.split(|byte| *byte == b'\n').find_map(|line| {
         let rest = line.strip_prefix(key.as_bytes())?.strip_prefix(b" ")?;
         number(rest)

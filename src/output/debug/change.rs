@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::memstats::sum;
+use crate::output::memstats::sum;
 use crate::snapshot::{AttributeValue, Histogram, Snapshot, Value};
 
 pub(super) struct Change<'a> {
@@ -76,7 +76,7 @@ fn shared(value: &AttributeValue) -> Arc<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::json::tests::{none, snapshot};
+    use crate::output::json::tests::{none, snapshot};
 
     fn delays(counts: [u64; 3]) -> Snapshot {
         let histogram = Histogram { bounds: Arc::new([0.1, 0.2]), counts: counts.to_vec(), sum: 0.0 };

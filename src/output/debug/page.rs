@@ -5,7 +5,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::history::{History, Line, PLOTS, Plot, Unit};
 use super::plot;
-use crate::memstats::{sum, total};
+use crate::output::memstats::{sum, total};
 use crate::snapshot::Snapshot;
 
 pub(super) const STYLE: &str = include_str!("page.css");
@@ -123,9 +123,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::debug::change::Change;
-    use crate::debug::history;
-    use crate::json::tests::{none, snapshot};
+    use crate::output::debug::change::Change;
+    use crate::output::debug::history;
+    use crate::output::json::tests::{none, snapshot};
     use crate::snapshot::Value;
 
     #[test]

@@ -2,8 +2,8 @@
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::json;
-use crate::memstats::{pause_total_ns, put, sys, total};
+use crate::output::json;
+use crate::output::memstats::{pause_total_ns, put, sys, total};
 use crate::snapshot::Snapshot;
 
 pub(super) struct Vars<'a> {
@@ -119,7 +119,7 @@ impl Pauses {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::json::tests::{none, snapshot};
+    use crate::output::json::tests::{none, snapshot};
     use crate::snapshot::Value;
 
     fn stalls(second: u64, count: u64, seconds: f64) -> Snapshot {

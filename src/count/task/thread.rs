@@ -6,7 +6,7 @@ use super::clock;
 use super::counters::{Event, Slab, Slabs, Tally};
 use super::names::NameId;
 use super::settings::is_slow;
-use crate::allocator::{self, ThreadCounts};
+use crate::count::allocator::{self, ThreadCounts};
 
 /// What all threads have counted.
 pub(crate) static SLABS: Slabs = Slabs::new();

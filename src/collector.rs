@@ -7,7 +7,7 @@ use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use crate::metric::{Kind, Metric};
-use crate::otel::Recorder;
+use crate::output::otel::instruments::Recorder;
 use crate::snapshot::{Attributes, Point, Reading, Value};
 use crate::source::Source;
 

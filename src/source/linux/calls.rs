@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::time::Duration;
 
 /// What all threads of the process together have used since it started, those that ended included.
-pub(super) fn usage() -> Option<libc::rusage> {
+pub(in crate::source) fn usage() -> Option<libc::rusage> {
     let mut usage = MaybeUninit::uninit();
     // SAFETY: `getrusage` asks for a pointer that a `rusage` can be written to.
     let done = unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) } == 0;
@@ -16,7 +16,7 @@ pub(super) fn usage() -> Option<libc::rusage> {
 
 /// The time since the machine was booted, including the time that it was suspended: the clock that the kernel
 /// writes a process's start with.
-pub(super) fn since_boot() -> Option<Duration> {
+pub(in crate::source) fn since_boot() -> Option<Duration> {
     let mut time = MaybeUninit::<libc::timespec>::uninit();
     // SAFETY: `clock_gettime` asks for a pointer that a `timespec` can be written to.
     let done = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, time.as_mut_ptr()) } == 0;
@@ -26,17 +26,17 @@ pub(super) fn since_boot() -> Option<Duration> {
 }
 
 /// The unit of time in `/proc/self/stat`, as parts of a second.
-pub(super) fn ticks_per_second() -> Option<u64> {
+pub(in crate::source) fn ticks_per_second() -> Option<u64> {
     configured(libc::_SC_CLK_TCK)
 }
 
 /// The unit of memory in `/proc/self/statm`.
-pub(super) fn page_size() -> Option<u64> {
+pub(in crate::source) fn page_size() -> Option<u64> {
     configured(libc::_SC_PAGESIZE)
 }
 
 /// The number of descriptors that the process may have open, unless it is unlimited.
-pub(super) fn file_descriptor_limit() -> Option<u64> {
+pub(in crate::source) fn file_descriptor_limit() -> Option<u64> {
     let mut limit = MaybeUninit::<libc::rlimit>::uninit();
     // SAFETY: `getrlimit` asks for a pointer that a `rlimit` can be written to.
     let done = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, limit.as_mut_ptr()) } == 0;
@@ -48,7 +48,7 @@ pub(super) fn file_descriptor_limit() -> Option<u64> {
 
 /// The number of CPUs that the main thread may run on. Not the calling thread, which may be pinned to one of them.
 /// `None` where there are more than libc's set has room for.
-pub(super) fn affinity() -> Option<u64> {
+pub(in crate::source) fn affinity() -> Option<u64> {
     let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
     let main_thread = std::process::id().try_into().ok()?;
     // SAFETY: `sched_getaffinity` asks for a pointer that as many bytes can be written to as it is told.

@@ -72,7 +72,7 @@ struct Throttling {
 #[cfg(target_os = "linux")]
 impl Limits {
     fn sample(cgroups: &mut cgroup::Cgroups) -> Self {
-        use super::sys;
+        use super::linux::calls as sys;
 
         cgroups.refresh();
         let (quota, throttling) = cgroups.cpu();

@@ -11,7 +11,7 @@ use super::change::Change;
 use super::history::History;
 use super::page;
 use super::vars::{Pauses, Vars};
-use crate::otel;
+use crate::output::otel::instruments as otel;
 use crate::runtime_metrics::RuntimeMetrics;
 use crate::snapshot::Snapshot;
 

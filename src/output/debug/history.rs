@@ -238,7 +238,7 @@ pub(super) mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::json::tests::{none, snapshot};
+    use crate::output::json::tests::{none, snapshot};
     use crate::snapshot::{Snapshot, Value};
 
     fn at(second: u64) -> Snapshot {
@@ -255,7 +255,7 @@ pub(super) mod tests {
     }
 
     /// That of a program that has run for `seconds`.
-    pub(in crate::debug) fn after(seconds: u64) -> History {
+    pub(in crate::output::debug) fn after(seconds: u64) -> History {
         let mut history = History::default();
         for second in 1..=seconds {
             let (last, now) = (at(second - 1), at(second));

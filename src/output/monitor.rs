@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::json::{self, Nested};
-use crate::memstats;
 use crate::metric::Kind;
-use crate::otel;
+use crate::output::json::{self, Nested};
+use crate::output::memstats;
+use crate::output::otel::instruments as otel;
 use crate::runtime_metrics::RuntimeMetrics;
 use crate::snapshot::{Point, Reading, Snapshot};
 
@@ -168,7 +168,7 @@ impl Serialize for WithRates<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::json::tests::{none, snapshot};
+    use crate::output::json::tests::{none, snapshot};
     use crate::snapshot::Value;
 
     #[test]

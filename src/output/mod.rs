@@ -1,0 +1,14 @@
+//! Writes snapshots: to OpenTelemetry, as JSON, as a line for a log, and over HTTP.
+
+#[cfg(feature = "debug")]
+pub mod debug;
+#[cfg(feature = "serde")]
+mod json;
+#[cfg(feature = "monitor")]
+mod memstats;
+#[cfg(feature = "monitor")]
+mod monitor;
+pub(crate) mod otel;
+
+#[cfg(feature = "monitor")]
+pub use monitor::Monitor;
