@@ -7,12 +7,11 @@ use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use crate::metric::{Kind, Metric};
-use crate::output::otel::instruments::Recorder;
 use crate::snapshot::{Attributes, Point, Reading, Value};
-use crate::source::Source;
+use crate::source::table::Source;
 
 /// All sources, and what has been read from them for whom.
-pub(crate) struct State {
+pub(crate) struct Collector {
     pub(crate) sources: Vec<Slot>,
     /// What each collecting thread is being served from.
     collections: Vec<Collection>,
@@ -58,11 +57,11 @@ impl Collection {
     const MOST: usize = 8;
 }
 
-impl State {
+impl Collector {
     pub(crate) fn new(sources: Vec<Source>) -> Self {
         let sources: Vec<_> = sources.into_iter().map(|source| Slot { source, registered: false }).collect();
         let totals = sources.iter().flat_map(|slot| &slot.source.metrics).map(|_| HashMap::new()).collect();
-        State {
+        Collector {
             sources,
             collections: Vec::new(),
             samples: 0,
@@ -201,12 +200,18 @@ impl State {
         }
         for (reading, totals) in readings.iter_mut().zip(&mut self.totals) {
             if matches!(reading.metric.kind(), Kind::Counter | Kind::Histogram) {
-                reading.points.iter_mut().for_each(|point| Total::carry(totals, point, self.samples));
+                reading
+                    .points
+                    .iter_mut()
+                    .for_each(|point| Total::make_monotonic(totals, point, self.samples));
                 Total::forget(totals, reading.points.len());
             }
         }
     }
 }
+
+/// Records a value of a histogram under some attributes, and how often. A callback may call it.
+pub(crate) type Recorder = Box<dyn Fn(&Attributes, f64, u64) + Send>;
 
 /// A counter as it was last reported.
 struct Total {
@@ -225,7 +230,7 @@ impl Total {
 
     /// Turns what was read into what is reported: never less than before, and going on where an earlier
     /// incarnation ended.
-    fn carry(totals: &mut HashMap<Attributes, Total>, point: &mut Point, sample: u64) {
+    fn make_monotonic(totals: &mut HashMap<Attributes, Total>, point: &mut Point, sample: u64) {
         match totals.get_mut(&point.attributes) {
             Some(total) => {
                 total.sample = sample;
@@ -261,8 +266,8 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
     use super::*;
-    use crate::metric::{Scope, counter, up_down_counter};
-    use crate::source::Table;
+    use crate::source::row::{Scope, counter, up_down_counter};
+    use crate::source::table::Table;
 
     /// What a test lets a source say next.
     #[derive(Default)]
@@ -283,7 +288,7 @@ mod tests {
         ],
     };
 
-    fn scripted() -> (Arc<Script>, State) {
+    fn scripted() -> (Arc<Script>, Collector) {
         let script = Arc::new(Script::default());
         let read = Arc::clone(&script);
         let source = TABLE.on(false, move |visit| {
@@ -291,10 +296,10 @@ mod tests {
             let scope = Scope { epoch: read.epoch.load(SeqCst), ..Scope::default() };
             visit(&scope, &read.value.load(SeqCst));
         });
-        (script, State::new(vec![source]))
+        (script, Collector::new(vec![source]))
     }
 
-    fn value(state: &mut State, index: usize) -> Option<u64> {
+    fn value(state: &mut Collector, index: usize) -> Option<u64> {
         match state.points(index) {
             [point] => point.value.as_u64(),
             _ => None,
@@ -397,7 +402,7 @@ mod tests {
     fn of_series_that_have_ended_only_the_last_are_remembered() {
         let name = Arc::new(AtomicU64::new(0));
         let read = Arc::clone(&name);
-        let mut state = State::new(vec![TABLE.on(false, move |visit| {
+        let mut state = Collector::new(vec![TABLE.on(false, move |visit| {
             for name in [0, read.load(SeqCst)] {
                 let attributes = Attributes::default().and("name", name as i64);
                 visit(&Scope { attributes, epoch: name }, &1);
@@ -422,7 +427,7 @@ mod tests {
         let (_, healthy) = scripted();
         let mut sources = vec![panicking];
         sources.extend(healthy.sources.into_iter().map(|slot| slot.source));
-        let mut state = State::new(sources);
+        let mut state = Collector::new(sources);
         let points: Vec<_> = state.sample().iter().map(|reading| reading.points.len()).collect();
         assert_eq!(points, [0, 0, 0, 1, 1, 1]);
         assert_eq!(state.sources[0].source.state.as_ref().err(), Some(&"panicked when it was read"));

@@ -33,6 +33,7 @@ mod metric;
 pub mod otlp;
 mod output;
 mod runtime_metrics;
+mod settings;
 mod snapshot;
 mod source;
 mod util;
@@ -42,7 +43,7 @@ pub use count::allocator::{AllocationStats, CountingAllocator, measure};
 pub use count::task::{NamedTask, TaskExt};
 #[cfg(tokio_unstable)]
 pub use count::task::{TaskHooks, task_hooks};
-pub use metric::{Kind, Level, Metric};
+pub use metric::{Availability, Kind, Metric};
 #[cfg(feature = "monitor")]
 pub use output::Monitor;
 #[cfg(feature = "debug")]
@@ -51,7 +52,8 @@ pub use output::debug;
 pub use output::otel::view;
 pub use runtime_metrics::{Builder, RuntimeMetrics};
 pub use snapshot::{AttributeValue, Attributes, Histogram, Point, Reading, Snapshot, Value};
-pub use source::{Family, catalogue};
+pub use source::catalogue;
+pub use source::table::Group;
 
 use opentelemetry::metrics::Meter;
 

@@ -1,18 +1,23 @@
 //! The public face: which sources are on, and their instruments.
 
+use crate::util::mutex::Mutex;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use opentelemetry::metrics::Meter;
 use tokio::runtime::Handle;
 
-use crate::collector::{State, Unregistered};
-use crate::output::otel::instruments::{self as otel, Recorder};
+use crate::collector::Recorder;
+use crate::collector::{Collector, Unregistered};
+use crate::output::otel::instruments;
+use crate::settings::Settings;
 use crate::snapshot::{Point, Snapshot};
+use crate::source;
+use crate::source::table::Source;
 use crate::source::tokio::Runtimes;
-use crate::source::{self, Source};
+use crate::util::log;
 
 /// The metrics of this process's allocator, runtimes, tasks and limits, registered on a meter.
 ///
@@ -28,7 +33,7 @@ pub struct RuntimeMetrics {
 
 impl RuntimeMetrics {
     fn new(sources: Vec<Source>, runtimes: Arc<Runtimes>, meter: &Meter) -> Self {
-        let shared = Arc::new(Shared { state: Mutex::new(Some(State::new(sources))), runtimes });
+        let shared = Arc::new(Shared { state: Mutex::new(Some(Collector::new(sources))), runtimes });
         let metrics = RuntimeMetrics { shared, meter: meter.clone() };
         metrics.register();
         metrics
@@ -60,7 +65,7 @@ impl RuntimeMetrics {
 
     /// Reads everything that is on, now.
     pub fn snapshot(&self) -> Snapshot {
-        let mut readings = self.shared.with(State::sample).unwrap_or_default();
+        let mut readings = self.shared.with(Collector::sample).unwrap_or_default();
         readings.retain(|reading| !reading.points.is_empty());
         Snapshot { time: SystemTime::now(), readings }
     }
@@ -77,12 +82,12 @@ impl RuntimeMetrics {
     /// Registers the instruments of all sources that have come into being. Without the lock, because the
     /// provider holds its own lock while it calls back into ours.
     fn register(&self) {
-        let new = self.shared.with(State::unregistered).unwrap_or_default();
+        let new = self.shared.with(Collector::unregistered).unwrap_or_default();
         for Unregistered { index, metric, bounds } in new {
             let shared = Arc::clone(&self.shared);
             match bounds {
-                Some(bounds) => shared.record_by(index, otel::histogram(&self.meter, metric, &bounds)),
-                None => otel::register(&self.meter, metric, move |emit| shared.observe(index, emit)),
+                Some(bounds) => shared.record_by(index, instruments::histogram(&self.meter, metric, &bounds)),
+                None => instruments::register(&self.meter, metric, move |emit| shared.observe(index, emit)),
             }
         }
     }
@@ -112,40 +117,8 @@ impl fmt::Debug for RuntimeMetrics {
 #[derive(Debug, Default)]
 #[must_use = "nothing is measured before `build`"]
 pub struct Builder {
-    options: Options,
+    settings: Settings,
     runtimes: Vec<(String, Handle)>,
-}
-
-#[derive(Debug)]
-pub(crate) struct Options {
-    pub(crate) per_worker: bool,
-    pub(crate) size_classes: bool,
-    pub(crate) process: bool,
-    pub(crate) disk_io: bool,
-    pub(crate) glibc: bool,
-    pub(crate) probe_interval: Duration,
-    pub(crate) stall_threshold: Duration,
-    /// `None` leaves what holds for the tasks of the process as it is, like the next two.
-    pub(crate) slow_poll_threshold: Option<Duration>,
-    pub(crate) task_name_limit: Option<usize>,
-    pub(crate) task_scheduled_time: Option<bool>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options {
-            per_worker: false,
-            size_classes: false,
-            process: true,
-            disk_io: false,
-            glibc: false,
-            probe_interval: Duration::from_millis(100),
-            stall_threshold: Duration::from_millis(100),
-            slow_poll_threshold: None,
-            task_name_limit: None,
-            task_scheduled_time: None,
-        }
-    }
 }
 
 impl Builder {
@@ -158,39 +131,39 @@ impl Builder {
     /// Reports each worker thread for itself, told apart by `tokio.worker.index`, instead of their totals. Off by
     /// default, because every worker is a series of every worker metric then.
     pub fn per_worker(mut self, on: bool) -> Self {
-        self.options.per_worker = on;
+        self.settings.per_worker = on;
         self
     }
 
     /// Reports allocations by size, told apart by `rust.memory.size_class`. Off by default.
     pub fn size_classes(mut self, on: bool) -> Self {
-        self.options.size_classes = on;
+        self.settings.size_classes = on;
         self
     }
 
     /// Reports `process.*`. On by default; to be turned off where something else reports the same.
     pub fn process(mut self, on: bool) -> Self {
-        self.options.process = on;
+        self.settings.process = on;
         self
     }
 
     /// Reports `process.disk.io`. Off by default.
     pub fn disk_io(mut self, on: bool) -> Self {
-        self.options.disk_io = on;
+        self.settings.disk_io = on;
         self
     }
 
     /// Reports `glibc.*`. Off by default, because with many free chunks one reading takes tens of milliseconds,
     /// during which other threads wait for the allocator.
     pub fn glibc(mut self, on: bool) -> Self {
-        self.options.glibc = on;
+        self.settings.glibc = on;
         self
     }
 
     /// How often each runtime is probed for its delay and for stalls: every 100 ms by default. Zero turns both
     /// off. One thread does it for the whole process: the shortest interval that somebody has asked for counts.
     pub fn probe_interval(mut self, interval: Duration) -> Self {
-        self.options.probe_interval = interval;
+        self.settings.probe_interval = interval;
         self
     }
 
@@ -201,14 +174,14 @@ impl Builder {
     /// worker that runs one and the same task all the time, in polls of several milliseconds each, while the other
     /// workers have nothing to do, since Tokio publishes what such a worker does at every 61st poll only.
     pub fn stall_threshold(mut self, threshold: Duration) -> Self {
-        self.options.stall_threshold = threshold;
+        self.settings.stall_threshold = threshold;
         self
     }
 
     /// From when on a poll of a named task counts as slow: 10 ms by default. One setting for the process; the
     /// last call of this method counts.
     pub fn slow_poll_threshold(mut self, threshold: Duration) -> Self {
-        self.options.slow_poll_threshold = Some(threshold);
+        self.settings.slow_poll_threshold = Some(threshold);
         self
     }
 
@@ -217,28 +190,28 @@ impl Builder {
     /// instruments are registered, for our `view` leaves room for so many; an SDK without it has room for 2000 series of
     /// a metric, of which a name may take three.
     pub fn task_name_limit(mut self, limit: usize) -> Self {
-        self.options.task_name_limit = Some(limit);
+        self.settings.task_name_limit = Some(limit);
         self
     }
 
     /// Reports `rust.task.scheduled.time`. Off by default, because each named task then has a waker of its own
     /// and each wake reads the clock. One setting for the process; the last call of this method counts.
     pub fn task_scheduled_time(mut self, on: bool) -> Self {
-        self.options.task_scheduled_time = Some(on);
+        self.settings.task_scheduled_time = Some(on);
         self
     }
 
     /// Registers the instruments. Never fails: what cannot be read is not reported, and the `Debug` form of the
     /// result says why.
     pub fn build(self, meter: &Meter) -> RuntimeMetrics {
-        let runtimes = Runtimes::new(&self.options);
+        let runtimes = Runtimes::new(&self.settings);
         if let Ok(current) = Handle::try_current() {
             runtimes.watch(String::new(), &current);
         }
         for (name, handle) in self.runtimes {
             runtimes.watch(name, &handle);
         }
-        RuntimeMetrics::new(source::all(&self.options, &runtimes), runtimes, meter)
+        RuntimeMetrics::new(source::all(&self.settings, &runtimes), runtimes, meter)
     }
 }
 
@@ -246,24 +219,24 @@ impl Builder {
 /// provider when nobody keeps the latter.
 struct Shared {
     /// `None` once stopped.
-    state: Mutex<Option<State>>,
+    state: Mutex<Option<Collector>>,
     runtimes: Arc<Runtimes>,
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Option<State>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<Collector>> {
+        self.state.lock()
     }
 
     /// Does something with the state, unless it is stopped. What there is to tell of it is told without the lock, for
     /// the application's log may want to read the metrics itself.
-    fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> Option<R> {
+    fn with<R>(&self, act: impl FnOnce(&mut Collector) -> R) -> Option<R> {
         let mut state = self.lock();
         let result = state.as_mut().map(act);
-        let panicked = state.as_mut().map(State::panicked).unwrap_or_default();
+        let panicked = state.as_mut().map(Collector::panicked).unwrap_or_default();
         drop(state);
         for source in panicked {
-            otel::warn("a source of runtime metrics panicked and is switched off", source);
+            log::warn("a source of runtime metrics panicked and is switched off", source);
         }
         result
     }

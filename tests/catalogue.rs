@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use opentelemetry_instrumentation_runtime::{Family, Kind, Level, Metric, catalogue};
+use opentelemetry_instrumentation_runtime::{Availability, Group, Kind, Metric, catalogue};
 use opentelemetry_semantic_conventions::{attribute, metric};
 
 const INTRODUCTION: &str = "\
@@ -35,13 +35,13 @@ fn render() -> String {
     format!("{INTRODUCTION}{sections}")
 }
 
-fn section(family: &Family) -> String {
+fn section(family: &Group) -> String {
     let mut text = format!("\n## {}\n\n{}\n\n", family.name, family.about);
     text += "| name | kind | unit | attributes | Prometheus name | reported |\n|---|---|---|---|---|---|\n";
     for metric in &family.metrics {
         let always =
             family.attributes.iter().copied().chain(metric.attribute()).map(|key| format!("`{key}`"));
-        let on_request = metric.attribute_on_request().map(|key| format!("on request `{key}`"));
+        let on_request = metric.opt_in_attribute().map(|key| format!("on request `{key}`"));
         let attributes: Vec<_> = always.chain(on_request).collect();
         let cells = [
             format!("`{}`", metric.name()),
@@ -49,7 +49,7 @@ fn section(family: &Family) -> String {
             format!("`{}`", metric.unit()),
             attributes.join(", "),
             format!("`{}`", prometheus_name(metric)),
-            level(metric).into(),
+            availability(metric).into(),
         ];
         writeln!(text, "| {} |", cells.join(" | ")).expect("a string takes all");
     }
@@ -72,11 +72,11 @@ fn kind(metric: &Metric) -> &'static str {
     }
 }
 
-fn level(metric: &Metric) -> &'static str {
-    match metric.level() {
-        Level::Default => "default",
-        Level::OptIn => "on request",
-        Level::Unstable => "unstable",
+fn availability(metric: &Metric) -> &'static str {
+    match metric.availability() {
+        Availability::Default => "default",
+        Availability::OptIn => "on request",
+        Availability::Unstable => "unstable",
         _ => panic!("a level without a word"),
     }
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_instrumentation_runtime::{
-    CountingAllocator, Family, Kind, Level, Metric, RuntimeMetrics, TaskExt, catalogue,
+    Availability, CountingAllocator, Group, Kind, Metric, RuntimeMetrics, TaskExt, catalogue,
 };
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use reader::{Exported, Reader};
@@ -44,7 +44,7 @@ enum Presence {
     Never,
 }
 
-fn presence(family: &Family, metric: &Metric) -> Presence {
+fn presence(family: &Group, metric: &Metric) -> Presence {
     match (family.name, metric.name()) {
         // These allocators are not this program's.
         ("jemalloc" | "mimalloc", _) => Presence::Never,
@@ -54,7 +54,7 @@ fn presence(family: &Family, metric: &Metric) -> Presence {
         (_, "process.disk.io") => Presence::May,
         // A runtime has to be built with them.
         (_, "tokio.task.poll.duration" | "tokio.schedule.duration") => Presence::Never,
-        _ if metric.level() == Level::Unstable && !cfg!(tokio_unstable) => Presence::Never,
+        _ if metric.availability() == Availability::Unstable && !cfg!(tokio_unstable) => Presence::Never,
         ("glibc", _) if !cfg!(target_env = "gnu") => Presence::Never,
         ("process" | "limits", _) if !cfg!(target_os = "linux") => Presence::Never,
         _ => Presence::Must,
@@ -82,7 +82,7 @@ async fn everything_exported_is_a_row_and_every_row_is_exported() {
     }
 }
 
-fn compare(family: &Family, metric: &Metric, exported: &Exported, on_request: bool) {
+fn compare(family: &Group, metric: &Metric, exported: &Exported, on_request: bool) {
     let name = metric.name();
     let (kind, monotonic) = match metric.kind() {
         Kind::Counter => ("sum", true),
@@ -99,7 +99,7 @@ fn compare(family: &Family, metric: &Metric, exported: &Exported, on_request: bo
         exported.points.iter().flat_map(|point| point.attributes.keys()).map(String::as_str).collect();
     // A single runtime without a name needs none.
     let common = family.attributes.iter().copied().filter(|key| *key != "tokio.runtime.name");
-    let asked_for = metric.attribute_on_request().filter(|_| on_request);
+    let asked_for = metric.opt_in_attribute().filter(|_| on_request);
     let expected: BTreeSet<&str> = common.chain(metric.attribute()).chain(asked_for).collect();
     assert_eq!(keys, expected, "{name}");
 }

@@ -135,7 +135,8 @@ fn without_tokio_unstable_no_unstable_row_has_a_point() {
     let mut rows = 0;
     for family in opentelemetry_instrumentation_runtime::catalogue() {
         for metric in family.metrics.iter().filter(|metric| metric.name().starts_with("tokio.")) {
-            let unstable = metric.level() == opentelemetry_instrumentation_runtime::Level::Unstable;
+            let unstable =
+                metric.availability() == opentelemetry_instrumentation_runtime::Availability::Unstable;
             assert_eq!(snapshot.get(metric.name()).is_none(), unstable, "{}", metric.name());
             rows += usize::from(unstable);
         }

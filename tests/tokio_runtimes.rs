@@ -221,7 +221,7 @@ fn per_worker_values_add_up_to_the_total() {
     let mut compared = 0;
     for reading in snapshot.readings() {
         let metric = reading.metric();
-        if metric.attribute_on_request() != Some("tokio.worker.index") {
+        if metric.opt_in_attribute() != Some("tokio.worker.index") {
             continue;
         }
         let workers: Vec<_> = reading

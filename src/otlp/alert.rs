@@ -3,10 +3,11 @@
 //! With TLS 1.3 it looks at the client's certificate after the client has begun to send. Its alert then comes in while
 //! writing fails, and without this nobody would read it: all that one heard would be "broken pipe".
 
+use crate::util::mutex::Mutex;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use http::Uri;
@@ -22,12 +23,12 @@ pub(super) struct Alert(Arc<Mutex<Option<String>>>);
 
 impl Alert {
     pub(super) fn take(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.0.lock().take()
     }
 
     fn note(&self, error: &io::Error) {
         if is_refusal(error) {
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+            *self.0.lock() = Some(error.to_string());
         }
     }
 }

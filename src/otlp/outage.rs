@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::retry::Delivered;
-use crate::output::otel::instruments as otel;
+use crate::util::log;
 
 pub(super) struct Outage {
     receiver: String,
@@ -34,7 +34,7 @@ impl Outage {
             State::Down { lost, .. } => *lost += 1,
             _ => {
                 self.state = State::Down { since: Instant::now(), lost: 1 };
-                otel::warn("metrics are not delivered; nothing more is said until they are", why);
+                log::warn("metrics are not delivered; nothing more is said until they are", why);
             }
         }
     }
@@ -50,13 +50,13 @@ impl Outage {
         if let State::Down { since, lost } = self.state {
             let time = since.elapsed();
             let about = format!("{} was out for {time:.1?}, {lost} exports were lost", self.receiver);
-            otel::info("metrics are delivered again", &about);
+            log::info("metrics are delivered again", &about);
             self.state = State::Fine;
         }
         match (delivered, &mut self.state) {
             (Delivered::All, State::Picky { since, rejected }) => {
                 let about = format!("{rejected} points were rejected in {:.1?}", since.elapsed());
-                otel::info("metrics are taken completely again", &about);
+                log::info("metrics are taken completely again", &about);
                 self.state = State::Fine;
             }
             (Delivered::All, _) => {}
@@ -65,7 +65,7 @@ impl Outage {
             }
             (Delivered::Partly { rejected, message }, _) => {
                 let about = format!("{} rejects {rejected} points: {message}", self.receiver);
-                otel::warn("some metrics are rejected; nothing more is said until all are taken", &about);
+                log::warn("some metrics are rejected; nothing more is said until all are taken", &about);
                 self.state = State::Picky { since: Instant::now(), rejected: rejected.unsigned_abs() };
             }
         }

@@ -63,7 +63,7 @@ impl Drop for Telemetry {
     fn drop(&mut self) {
         let already = self.reader.as_ref().is_none_or(Reader::has_ended);
         if let (false, Err(error)) = (already, self.shutdown()) {
-            crate::output::otel::instruments::warn("the last metrics were lost", &error.to_string());
+            crate::util::log::warn("the last metrics were lost", &error.to_string());
         }
     }
 }

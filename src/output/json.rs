@@ -119,8 +119,9 @@ pub(crate) mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
-    use crate::metric::{Metric, Points, up_down_counter};
+    use crate::metric::Metric;
     use crate::snapshot::{Attributes, Reading};
+    use crate::source::row::{Points, up_down_counter};
 
     /// The metric of that name, or one that is made up.
     fn metric(name: &'static str) -> &'static Metric {

@@ -11,9 +11,9 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use crate::metric::Kind;
 use crate::output::json::{self, Nested};
 use crate::output::memstats;
-use crate::output::otel::instruments as otel;
 use crate::runtime_metrics::RuntimeMetrics;
 use crate::snapshot::{Point, Reading, Snapshot};
+use crate::util::log;
 
 /// Writes a line of JSON every interval, until it is dropped.
 ///
@@ -102,14 +102,14 @@ impl Monitor {
                     writer.flush()
                 });
                 if let Err(error) = written {
-                    otel::warn("the monitor cannot write and has ended", &error.to_string());
+                    log::warn("the monitor cannot write and has ended", &error.to_string());
                     return;
                 }
                 last = now;
             }
         };
         if let Err(error) = thread::Builder::new().name("runtime-monitor".into()).spawn(run) {
-            otel::warn("the monitor has no thread and prints nothing", &error.to_string());
+            log::warn("the monitor has no thread and prints nothing", &error.to_string());
         }
         Monitor { _running: running }
     }

@@ -2,9 +2,9 @@
 
 #![cfg_attr(all(target_os = "linux", target_env = "gnu"), allow(unsafe_code, reason = "asks a C library"))]
 
-use super::{Source, Table};
-use crate::metric::{Row, up_down_counter};
-use crate::runtime_metrics::Options;
+use crate::settings::Settings;
+use crate::source::row::{Row, up_down_counter};
+use crate::source::table::{Source, Table};
 
 pub(crate) static TABLE: Table<Mallinfo> = Table {
     name: "glibc",
@@ -12,25 +12,28 @@ pub(crate) static TABLE: Table<Mallinfo> = Table {
     attributes: &[],
     rows: &[
         row("glibc.memory.arena", |info, to| to.value(info.arena as u64))
-            .says("Bytes in the heaps of `malloc`'s arenas.")
-            .from("`mallinfo2`: `arena`.")
-            .moves("What `malloc` has of the system, but for large allocations. More arenas than CPUs are rarely of use: see `MALLOC_ARENA_MAX`."),
+            .description("Bytes in the heaps of `malloc`'s arenas.")
+            .origin("`mallinfo2`: `arena`.")
+            .advice("What `malloc` has of the system, but for large allocations. More arenas than CPUs are rarely of use: see `MALLOC_ARENA_MAX`."),
         row("glibc.memory.mapped", |info, to| to.value(info.hblkhd as u64))
-            .says("Bytes in large allocations that are mapped one by one.")
-            .from("`mallinfo2`: `hblkhd`.")
-            .moves("Given back to the system as soon as they are freed."),
+            .description("Bytes in large allocations that are mapped one by one.")
+            .origin("`mallinfo2`: `hblkhd`.")
+            .advice("Given back to the system as soon as they are freed."),
         row("glibc.memory.used", |info, to| to.value(info.uordblks as u64))
-            .says("Bytes allocated from the arenas.")
-            .from("`mallinfo2`: `uordblks`.")
-            .moves("`rust.memory.used` with `malloc`'s own overhead, less what is mapped, and what C libraries beside it take."),
+            .description("Bytes allocated from the arenas.")
+            .origin("`mallinfo2`: `uordblks`.")
+            .advice("`rust.memory.used` with `malloc`'s own overhead, less what is mapped, and what C libraries beside it take."),
         row("glibc.memory.free", |info, to| to.value(info.fordblks as u64))
-            .says("Bytes that are free in the arenas.")
-            .from("`mallinfo2`: `fordblks`.")
-            .moves("High for long: fragmentation, memory that cannot go back to the system because something behind it is alive."),
+            .description("Bytes that are free in the arenas.")
+            .origin("`mallinfo2`: `fordblks`.")
+            .advice("High for long: fragmentation, memory that cannot go back to the system because something behind it is alive."),
     ],
 };
 
-const fn row(name: &'static str, read: fn(&Mallinfo, &mut crate::metric::Points<'_, u64>)) -> Row<Mallinfo> {
+const fn row(
+    name: &'static str,
+    read: fn(&Mallinfo, &mut crate::source::row::Points<'_, u64>),
+) -> Row<Mallinfo> {
     up_down_counter(name, "By", read).opt_in()
 }
 
@@ -47,10 +50,10 @@ pub(crate) struct Mallinfo {
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-pub(crate) fn source(options: &Options) -> Source {
-    use crate::metric::Scope;
+pub(crate) fn source(settings: &Settings) -> Source {
+    use crate::source::row::Scope;
 
-    if !options.glibc {
+    if !settings.glibc {
         return TABLE.off("not asked for");
     }
     let Some(mallinfo2) = mallinfo2() else {
@@ -65,7 +68,7 @@ pub(crate) fn source(options: &Options) -> Source {
 }
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-pub(crate) fn source(_: &Options) -> Source {
+pub(crate) fn source(_: &Settings) -> Source {
     TABLE.off("this is not glibc")
 }
 

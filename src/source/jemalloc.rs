@@ -1,7 +1,7 @@
 //! `jemalloc.*`: jemalloc's own figures.
 
-use super::{Source, Table};
-use crate::metric::up_down_counter;
+use crate::source::row::up_down_counter;
+use crate::source::table::{Source, Table};
 
 pub(crate) static TABLE: Table<Stats> = Table {
     name: "jemalloc",
@@ -9,29 +9,29 @@ pub(crate) static TABLE: Table<Stats> = Table {
     attributes: &[],
     rows: &[
         up_down_counter("jemalloc.memory.allocated", "By", |stats: &Stats, to| to.value(stats.allocated))
-            .says("Bytes that the program has allocated from jemalloc.")
-            .from("jemalloc: `stats.allocated`.")
-            .moves("`rust.memory.used`, rounded up to jemalloc's size classes, and what C libraries beside it take."),
+            .description("Bytes that the program has allocated from jemalloc.")
+            .origin("jemalloc: `stats.allocated`.")
+            .advice("`rust.memory.used`, rounded up to jemalloc's size classes, and what C libraries beside it take."),
         up_down_counter("jemalloc.memory.active", "By", |stats: &Stats, to| to.value(stats.active))
-            .says("Bytes in pages from which something is allocated.")
-            .from("jemalloc: `stats.active`.")
-            .moves("Far above `jemalloc.memory.allocated`: fragmentation, pages held by a few survivors."),
+            .description("Bytes in pages from which something is allocated.")
+            .origin("jemalloc: `stats.active`.")
+            .advice("Far above `jemalloc.memory.allocated`: fragmentation, pages held by a few survivors."),
         up_down_counter("jemalloc.memory.resident", "By", |stats: &Stats, to| to.value(stats.resident))
-            .says("Bytes in physical memory that jemalloc occupies, at most.")
-            .from("jemalloc: `stats.resident`.")
-            .moves("Far above `jemalloc.memory.active`: freed pages that have not gone back to the system yet. Lower `dirty_decay_ms` if they should."),
+            .description("Bytes in physical memory that jemalloc occupies, at most.")
+            .origin("jemalloc: `stats.resident`.")
+            .advice("Far above `jemalloc.memory.active`: freed pages that have not gone back to the system yet. Lower `dirty_decay_ms` if they should."),
         up_down_counter("jemalloc.memory.mapped", "By", |stats: &Stats, to| to.value(stats.mapped))
-            .says("Bytes in the extents that jemalloc has mapped.")
-            .from("jemalloc: `stats.mapped`.")
-            .moves("What jemalloc has of the system, Go's `Sys`."),
+            .description("Bytes in the extents that jemalloc has mapped.")
+            .origin("jemalloc: `stats.mapped`.")
+            .advice("What jemalloc has of the system, Go's `Sys`."),
         up_down_counter("jemalloc.memory.retained", "By", |stats: &Stats, to| to.value(stats.retained))
-            .says("Bytes of address space that jemalloc keeps for later without memory behind them.")
-            .from("jemalloc: `stats.retained`.")
-            .moves("Costs address space alone."),
+            .description("Bytes of address space that jemalloc keeps for later without memory behind them.")
+            .origin("jemalloc: `stats.retained`.")
+            .advice("Costs address space alone."),
         up_down_counter("jemalloc.memory.metadata", "By", |stats: &Stats, to| to.value(stats.metadata))
-            .says("Bytes that jemalloc uses for itself.")
-            .from("jemalloc: `stats.metadata`.")
-            .moves("Rises with the number of arenas and of threads."),
+            .description("Bytes that jemalloc uses for itself.")
+            .origin("jemalloc: `stats.metadata`.")
+            .advice("Rises with the number of arenas and of threads."),
     ],
 };
 
@@ -47,7 +47,7 @@ pub(crate) struct Stats {
 
 #[cfg(feature = "jemalloc")]
 pub(crate) fn source() -> Source {
-    use crate::metric::Scope;
+    use crate::source::row::Scope;
 
     match read::Names::find() {
         _ if !read::is_global() => TABLE.off("jemalloc is not the global allocator"),

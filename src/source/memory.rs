@@ -1,9 +1,9 @@
 //! `rust.memory.*`: what the counting allocator counted.
 
-use super::{Source, Table};
 use crate::count::allocator::{self, CLASSES, Totals};
-use crate::metric::{Scope, counter, gauge, up_down_counter};
-use crate::runtime_metrics::Options;
+use crate::settings::Settings;
+use crate::source::row::{Scope, counter, gauge, up_down_counter};
+use crate::source::table::{Source, Table};
 
 const SIZE_CLASS: &str = "rust.memory.size_class";
 
@@ -13,13 +13,13 @@ pub(crate) static TABLE: Table<Sample> = Table {
     attributes: &[],
     rows: &[
         counter("rust.memory.allocated", "By", |sample: &Sample, to| to.value(sample.totals.allocated))
-            .says("Bytes handed out by the global allocator since the process started.")
-            .from("`CountingAllocator`: the sizes asked for. A reallocation adds its new size.")
-            .moves("Its rate is the pressure on the allocator. Falling with the same load is the gain of an optimisation."),
+            .description("Bytes handed out by the global allocator since the process started.")
+            .origin("`CountingAllocator`: the sizes asked for. A reallocation adds its new size.")
+            .advice("Its rate is the pressure on the allocator. Falling with the same load is the gain of an optimisation."),
         counter("rust.memory.deallocated", "By", |sample: &Sample, to| to.value(sample.totals.deallocated))
-            .says("Bytes given back to the global allocator since the process started.")
-            .from("`CountingAllocator`. A reallocation adds its old size.")
-            .moves("Follows `rust.memory.allocated`. Lagging behind it for good is growth, or a leak."),
+            .description("Bytes given back to the global allocator since the process started.")
+            .origin("`CountingAllocator`. A reallocation adds its old size.")
+            .advice("Follows `rust.memory.allocated`. Lagging behind it for good is growth, or a leak."),
         counter("rust.memory.allocations", "{allocation}", |sample: &Sample, to| {
             if sample.by_size {
                 CLASS.iter().zip(sample.totals.classes).for_each(|(class, count)| to.at(SIZE_CLASS, *class, count));
@@ -27,34 +27,34 @@ pub(crate) static TABLE: Table<Sample> = Table {
                 to.value(sample.totals.allocations());
             }
         })
-        .on_request_by(SIZE_CLASS)
-        .says("Allocations made through the global allocator.")
-        .from("`CountingAllocator`: successful `alloc` and `alloc_zeroed` calls. By size, each class up to and including its bound in bytes, with `size_classes(true)`.")
-        .moves("Its rate per request is what the code costs. Many small ones: reuse buffers, reserve capacity."),
+        .opt_in_attribute(SIZE_CLASS)
+        .description("Allocations made through the global allocator.")
+        .origin("`CountingAllocator`: successful `alloc` and `alloc_zeroed` calls. By size, each class up to and including its bound in bytes, with `size_classes(true)`.")
+        .advice("Its rate per request is what the code costs. Many small ones: reuse buffers, reserve capacity."),
         counter("rust.memory.deallocations", "{deallocation}", |sample: &Sample, to| to.value(sample.totals.deallocations))
-            .says("Allocations given back to the global allocator.")
-            .from("`CountingAllocator`: `dealloc` calls.")
-            .moves("Follows `rust.memory.allocations`."),
+            .description("Allocations given back to the global allocator.")
+            .origin("`CountingAllocator`: `dealloc` calls.")
+            .advice("Follows `rust.memory.allocations`."),
         counter("rust.memory.reallocations", "{reallocation}", |sample: &Sample, to| to.value(sample.totals.reallocations))
-            .says("Allocations grown or shrunk by the global allocator.")
-            .from("`CountingAllocator`: successful `realloc` calls.")
-            .moves("Many of them: vectors and strings that grow step by step. Reserve what they will need."),
+            .description("Allocations grown or shrunk by the global allocator.")
+            .origin("`CountingAllocator`: successful `realloc` calls.")
+            .advice("Many of them: vectors and strings that grow step by step. Reserve what they will need."),
         counter("rust.memory.allocation.failures", "{failure}", |sample: &Sample, to| to.value(sample.totals.failures))
-            .says("Calls that the global allocator could not serve.")
-            .from("`CountingAllocator`: `alloc`, `alloc_zeroed` and `realloc` calls that returned null.")
-            .moves("Any at all: the process was out of memory, or asked for an absurd amount of it."),
+            .description("Calls that the global allocator could not serve.")
+            .origin("`CountingAllocator`: `alloc`, `alloc_zeroed` and `realloc` calls that returned null.")
+            .advice("Any at all: the process was out of memory, or asked for an absurd amount of it."),
         up_down_counter("rust.memory.used", "By", |sample: &Sample, to| to.value(sample.totals.used()))
-            .says("Bytes that are allocated and not given back.")
-            .from("`rust.memory.allocated` less `rust.memory.deallocated`, of one snapshot.")
-            .moves("Rising without end is a leak. Far below the resident set: fragmentation, or what the allocator keeps for later."),
+            .description("Bytes that are allocated and not given back.")
+            .origin("`rust.memory.allocated` less `rust.memory.deallocated`, of one snapshot.")
+            .advice("Rising without end is a leak. Far below the resident set: fragmentation, or what the allocator keeps for later."),
         up_down_counter("rust.memory.allocation.count", "{allocation}", |sample: &Sample, to| to.value(sample.totals.live()))
-            .says("Allocations that are alive.")
-            .from("`rust.memory.allocations` less `rust.memory.deallocations`, of one snapshot.")
-            .moves("Rising with `rust.memory.used` is a leak of things; standing still while that rises, things that grow."),
+            .description("Allocations that are alive.")
+            .origin("`rust.memory.allocations` less `rust.memory.deallocations`, of one snapshot.")
+            .advice("Rising with `rust.memory.used` is a leak of things; standing still while that rises, things that grow."),
         gauge("rust.memory.peak", "By", |sample: &Sample, to| to.value(sample.totals.peak))
-            .says("The highest number of bytes in use since the process started.")
-            .from("`CountingAllocator`: each thread reports its change every 64 KiB at the latest, so it is off by at most that for each live thread.")
-            .moves("Never falls. Far above `rust.memory.used`: bursts that the limits must leave room for."),
+            .description("The highest number of bytes in use since the process started.")
+            .origin("`CountingAllocator`: each thread reports its change every 64 KiB at the latest, so it is off by at most that for each live thread.")
+            .advice("Never falls. Far above `rust.memory.used`: bursts that the limits must leave room for."),
     ],
 };
 
@@ -68,10 +68,10 @@ pub(crate) struct Sample {
 }
 
 /// The source, if the counting allocator is the global one.
-pub(crate) fn source(options: &Options) -> Source {
+pub(crate) fn source(settings: &Settings) -> Source {
     if !allocator::is_global() {
         return TABLE.off("CountingAllocator is not the global allocator");
     }
-    let by_size = options.size_classes;
+    let by_size = settings.size_classes;
     TABLE.on(false, move |visit| visit(&Scope::default(), &Sample { totals: allocator::totals(), by_size }))
 }

@@ -2,8 +2,8 @@
 
 #![cfg_attr(feature = "mimalloc", allow(unsafe_code, reason = "asks a C library"))]
 
-use super::{Source, Table};
-use crate::metric::up_down_counter;
+use crate::source::row::up_down_counter;
+use crate::source::table::{Source, Table};
 
 pub(crate) static TABLE: Table<Stats> = Table {
     name: "mimalloc",
@@ -11,13 +11,13 @@ pub(crate) static TABLE: Table<Stats> = Table {
     attributes: &[],
     rows: &[
         up_down_counter("mimalloc.memory.committed", "By", |stats: &Stats, to| to.value(stats.committed))
-            .says("Bytes that mimalloc has obtained from the system to use.")
-            .from("mimalloc: `committed` of `mi_stats_get_json`.")
-            .moves("What mimalloc has of the system. Far above `rust.memory.used`: fragmentation, or freed memory that it keeps for later."),
+            .description("Bytes that mimalloc has obtained from the system to use.")
+            .origin("mimalloc: `committed` of `mi_stats_get_json`.")
+            .advice("What mimalloc has of the system. Far above `rust.memory.used`: fragmentation, or freed memory that it keeps for later."),
         up_down_counter("mimalloc.memory.reserved", "By", |stats: &Stats, to| to.value(stats.reserved))
-            .says("Bytes of address space that mimalloc has reserved.")
-            .from("mimalloc: `reserved` of `mi_stats_get_json`.")
-            .moves("Grows by large steps, a gibibyte at first, and costs address space alone."),
+            .description("Bytes of address space that mimalloc has reserved.")
+            .origin("mimalloc: `reserved` of `mi_stats_get_json`.")
+            .advice("Grows by large steps, a gibibyte at first, and costs address space alone."),
     ],
 };
 
@@ -29,7 +29,7 @@ pub(crate) struct Stats {
 
 #[cfg(feature = "mimalloc")]
 pub(crate) fn source() -> Source {
-    use crate::metric::Scope;
+    use crate::source::row::Scope;
 
     if !is_global() {
         return TABLE.off("mimalloc is not the global allocator");

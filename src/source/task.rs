@@ -1,11 +1,11 @@
 //! `rust.task.*`: what is counted of named tasks.
 
-use super::{Source, Table};
 use crate::count::allocator;
 use crate::count::task::{self, Event, Giver, Totals};
-use crate::metric::{Scope, counter, counter_of_seconds, up_down_counter};
-use crate::runtime_metrics::Options;
+use crate::settings::Settings;
 use crate::snapshot::Attributes;
+use crate::source::row::{Scope, counter, counter_of_seconds, up_down_counter};
+use crate::source::table::{Source, Table};
 
 const TASK_NAME: &str = "rust.task.name";
 
@@ -20,13 +20,13 @@ pub(crate) static TABLE: Table<Tasks> = Table {
         up_down_counter("rust.task.count", "{task}", |tasks: &Tasks, to| {
             to.value(tasks.totals.of(Event::Spawned).saturating_sub(tasks.totals.ended()));
         })
-        .says("Tasks of this name that are alive.")
-        .from("`with_task_name`: futures that have neither completed nor panicked nor been dropped. `task_hooks`: tasks spawned and not ended.")
-        .moves("Rises and falls with load. A name whose count rises and never falls is a leak, and this is the task that leaks."),
+        .description("Tasks of this name that are alive.")
+        .origin("`with_task_name`: futures that have neither completed nor panicked nor been dropped. `task_hooks`: tasks spawned and not ended.")
+        .advice("Rises and falls with load. A name whose count rises and never falls is a leak, and this is the task that leaks."),
         counter("rust.task.spawned", "{task}", |tasks: &Tasks, to| to.value(tasks.totals.of(Event::Spawned)))
-            .says("Tasks of this name since the process started.")
-            .from("Calls of `with_task_name`; `task_hooks`: Tokio's spawn hook.")
-            .moves("Its rate is the load that this kind of task answers."),
+            .description("Tasks of this name since the process started.")
+            .origin("Calls of `with_task_name`; `task_hooks`: Tokio's spawn hook.")
+            .advice("Its rate is the load that this kind of task answers."),
         counter("rust.task.ended", "{task}", |tasks: &Tasks, to| {
             let known = tasks.giver == Giver::Program;
             for (outcome, end) in [
@@ -40,41 +40,41 @@ pub(crate) static TABLE: Table<Tasks> = Table {
             let count = tasks.totals.of(Event::Ended);
             to.value((!known || count > 0).then_some(count));
         })
-        .by("rust.task.outcome")
-        .says("Tasks of this name that have ended.")
-        .from("The future returned that it is ready (completed), was dropped before that (cancelled), or its poll panicked. No outcome for tasks that `task_hooks` counts by their place, since Tokio does not tell its hooks, unless the runtime's shutdown cancelled them.")
-        .moves("Panics are bugs. Cancellations are timeouts, aborts, clients that have gone and shutdowns: a rising share of them says that work is begun in vain."),
+        .attribute("rust.task.outcome")
+        .description("Tasks of this name that have ended.")
+        .origin("The future returned that it is ready (completed), was dropped before that (cancelled), or its poll panicked. No outcome for tasks that `task_hooks` counts by their place, since Tokio does not tell its hooks, unless the runtime's shutdown cancelled them.")
+        .advice("Panics are bugs. Cancellations are timeouts, aborts, clients that have gone and shutdowns: a rising share of them says that work is begun in vain."),
         counter("rust.task.polls", "{poll}", |tasks: &Tasks, to| to.value(tasks.totals.of(Event::Polls)))
-            .says("Times that tasks of this name were polled.")
-            .from("Counted by `with_task_name` or Tokio's poll hooks when a poll ends.")
-            .moves("Many polls for each task spawned: it is woken often for little, as by a channel that delivers single bytes."),
+            .description("Times that tasks of this name were polled.")
+            .origin("Counted by `with_task_name` or Tokio's poll hooks when a poll ends.")
+            .advice("Many polls for each task spawned: it is woken often for little, as by a channel that delivers single bytes."),
         counter_of_seconds("rust.task.busy.time", |tasks: &Tasks, to| to.value(seconds(&tasks.totals, Event::BusyTicks)))
-            .says("Time inside the polls of tasks of this name, without that of named tasks within them.")
-            .from("The CPU's time-stamp counter where Linux keeps time by it, else `Instant`, before and after each poll.")
-            .moves("Its rate is how many workers this kind of task keeps busy. Over `rust.task.polls`, it is the mean time of a poll."),
+            .description("Time inside the polls of tasks of this name, without that of named tasks within them.")
+            .origin("The CPU's time-stamp counter where Linux keeps time by it, else `Instant`, before and after each poll.")
+            .advice("Its rate is how many workers this kind of task keeps busy. Over `rust.task.polls`, it is the mean time of a poll."),
         counter_of_seconds("rust.task.scheduled.time", |tasks: &Tasks, to| {
             to.value((tasks.giver == Giver::Program).then(|| seconds(&tasks.totals, Event::ScheduledTicks)));
         })
         .opt_in()
-        .says("Time that tasks of this name waited for a poll after they were woken.")
-        .from("The waker that `with_task_name` puts in front of the executor's: from the first wake since the last poll to the next poll.")
-        .moves("Rises when workers are saturated or held up: compare `rust.task.slow_polls` by name to find by whom."),
+        .description("Time that tasks of this name waited for a poll after they were woken.")
+        .origin("The waker that `with_task_name` puts in front of the executor's: from the first wake since the last poll to the next poll.")
+        .advice("Rises when workers are saturated or held up: compare `rust.task.slow_polls` by name to find by whom."),
         counter("rust.task.slow_polls", "{poll}", |tasks: &Tasks, to| to.value(tasks.totals.of(Event::SlowPolls)))
-            .says("Polls of tasks of this name that held the worker for the threshold (10 ms) or longer.")
-            .from("As `rust.task.busy.time`, but with the time of named tasks within the poll, against `slow_poll_threshold`.")
-            .moves("Tasks of this name block the thread or compute for long: move that to `spawn_blocking`, or yield."),
+            .description("Polls of tasks of this name that held the worker for the threshold (10 ms) or longer.")
+            .origin("As `rust.task.busy.time`, but with the time of named tasks within the poll, against `slow_poll_threshold`.")
+            .advice("Tasks of this name block the thread or compute for long: move that to `spawn_blocking`, or yield."),
         counter("rust.task.memory.allocated", "By", |tasks: &Tasks, to| {
             to.value(tasks.memory.then(|| tasks.totals.of(Event::Allocated)));
         })
-        .says("Bytes allocated during the polls of tasks of this name, without those of named tasks within them.")
-        .from("The thread's own counters in `CountingAllocator` before and after each poll. No point where that is not the global allocator.")
-        .moves("Its rate says who allocates. What a task has allocated may be freed by another one, so that this is not what it holds."),
+        .description("Bytes allocated during the polls of tasks of this name, without those of named tasks within them.")
+        .origin("The thread's own counters in `CountingAllocator` before and after each poll. No point where that is not the global allocator.")
+        .advice("Its rate says who allocates. What a task has allocated may be freed by another one, so that this is not what it holds."),
         counter("rust.task.memory.allocations", "{allocation}", |tasks: &Tasks, to| {
             to.value(tasks.memory.then(|| tasks.totals.of(Event::Allocations)));
         })
-        .says("Allocations during the polls of tasks of this name, without those of named tasks within them.")
-        .from("As `rust.task.memory.allocated`.")
-        .moves("Many for each poll are worth a look at what the task allocates anew each time."),
+        .description("Allocations during the polls of tasks of this name, without those of named tasks within them.")
+        .origin("As `rust.task.memory.allocated`.")
+        .advice("Many for each poll are worth a look at what the task allocates anew each time."),
     ],
 };
 
@@ -90,15 +90,15 @@ fn seconds(totals: &Totals, ticks: Event) -> f64 {
     task::nanos(totals.of(ticks)) as f64 / 1e9
 }
 
-/// All names. The options are those of the whole process, since a named future knows no meter.
-pub(crate) fn source(options: &Options) -> Source {
-    if let Some(limit) = options.task_name_limit {
+/// All names. The settings are those of the whole process, since a named future knows no meter.
+pub(crate) fn source(settings: &Settings) -> Source {
+    if let Some(limit) = settings.task_name_limit {
         task::set_name_limit(limit);
     }
-    if let Some(threshold) = options.slow_poll_threshold {
+    if let Some(threshold) = settings.slow_poll_threshold {
         task::set_slow_poll_threshold(threshold);
     }
-    if let Some(on) = options.task_scheduled_time {
+    if let Some(on) = settings.task_scheduled_time {
         task::set_scheduled_time(on);
     }
     let (mut names, mut totals) = (Vec::new(), Vec::new());

@@ -14,17 +14,18 @@ mod pulse;
 mod stall;
 mod watched;
 
+use crate::util::mutex::Mutex;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use crate::output::otel::instruments as otel;
+use crate::util::log;
 use probe::Role;
 use stall::Pace;
 pub(crate) use watched::Watched;
@@ -148,7 +149,7 @@ impl Registry {
     /// Held for moments only, and never while a handle is dropped or anything else runs that is not ours: a probe's
     /// destructor may need it on any thread.
     fn lock(&self) -> MutexGuard<'_, List> {
-        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+        self.list.lock()
     }
 
     fn change(&self, list: &mut List) {
@@ -269,7 +270,7 @@ impl Registry {
 }
 
 fn warn(error: io::Error) {
-    otel::warn("no thread to watch the runtimes, neither delays nor stalls are measured", &error.to_string());
+    log::warn("no thread to watch the runtimes, neither delays nor stalls are measured", &error.to_string());
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! What the probes of a runtime have told: delays, which workers run, who drives it.
 
+use crate::util::mutex::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, MutexGuard, Weak};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
@@ -76,7 +77,7 @@ impl Pulse {
     }
 
     fn driver(&self) -> Option<MutexGuard<'_, Option<Driver>>> {
-        self.driver.as_ref().map(|driver| driver.lock().unwrap_or_else(PoisonError::into_inner))
+        self.driver.as_ref().map(|driver| driver.lock())
     }
 
     /// The probe that measures runs, having been woken at `woken`.

@@ -1,9 +1,10 @@
 //! One watched runtime: what it shows of itself at each look, and what that comes to.
 
+use crate::util::mutex::Mutex;
 use std::collections::HashMap;
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, MutexGuard, Weak};
 use std::time::Duration;
 
 use tokio::runtime::{self, Handle, RuntimeFlavor, RuntimeMetrics};
@@ -85,7 +86,7 @@ impl Watched {
         if !self.is_measured.load(Relaxed) {
             return None;
         }
-        lock(&self.workers).get(worker).map(|worker| (worker.stalls(), worker.time()))
+        self.workers.lock().get(worker).map(|worker| (worker.stalls(), worker.time()))
     }
 
     /// To be called where it is read: a thread that is in no runtime does not drive this one. Who has left `block_on`
@@ -111,18 +112,18 @@ impl Watched {
     }
 
     pub(super) fn members(&self) -> MutexGuard<'_, Vec<u64>> {
-        lock(&self.members)
+        self.members.lock()
     }
 
     /// One more probe, whose task is to be spawned.
     pub(super) fn add_probe(&self, role: Role) -> Task {
         let (probe, task) = Probe::new(&self.pulse, role);
-        lock(&self.probes).push(probe);
+        self.probes.lock().push(probe);
         task
     }
 
     pub(super) fn end(&self) {
-        lock(&self.probes).iter().for_each(|probe| probe.end());
+        self.probes.lock().iter().for_each(|probe| probe.end());
     }
 
     /// Returns whether there is a worker that may be stuck and may as well be saturated.
@@ -131,15 +132,15 @@ impl Watched {
         let waiting = self.waiting_probes();
         let tasks = self.metrics.num_alive_tasks().saturating_sub(self.probes());
         let queue = self.metrics.global_queue_depth().saturating_sub(waiting);
-        let queued = lock(&self.backlog).shrinks(now, tasks, queue, pace) && waiting > 0;
-        if tick && let Some(probe) = lock(&self.probes).first() {
+        let queued = self.backlog.lock().shrinks(now, tasks, queue, pace) && waiting > 0;
+        if tick && let Some(probe) = self.probes.lock().first() {
             probe.wake(&self.pulse, now);
         }
         if !self.pulse.is_driven() {
             self.nobody_drives(now);
             return false;
         }
-        let mut workers = lock(&self.workers);
+        let mut workers = self.workers.lock();
         for (index, worker) in workers.iter_mut().enumerate() {
             let look = Look {
                 park_unpark: self.metrics.worker_park_unpark_count(index),
@@ -157,7 +158,7 @@ impl Watched {
     }
 
     fn nobody_drives(&self, now: Duration) {
-        lock(&self.workers).iter_mut().for_each(|worker| worker.is_absent(now));
+        self.workers.lock().iter_mut().for_each(|worker| worker.is_absent(now));
     }
 
     /// Lets probes wait for the workers: one that is not stuck runs one of them sooner or later, whichever it is.
@@ -168,7 +169,7 @@ impl Watched {
         }
         // One for each to stay, and as many for those that have more than one.
         let wanted = 2 * self.metrics.num_workers();
-        let probes = lock(&self.probes).clone();
+        let probes = self.probes.lock().clone();
         probes.iter().skip(1).for_each(|probe| probe.wake(&self.pulse, now));
         for _ in probes.len()..=wanted {
             drop(self.handle.spawn(self.add_probe(Role::Accompanies)));
@@ -193,8 +194,4 @@ impl Backlog {
         (self.tasks, self.queue) = (tasks, queue);
         self.shrank.is_some_and(|shrank| now.saturating_sub(shrank) < pace.threshold)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,10 +1,11 @@
 //! The names of tasks, each told apart once and for all.
 
+use crate::util::mutex::Mutex;
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::MutexGuard;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicUsize};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::counters::Slab;
 use super::thread::unseen;
@@ -123,7 +124,7 @@ impl Names {
     }
 
     fn lock(&self) -> MutexGuard<'_, List> {
-        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+        self.list.lock()
     }
 }
 

@@ -1,11 +1,12 @@
 //! The tasks that Tokio's hooks have told of and that have not ended yet. Locked when a task is spawned, named or
 //! ends, and for its first poll if it could have a name, never for any other poll.
 
+use crate::util::mutex::Mutex;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::sync::MutexGuard;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::task::Id;
 
@@ -172,7 +173,7 @@ impl Spawned {
     }
 
     fn shard(&self, number: u64) -> MutexGuard<'_, Shard> {
-        at(&self.shards, number).lock().unwrap_or_else(PoisonError::into_inner)
+        at(&self.shards, number).lock()
     }
 
     #[inline]

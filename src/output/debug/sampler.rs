@@ -1,6 +1,7 @@
 //! A snapshot each second, and all that is answered from it.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use crate::util::mutex::Mutex;
+use std::sync::{Arc, MutexGuard, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,9 +12,9 @@ use super::change::Change;
 use super::history::History;
 use super::page;
 use super::vars::{Pauses, Vars};
-use crate::output::otel::instruments as otel;
 use crate::runtime_metrics::RuntimeMetrics;
 use crate::snapshot::Snapshot;
+use crate::util::log;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -37,7 +38,7 @@ struct Shared {
 
 impl Shared {
     fn history(&self) -> MutexGuard<'_, History> {
-        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+        self.history.lock()
     }
 }
 
@@ -79,7 +80,7 @@ pub(super) fn start(metrics: &RuntimeMetrics, command_line: bool) -> Feed {
     let (sender, feed) = watch::channel(Arc::new(sampler.moment()));
     let run = move || sampler.run(&sender);
     if let Err(error) = thread::Builder::new().name("runtime-history".into()).spawn(run) {
-        otel::warn("the debug endpoints have no thread and show but one moment", &error.to_string());
+        log::warn("the debug endpoints have no thread and show but one moment", &error.to_string());
     }
     feed
 }

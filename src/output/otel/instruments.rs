@@ -3,6 +3,7 @@
 use opentelemetry::metrics::Meter;
 use opentelemetry::{Key, KeyValue, StringValue};
 
+use crate::collector::Recorder;
 use crate::metric::{Kind, Metric};
 use crate::snapshot::{AttributeValue, Attributes, Point, Value};
 
@@ -60,8 +61,6 @@ pub(crate) fn histogram(meter: &Meter, metric: &'static Metric, bounds: &[f64]) 
     })
 }
 
-pub(crate) type Recorder = Box<dyn Fn(&Attributes, f64, u64) + Send>;
-
 fn real(value: &Value) -> Option<f64> {
     value.as_f64()
 }
@@ -96,19 +95,4 @@ fn key_value(value: &AttributeValue) -> opentelemetry::Value {
         AttributeValue::Shared(text) => StringValue::from(text.clone()).into(),
         AttributeValue::Int(number) => (*number).into(),
     }
-}
-
-/// Tells the application's log, through OpenTelemetry's own channel.
-#[cfg_attr(
-    not(feature = "internal-logs"),
-    allow(unused_variables, reason = "without that feature it is silent")
-)]
-pub(crate) fn warn(message: &'static str, about: &str) {
-    opentelemetry::otel_warn!(name: "RuntimeMetrics.Warning", message = message, about = about);
-}
-
-/// Likewise, of good news.
-#[cfg(feature = "_otlp")]
-pub(crate) fn info(message: &'static str, about: &str) {
-    opentelemetry::otel_info!(name: "RuntimeMetrics.Info", message = message, about = about);
 }

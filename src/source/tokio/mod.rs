@@ -8,9 +8,9 @@ use std::{ops::Range, time::Duration};
 
 use tokio::runtime::RuntimeFlavor;
 
-use super::{Source, Table};
-use crate::metric::{Points, counter, counter_of_seconds, histogram, up_down_counter};
 use crate::snapshot::{Histogram, Value};
+use crate::source::row::{Points, counter, counter_of_seconds, histogram, up_down_counter};
+use crate::source::table::{Source, Table};
 use crate::watch::Watched;
 use runtimes::RUNTIME_NAME;
 pub(crate) use runtimes::Runtimes;
@@ -47,172 +47,172 @@ pub(crate) static TABLE: Table<Runtime> = Table {
             }
             None => to.value(runtime.workers()),
         })
-        .by("tokio.worker.state")
-        .says("Worker threads of the runtime.")
-        .from("Tokio: `num_workers`; parked by the parity of `worker_park_unpark_count`, on multi-thread runtimes.")
-        .moves("Fixed when the runtime is built. All active for long means that the runtime is saturated or blocked."),
+        .attribute("tokio.worker.state")
+        .description("Worker threads of the runtime.")
+        .origin("Tokio: `num_workers`; parked by the parity of `worker_park_unpark_count`, on multi-thread runtimes.")
+        .advice("Fixed when the runtime is built. All active for long means that the runtime is saturated or blocked."),
         up_down_counter("tokio.task.count", "{task}", |runtime: &Runtime, to| {
             let tasks = runtime.watched.metrics.num_alive_tasks();
             to.value(tasks.saturating_sub(runtime.watched.probes()) as u64);
         })
-        .says("Tasks that are alive.")
-        .from("Tokio: `num_alive_tasks`, less our own probes.")
-        .moves("Rises with load and falls with it. Rising without falling is a leak of tasks."),
+        .description("Tasks that are alive.")
+        .origin("Tokio: `num_alive_tasks`, less our own probes.")
+        .advice("Rises with load and falls with it. Rising without falling is a leak of tasks."),
         up_down_counter("tokio.queue.length", "{task}", |runtime: &Runtime, to| {
             let waiting = runtime.watched.metrics.global_queue_depth();
             to.with("global", waiting.saturating_sub(runtime.watched.waiting_probes()) as u64);
             to.with("local", runtime.sum(|worker| unstable!(runtime.worker_local_queue_depth(worker))));
         })
-        .by("tokio.queue.type")
-        .says("Tasks that wait for a worker.")
-        .from("Tokio: `global_queue_depth`, less our own probes; under `tokio_unstable` also `worker_local_queue_depth`.")
-        .moves("Above zero for long: there is more to do than the workers can do, or they are blocked."),
+        .attribute("tokio.queue.type")
+        .description("Tasks that wait for a worker.")
+        .origin("Tokio: `global_queue_depth`, less our own probes; under `tokio_unstable` also `worker_local_queue_depth`.")
+        .advice("Above zero for long: there is more to do than the workers can do, or they are blocked."),
         counter_of_seconds("tokio.worker.busy.time", |runtime: &Runtime, to| {
             runtime.each(to, |worker| Some(runtime.watched.metrics.worker_total_busy_duration(worker).as_secs_f64()));
         })
-        .on_request_by(WORKER_INDEX)
-        .says("Time that workers spent running tasks.")
-        .from("Tokio: `worker_total_busy_duration`.")
-        .moves("Its rate over the number of workers is the load. It moves when a poll ends, so it stands still during a stall."),
+        .opt_in_attribute(WORKER_INDEX)
+        .description("Time that workers spent running tasks.")
+        .origin("Tokio: `worker_total_busy_duration`.")
+        .advice("Its rate over the number of workers is the load. It moves when a poll ends, so it stands still during a stall."),
         counter("tokio.worker.parks", "{park}", |runtime: &Runtime, to| {
             runtime.each(to, |worker| Some(runtime.watched.metrics.worker_park_count(worker)));
         })
-        .on_request_by(WORKER_INDEX)
-        .says("Times that a worker went to sleep because there was nothing to do.")
-        .from("Tokio: `worker_park_count`.")
-        .moves("Standing still while there is work: the workers are saturated or blocked."),
+        .opt_in_attribute(WORKER_INDEX)
+        .description("Times that a worker went to sleep because there was nothing to do.")
+        .origin("Tokio: `worker_park_count`.")
+        .advice("Standing still while there is work: the workers are saturated or blocked."),
         counter("tokio.worker.stalls", "{stall}", |runtime: &Runtime, to| {
             runtime.each(to, |worker| runtime.watched.stalls(worker).map(|(stalls, _)| stalls));
         })
-        .on_request_by(WORKER_INDEX)
-        .says("Times that a worker made no progress for as long as the stall threshold, 100 ms by default.")
-        .from(
+        .opt_in_attribute(WORKER_INDEX)
+        .description("Times that a worker made no progress for as long as the stall threshold, 100 ms by default.")
+        .origin(
             "Our watcher thread: the worker does not sleep, what it publishes (`worker_park_unpark_count`, \
              `worker_total_busy_duration`) stands still, and it runs no probe. A present stall counts.",
         )
-        .moves("Any: something blocks a worker (a blocking call, a lock, a long computation). Move it to `spawn_blocking`."),
+        .advice("Any: something blocks a worker (a blocking call, a lock, a long computation). Move it to `spawn_blocking`."),
         counter_of_seconds("tokio.worker.stall.time", |runtime: &Runtime, to| {
             runtime.each(to, |worker| runtime.watched.stalls(worker).map(|(_, time)| time.as_secs_f64()));
         })
-        .on_request_by(WORKER_INDEX)
-        .says("Time that workers spent in such stalls. It grows while one lasts.")
-        .from("Our watcher thread, to within two of its intervals, 100 ms each by default.")
-        .moves("Its rate is the number of workers that are lost to stalls. As high as the number of workers: nothing runs."),
+        .opt_in_attribute(WORKER_INDEX)
+        .description("Time that workers spent in such stalls. It grows while one lasts.")
+        .origin("Our watcher thread, to within two of its intervals, 100 ms each by default.")
+        .advice("Its rate is the number of workers that are lost to stalls. As high as the number of workers: nothing runs."),
         histogram("tokio.schedule.delay", |runtime: &Runtime, to| to.value(runtime.watched.delays()))
-            .says("Time from waking a task until it ran.")
-            .from("Our probe, a task that the watcher thread wakes every 100 ms by default.")
-            .moves("What every task has to wait at the moment. Rising with the load: more workers are needed. High without load: stalls."),
+            .description("Time from waking a task until it ran.")
+            .origin("Our probe, a task that the watcher thread wakes every 100 ms by default.")
+            .advice("What every task has to wait at the moment. Rising with the load: more workers are needed. High without load: stalls."),
         up_down_counter("tokio.blocking.thread.count", "{thread}", |runtime: &Runtime, to| {
             let idle = unstable!(runtime.num_idle_blocking_threads());
             let all = unstable!(runtime.num_blocking_threads());
             to.with("active", all.zip(idle).map(|(all, idle)| all.saturating_sub(idle)));
             to.with("idle", idle);
         })
-        .by("tokio.thread.state")
+        .attribute("tokio.thread.state")
         .unstable()
-        .says("Threads of the pool for blocking work.")
-        .from("Tokio: `num_blocking_threads`, `num_idle_blocking_threads`.")
-        .moves("Grows with concurrent `spawn_blocking`, up to `max_blocking_threads`, and shrinks when they idle."),
+        .description("Threads of the pool for blocking work.")
+        .origin("Tokio: `num_blocking_threads`, `num_idle_blocking_threads`.")
+        .advice("Grows with concurrent `spawn_blocking`, up to `max_blocking_threads`, and shrinks when they idle."),
         up_down_counter("tokio.blocking.queue.length", "{task}", |runtime: &Runtime, to| {
             to.value(unstable!(runtime.blocking_queue_depth()));
         })
         .unstable()
-        .says("Tasks that wait for a thread of the pool for blocking work.")
-        .from("Tokio: `blocking_queue_depth`.")
-        .moves("Above zero for long: all `max_blocking_threads` are taken."),
+        .description("Tasks that wait for a thread of the pool for blocking work.")
+        .origin("Tokio: `blocking_queue_depth`.")
+        .advice("Above zero for long: all `max_blocking_threads` are taken."),
         counter("tokio.task.spawned", "{task}", |runtime: &Runtime, to| {
             to.value(unstable!(runtime.spawned_tasks_count()));
         })
         .unstable()
-        .says("Tasks that were spawned.")
-        .from("Tokio: `spawned_tasks_count`, our own probes included.")
-        .moves("Its rate is how many tasks are started a second."),
+        .description("Tasks that were spawned.")
+        .origin("Tokio: `spawned_tasks_count`, our own probes included.")
+        .advice("Its rate is how many tasks are started a second."),
         counter("tokio.task.polls", "{poll}", |runtime: &Runtime, to| {
             to.value(runtime.sum(|worker| unstable!(runtime.worker_poll_count(worker))));
         })
         .unstable()
-        .says("Times that workers ran a task.")
-        .from("Tokio: `worker_poll_count`, our own probes included.")
-        .moves("With busy time: how long a poll takes. High without load: a task that wakes itself."),
+        .description("Times that workers ran a task.")
+        .origin("Tokio: `worker_poll_count`, our own probes included.")
+        .advice("With busy time: how long a poll takes. High without load: a task that wakes itself."),
         counter("tokio.task.schedules", "{schedule}", |runtime: &Runtime, to| {
             to.with("local", runtime.sum(|worker| unstable!(runtime.worker_local_schedule_count(worker))));
             to.with("remote", unstable!(runtime.remote_schedule_count()));
         })
-        .by("tokio.schedule.origin")
+        .attribute("tokio.schedule.origin")
         .unstable()
-        .says("Times that a task was put in a queue, by a worker or from outside of the runtime.")
-        .from("Tokio: `worker_local_schedule_count`, `remote_schedule_count`, our own probes included.")
-        .moves("Mostly remote: other threads feed the runtime, through the one queue that all workers share."),
+        .description("Times that a task was put in a queue, by a worker or from outside of the runtime.")
+        .origin("Tokio: `worker_local_schedule_count`, `remote_schedule_count`, our own probes included.")
+        .advice("Mostly remote: other threads feed the runtime, through the one queue that all workers share."),
         counter("tokio.task.forced_yields", "{yield}", |runtime: &Runtime, to| {
             to.value(unstable!(runtime.budget_forced_yield_count()));
         })
         .unstable()
-        .says("Times that a task was made to yield because it had used up its budget.")
-        .from("Tokio: `budget_forced_yield_count`.")
-        .moves("Rising: tasks that always find something ready, such as a loop over a busy socket or channel."),
+        .description("Times that a task was made to yield because it had used up its budget.")
+        .origin("Tokio: `budget_forced_yield_count`.")
+        .advice("Rising: tasks that always find something ready, such as a loop over a busy socket or channel."),
         counter("tokio.worker.steals", "{task}", |runtime: &Runtime, to| {
             runtime.each(to, |worker| unstable!(runtime.worker_steal_count(worker)));
         })
-        .on_request_by(WORKER_INDEX)
+        .opt_in_attribute(WORKER_INDEX)
         .unstable()
-        .says("Tasks that a worker took from another one.")
-        .from("Tokio: `worker_steal_count`; 0 on current-thread runtimes.")
-        .moves("Rises when the load is uneven. It is how it is evened out."),
+        .description("Tasks that a worker took from another one.")
+        .origin("Tokio: `worker_steal_count`; 0 on current-thread runtimes.")
+        .advice("Rises when the load is uneven. It is how it is evened out."),
         counter("tokio.worker.steal.operations", "{operation}", |runtime: &Runtime, to| {
             runtime.each(to, |worker| unstable!(runtime.worker_steal_operations(worker)));
         })
-        .on_request_by(WORKER_INDEX)
+        .opt_in_attribute(WORKER_INDEX)
         .unstable()
-        .says("Times that a worker took tasks from another one.")
-        .from("Tokio: `worker_steal_operations`; 0 on current-thread runtimes.")
-        .moves("With `tokio.worker.steals`: how many tasks are taken at a time."),
+        .description("Times that a worker took tasks from another one.")
+        .origin("Tokio: `worker_steal_operations`; 0 on current-thread runtimes.")
+        .advice("With `tokio.worker.steals`: how many tasks are taken at a time."),
         counter("tokio.worker.noops", "{noop}", |runtime: &Runtime, to| {
             runtime.each(to, |worker| unstable!(runtime.worker_noop_count(worker)));
         })
-        .on_request_by(WORKER_INDEX)
+        .opt_in_attribute(WORKER_INDEX)
         .unstable()
-        .says("Times that a worker woke up and found nothing to do.")
-        .from("Tokio: `worker_noop_count`.")
-        .moves("High beside `tokio.worker.parks`: workers are woken in vain."),
+        .description("Times that a worker woke up and found nothing to do.")
+        .origin("Tokio: `worker_noop_count`.")
+        .advice("High beside `tokio.worker.parks`: workers are woken in vain."),
         counter("tokio.queue.overflows", "{overflow}", |runtime: &Runtime, to| {
             to.value(runtime.sum(|worker| unstable!(runtime.worker_overflow_count(worker))));
         })
         .unstable()
-        .says("Times that a worker's queue was full, so that tasks went to the queue that all share.")
-        .from("Tokio: `worker_overflow_count`; 0 on current-thread runtimes.")
-        .moves("Rising: bursts of tasks spawned or woken by one worker."),
+        .description("Times that a worker's queue was full, so that tasks went to the queue that all share.")
+        .origin("Tokio: `worker_overflow_count`; 0 on current-thread runtimes.")
+        .advice("Rising: bursts of tasks spawned or woken by one worker."),
         up_down_counter("tokio.io_driver.fd.count", "{file_descriptor}", |runtime: &Runtime, to| {
             let registered = unstable!(runtime.io_driver_fd_registered_count());
             let deregistered = unstable!(runtime.io_driver_fd_deregistered_count());
             to.value(registered.zip(deregistered).map(|(came, went)| came.saturating_sub(went)));
         })
         .unstable()
-        .says("File descriptors that the runtime waits for.")
-        .from("Tokio: `io_driver_fd_registered_count` less `io_driver_fd_deregistered_count`.")
-        .moves("Follows the number of connections. Rising without falling: they are not closed."),
+        .description("File descriptors that the runtime waits for.")
+        .origin("Tokio: `io_driver_fd_registered_count` less `io_driver_fd_deregistered_count`.")
+        .advice("Follows the number of connections. Rising without falling: they are not closed."),
         counter("tokio.io_driver.ready_events", "{event}", |runtime: &Runtime, to| {
             to.value(unstable!(runtime.io_driver_ready_count()));
         })
         .unstable()
-        .says("Readiness events that the I/O driver has handled.")
-        .from("Tokio: `io_driver_ready_count`.")
-        .moves("Its rate is the I/O load."),
+        .description("Readiness events that the I/O driver has handled.")
+        .origin("Tokio: `io_driver_ready_count`.")
+        .advice("Its rate is the I/O load."),
         histogram("tokio.task.poll.duration", |runtime: &Runtime, to| to.value(runtime.poll_durations()))
             .unstable()
-            .says("How long workers ran a task without a break.")
-            .from(
+            .description("How long workers ran a task without a break.")
+            .origin(
                 "Tokio: `poll_time_histogram_bucket_count`, where the runtime was built with \
                  `enable_metrics_poll_time_histogram`. Counts are exact; the sum is taken from the middle of the buckets.",
             )
-            .moves("Above a millisecond: a poll that keeps other tasks waiting."),
+            .advice("Above a millisecond: a poll that keeps other tasks waiting."),
         histogram("tokio.schedule.duration", |runtime: &Runtime, to| to.value(runtime.schedule_durations()))
             .unstable()
-            .says("How long tasks waited from being woken until they ran.")
-            .from(
+            .description("How long tasks waited from being woken until they ran.")
+            .origin(
                 "Tokio: `schedule_latency_histogram_bucket_count`, where the runtime was built with \
                  `enable_metrics_schedule_latency_histogram`. Counts are exact; the sum is taken from the middle of the buckets.",
             )
-            .moves("As `tokio.schedule.delay`, but of every task."),
+            .advice("As `tokio.schedule.delay`, but of every task."),
     ],
 };
 

@@ -1,14 +1,16 @@
 //! Which runtimes one `RuntimeMetrics` reports, and under which names.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use crate::util::mutex::Mutex;
+use std::sync::{Arc, MutexGuard, Weak};
 
 use tokio::runtime::Handle;
 
 use super::{Runtime, TABLE};
-use crate::metric::{Kind, Metric, Row, Scope};
-use crate::runtime_metrics::Options;
+use crate::metric::{Kind, Metric};
+use crate::settings::Settings;
 use crate::snapshot::{Attributes, Histogram, Value};
 use crate::source::replay;
+use crate::source::row::{Row, Scope};
 use crate::watch::{Heir, Member, Watched};
 
 pub(crate) const RUNTIME_NAME: &str = "tokio.runtime.name";
@@ -22,10 +24,10 @@ pub(crate) struct Runtimes {
 }
 
 impl Runtimes {
-    pub(crate) fn new(options: &Options) -> Arc<Self> {
+    pub(crate) fn new(settings: &Settings) -> Arc<Self> {
         Arc::new_cyclic(|own: &Weak<Runtimes>| Runtimes {
-            per_worker: options.per_worker,
-            member: Member::new(options.probe_interval, options.stall_threshold, Weak::clone(own) as _),
+            per_worker: settings.per_worker,
+            member: Member::new(settings.probe_interval, settings.stall_threshold, Weak::clone(own) as _),
             names: Mutex::default(),
             estate: Mutex::default(),
         })
@@ -68,10 +70,10 @@ impl Runtimes {
         let Some(row) = TABLE.rows.iter().find(|row| std::ptr::eq(&row.metric, metric)) else { return };
         let own: Vec<_> =
             self.scopes().into_iter().filter(|(_, runtime)| self.member.passes_on(runtime)).collect();
-        let mut estate = lock(&self.estate);
+        let mut estate = self.estate.lock();
         let share = most / (own.len() + estate.len()).max(1) as u64;
         for (scope, watched) in own {
-            let mut passed_on = lock(&watched.passed_on);
+            let mut passed_on = watched.passed_on.lock();
             for (attributes, now) in self.histograms(row, &scope, &watched) {
                 let before = passed_on.entry(metric.name()).or_insert_with(|| now.empty());
                 for (value, times) in replay::due(&now, before, share) {
@@ -121,7 +123,7 @@ impl Runtimes {
     }
 
     fn names(&self) -> MutexGuard<'_, Names> {
-        lock(&self.names)
+        self.names.lock()
     }
 }
 
@@ -132,8 +134,8 @@ impl Heir for Runtimes {
         else {
             return;
         };
-        let mut estate = lock(&self.estate);
-        let passed_on = lock(&runtime.passed_on);
+        let mut estate = self.estate.lock();
+        let passed_on = runtime.passed_on.lock();
         for row in TABLE.rows.iter().filter(|row| row.metric.kind() == Kind::Histogram) {
             for (attributes, now) in self.histograms(row, &scope, runtime) {
                 let rest = match passed_on.get(row.metric.name()) {
@@ -170,10 +172,6 @@ impl Inheritance {
             estate.push(Inheritance { metric, attributes, passed_on: rest.empty(), all: rest });
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[derive(Default)]

@@ -97,11 +97,11 @@ struct Mount<'a> {
     root: PathBuf,
     point: PathBuf,
     file_system: &'a [u8],
-    options: &'a [u8],
+    settings: &'a [u8],
 }
 
 impl<'a> Mount<'a> {
-    /// `id parent device root point options optional... - type source options`.
+    /// `id parent device root point settings optional... - type source settings`.
     fn parse(line: &'a [u8]) -> Option<Self> {
         let separator = line.windows(3).position(|three| three == b" - ")?;
         let (front, back) = (line.get(..separator)?, line.get(separator + 3..)?);
@@ -111,7 +111,7 @@ impl<'a> Mount<'a> {
             root: unescaped(front.nth(3)?),
             point: unescaped(front.next()?),
             file_system: back.next()?,
-            options: back.nth(1)?,
+            settings: back.nth(1)?,
         })
     }
 
@@ -120,7 +120,7 @@ impl<'a> Mount<'a> {
             Version::V2 => self.file_system == b"cgroup2",
             Version::V1 => {
                 self.file_system == b"cgroup"
-                    && self.options.split(|byte| *byte == b',').any(|option| option == controller.name())
+                    && self.settings.split(|byte| *byte == b',').any(|option| option == controller.name())
             }
         }
     }

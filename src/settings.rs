@@ -1,0 +1,35 @@
+//! The settings of one `RuntimeMetrics` and their defaults.
+
+use std::time::Duration;
+
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) per_worker: bool,
+    pub(crate) size_classes: bool,
+    pub(crate) process: bool,
+    pub(crate) disk_io: bool,
+    pub(crate) glibc: bool,
+    pub(crate) probe_interval: Duration,
+    pub(crate) stall_threshold: Duration,
+    /// `None` leaves what holds for the tasks of the process as it is, like the next two.
+    pub(crate) slow_poll_threshold: Option<Duration>,
+    pub(crate) task_name_limit: Option<usize>,
+    pub(crate) task_scheduled_time: Option<bool>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            per_worker: false,
+            size_classes: false,
+            process: true,
+            disk_io: false,
+            glibc: false,
+            probe_interval: Duration::from_millis(100),
+            stall_threshold: Duration::from_millis(100),
+            slow_poll_threshold: None,
+            task_name_limit: None,
+            task_scheduled_time: None,
+        }
+    }
+}
