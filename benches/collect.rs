@@ -2,8 +2,7 @@
 //!
 //! `cargo bench -p benches --bench collect`
 
-#[path = "../tests/support/reader.rs"]
-mod reader;
+use support::reader;
 
 use std::time::{Duration, Instant};
 

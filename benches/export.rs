@@ -6,10 +6,8 @@
 //! Each row is a process of its own, so that it is alone with its allocator; the receiver is another one, behind a relay
 //! that counts the bytes.
 
-#[path = "../tests/support/proxy.rs"]
-mod proxy;
-#[path = "../tests/support/receiver.rs"]
-mod receiver;
+use support::proxy;
+use support::receiver;
 
 use std::error::Error;
 use std::io::{BufRead, BufReader, Read, Write, stdin};

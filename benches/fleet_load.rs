@@ -3,8 +3,7 @@
 //!
 //! `OTELCOL=path/to/otelcol cargo bench -p benches --bench fleet_load`
 
-#[path = "../tests/support/reader.rs"]
-mod reader;
+use support::reader;
 
 use std::collections::HashSet;
 use std::error::Error;

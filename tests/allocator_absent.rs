@@ -1,8 +1,6 @@
 //! Without the counting allocator: nothing is claimed about memory. The allocator is the system's, so glibc's own figures
 //! are there when asked for.
 
-#![allow(clippy::unwrap_used, reason = "a test says what it expects by panicking")]
-
 use std::hint::black_box;
 
 use opentelemetry::metrics::MeterProvider;

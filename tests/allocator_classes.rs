@@ -1,12 +1,5 @@
 //! Allocations by size.
 
-#![allow(clippy::unwrap_used, reason = "a test says what it expects by panicking")]
-#![allow(
-    unsafe_code,
-    clippy::undocumented_unsafe_blocks,
-    reason = "calls an allocator with layouts in plain sight"
-)]
-
 use std::alloc::{Layout, alloc, dealloc};
 use std::collections::BTreeMap;
 use std::hint::black_box;

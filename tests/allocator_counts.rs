@@ -1,12 +1,5 @@
 //! Exact numbers, seen through the snapshot, of the whole process: hence one test function.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test says what it expects by panicking")]
-#![allow(
-    unsafe_code,
-    clippy::undocumented_unsafe_blocks,
-    reason = "calls an allocator with layouts in plain sight"
-)]
-
 use std::alloc::{GlobalAlloc, Layout, System, alloc, alloc_zeroed, dealloc, realloc};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering};

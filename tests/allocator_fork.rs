@@ -1,12 +1,6 @@
 //! A child after `fork`: its counters go on from the parent's. The whole process is counted, hence one test function.
 
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test says what it expects by panicking")]
-#![allow(
-    unsafe_code,
-    clippy::undocumented_unsafe_blocks,
-    reason = "fork, wait and exit, with arguments in plain sight"
-)]
 
 use std::hint::black_box;
 use std::thread;

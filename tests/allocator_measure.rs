@@ -1,7 +1,5 @@
 //! `measure`: what a closure allocates on its thread.
 
-#![allow(clippy::unwrap_used, reason = "a test says what it expects by panicking")]
-
 use std::hint::black_box;
 use std::thread;
 

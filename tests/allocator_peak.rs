@@ -1,7 +1,5 @@
 //! How far off the peak may be. The whole process is counted, hence one test function.
 
-#![allow(clippy::unwrap_used, reason = "a test says what it expects by panicking")]
-
 use std::hint::black_box;
 use std::sync::Barrier;
 use std::thread;

@@ -1,34 +1,17 @@
-//! The allocator in other kinds of programs. Cargo builds them with the tests, as examples.
+//! The allocator in other kinds of programs.
 
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test says what it expects by panicking")]
-#![allow(unsafe_code, clippy::undocumented_unsafe_blocks, reason = "loads a library that is in plain sight")]
 
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 use std::process::Command;
 
-/// Where Cargo puts what it builds for this test.
-fn beside(name: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    test.ancestors().nth(2).unwrap().join("examples").join(name)
-}
-
-/// A program beside this test, unless only this test was built.
-fn built(name: &str) -> Option<PathBuf> {
-    let path = beside(name);
-    if !path.exists() {
-        eprintln!("skipped: {name} is not built; `cargo test` without `--test`, or with `--examples`, does");
-        return None;
-    }
-    Some(path)
-}
+use support::built;
 
 #[test]
 fn a_program_without_tokio() {
-    let Some(program) = built("plain") else { return };
+    let program = built::build(&["-p", "programs"]).join("plain");
     let output = Command::new(program).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.stdout, b"counted\n");
@@ -37,13 +20,7 @@ fn a_program_without_tokio() {
 #[test]
 fn a_shared_library_counts_for_itself() {
     // Without the feature `jemalloc`, whose thread-locals are for programs and for libraries that are loaded at their start.
-    let build = Command::new(env!("CARGO"))
-        .args(["build", "--no-default-features", "--example", "library"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .unwrap();
-    assert!(build.status.success(), "{}", String::from_utf8_lossy(&build.stderr));
-    let library = beside(&format!("{DLL_PREFIX}library{DLL_SUFFIX}"));
+    let library = built::build(&["-p", "programs"]).join(format!("{DLL_PREFIX}library{DLL_SUFFIX}"));
     let path = CString::new(library.as_os_str().as_bytes()).unwrap();
     let bytes_counted = unsafe {
         let handle = libc::dlopen(path.as_ptr(), libc::RTLD_NOW);

@@ -1,9 +1,6 @@
 //! Threads that allocate here and free there, against an allocator that counts under a lock. The whole process is
 //! counted, hence one test function.
 
-#![allow(clippy::unwrap_used, reason = "a test says what it expects by panicking")]
-#![allow(unsafe_code, clippy::undocumented_unsafe_blocks, reason = "an allocator that only passes on")]
-
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;

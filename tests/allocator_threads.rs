@@ -1,12 +1,6 @@
 //! Threads that come and go: nothing is lost, nothing is left. The whole process is counted, hence one test function.
 
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test says what it expects by panicking")]
-#![allow(
-    unsafe_code,
-    clippy::undocumented_unsafe_blocks,
-    reason = "pthread keys, with arguments in plain sight"
-)]
 
 use std::ffi::c_void;
 use std::hint::black_box;

@@ -1,9 +1,6 @@
 //! What a provider sees: before, during and after a runtime, once and twice, with one reader and with two.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-
-#[path = "support/reader.rs"]
-mod reader;
+use support::reader;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

@@ -1,9 +1,6 @@
 //! What a real reader exports is what the rows say, in both directions.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-
-#[path = "support/reader.rs"]
-mod reader;
+use support::reader;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,15 +1,6 @@
 //! What the debug endpoints answer, over real connections.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
-
-#[path = "support/http.rs"]
-mod http;
+use support::http;
 
 use std::io::{BufRead, BufReader, Read};
 use std::time::Duration;

@@ -1,16 +1,8 @@
 //! The debug server against clients that mean no good.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 #![cfg(target_os = "linux")]
 
-#[path = "support/http.rs"]
-mod http;
+use support::http;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

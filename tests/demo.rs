@@ -1,34 +1,17 @@
 //! The README's first command: it runs, shows both leaks as they arrive over the wire, and ends as it should.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![cfg(unix)]
 
-#[path = "support/receiver.rs"]
-mod receiver;
+use support::receiver;
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use receiver::{Receiver, points};
 
-/// Builds it, which is no work where the whole test suite was built.
 fn demo() -> Command {
-    static PATH: OnceLock<PathBuf> = OnceLock::new();
-    let path = PATH.get_or_init(|| {
-        let build = Command::new(env!("CARGO"))
-            .args(["build", "--all-features", "--example", "demo"])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .stderr(Stdio::null())
-            .status();
-        assert!(build.unwrap().success(), "the demo builds");
-        // This test is target/debug/deps/demo-...
-        let test = std::env::current_exe().unwrap();
-        test.ancestors().nth(2).unwrap().join("examples/demo")
-    });
-    let mut command = Command::new(path);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_demo"));
     command.env_remove("OTEL_EXPORTER_OTLP_ENDPOINT").stdin(Stdio::null()).stdout(Stdio::piped());
     command
 }

@@ -1,16 +1,8 @@
 //! `rust.memory.limit`, `rust.cpu.*` and `rust.file_descriptor.limit` in processes that are given limits.
 
 #![cfg(target_os = "linux")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
-#[path = "support/snapshot.rs"]
-mod snapshot;
+use support::snapshot;
 
 use std::hint::black_box;
 use std::path::PathBuf;

@@ -1,10 +1,8 @@
 //! A monitor whose disk is full says so once and disturbs nothing. Alone in its process, whose log it reads.
 
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "support/log.rs"]
-mod log;
+use support::log;
 
 use std::time::Duration;
 

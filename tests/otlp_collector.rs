@@ -1,12 +1,8 @@
 //! The real Collector gets the values: over both protocols, compressed, and over TLS with clear words where that
 //! cannot be. Skipped, and told so, where there is no Collector.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
-
-#[path = "support/collector.rs"]
-mod collector;
-#[path = "support/proxy.rs"]
-mod proxy;
+use support::collector;
+use support::proxy;
 
 use std::fs;
 use std::net::SocketAddr;

@@ -1,37 +1,15 @@
 //! The examples do what they say.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
-
-#[path = "support/receiver.rs"]
-mod receiver;
+use support::{built, receiver};
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 
 use receiver::{Export, Receiver, points};
 
-/// Builds them, which is no work where the whole test suite was built.
 fn example(name: &str) -> Command {
-    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
-    let directory = DIRECTORY.get_or_init(|| {
-        let build = Command::new(env!("CARGO"))
-            .args(["build", "--all-features", "--examples"])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .stderr(Stdio::null())
-            .status();
-        assert!(build.unwrap().success(), "the examples build");
-        // This test is target/debug/deps/otlp_examples-...
-        std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("examples")
-    });
-    let mut command = Command::new(directory.join(name));
+    let mut command = Command::new(built::example(name));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("OTEL_")) {
         command.env_remove(name);
     }

@@ -1,9 +1,6 @@
 //! What a receiver gets, over both protocols, and that every way to end delivers the last export.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[path = "support/receiver.rs"]
-mod receiver;
+use support::receiver;
 
 use std::time::{Duration, Instant};
 

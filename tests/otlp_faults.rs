@@ -1,21 +1,10 @@
 //! Receivers that fail in every way, scripted ones and the real Collector: what is tried, delivered and lost, how soon
 //! it recovers, and that nobody is held up, nothing grows and nothing is logged but a line at each end.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
-
-#[path = "support/collector.rs"]
-mod collector;
-#[path = "support/log.rs"]
-mod log;
-#[path = "support/proxy.rs"]
-mod proxy;
-#[path = "support/receiver.rs"]
-mod receiver;
+use support::collector;
+use support::log;
+use support::proxy;
+use support::receiver;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};

@@ -1,9 +1,6 @@
 //! What our instruments request at the start, counted by our own allocator.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[path = "support/receiver.rs"]
-mod receiver;
+use support::receiver;
 
 use std::time::Duration;
 

@@ -1,9 +1,6 @@
 //! Flush, shutdown and drop deliver from anywhere, and return in time whatever the receiver does.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
-
-#[path = "support/receiver.rs"]
-mod receiver;
+use support::receiver;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

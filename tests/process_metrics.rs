@@ -1,16 +1,8 @@
 //! `process.*` against what other programs, other files and the test itself know of this process.
 
 #![cfg(target_os = "linux")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
-#[path = "support/snapshot.rs"]
-mod snapshot;
+use support::snapshot;
 
 use std::fs::File;
 use std::hint::black_box;

@@ -1,17 +1,8 @@
 //! Tokio's hooks: tasks by the place where they are spawned, with no name given. One test after the other: whether a task
 //! may turn out to have a name depends on all named futures of the process, and the sum over all names on all tasks.
 #![cfg(tokio_unstable)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
 
-#[path = "support/tasks.rs"]
-#[allow(dead_code, reason = "other tests look at more")]
-mod tasks;
+use support::tasks;
 
 use std::future::{pending, ready};
 use std::panic::Location;

@@ -1,16 +1,6 @@
 //! What named futures allocate, exact to the byte.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
-
-#[path = "support/tasks.rs"]
-#[allow(dead_code, reason = "other tests look at more")]
-mod tasks;
+use support::tasks;
 
 use std::future::{poll_fn, ready};
 use std::hint::black_box;

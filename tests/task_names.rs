@@ -1,16 +1,6 @@
 //! Named futures: how they come and go, wherever they are polled.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
-
-#[path = "support/tasks.rs"]
-#[allow(dead_code, reason = "other tests look at more")]
-mod tasks;
+use support::tasks;
 
 use std::cell::RefCell;
 use std::future::{pending, poll_fn, ready};

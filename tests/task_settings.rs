@@ -1,16 +1,6 @@
 //! What holds for the tasks of the whole process. In a program of its own, one test after the other.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
-
-#[path = "support/tasks.rs"]
-#[allow(dead_code, reason = "other tests look at more")]
-mod tasks;
+use support::tasks;
 
 use std::future::{pending, ready};
 use std::pin::{Pin, pin};

@@ -2,15 +2,8 @@
 //! hence one test function.
 
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-#![allow(
-    unsafe_code,
-    clippy::undocumented_unsafe_blocks,
-    reason = "fork, wait and exit, with arguments in plain sight"
-)]
 
-#[path = "support/runtimes.rs"]
-mod runtimes;
+use support::runtimes;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;

@@ -1,11 +1,7 @@
 //! Histograms: each value reaches exactly one instrument, exactly once, in the bucket that it was counted in.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-
-#[path = "support/reader.rs"]
-mod reader;
-#[path = "support/runtimes.rs"]
-mod runtimes;
+use support::reader;
+use support::runtimes;
 
 use std::thread;
 

@@ -1,9 +1,6 @@
 //! Which runtimes are reported, under which names, and what is left of them when they end.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-
-#[path = "support/runtimes.rs"]
-mod runtimes;
+use support::runtimes;
 
 use std::sync::mpsc;
 use std::thread;

@@ -1,9 +1,6 @@
 //! Workers that have more to do than they can do are not stuck, however long it takes until Tokio publishes something.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-
-#[path = "support/runtimes.rs"]
-mod runtimes;
+use support::runtimes;
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};

@@ -1,9 +1,6 @@
 //! A worker that is stuck is told while it is, and nothing else is taken for it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-
-#[path = "support/runtimes.rs"]
-mod runtimes;
+use support::runtimes;
 
 use std::sync::mpsc;
 use std::thread;

@@ -2,12 +2,9 @@
 //! its probes are polled.
 
 #![cfg(tokio_unstable)]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-#[path = "support/reader.rs"]
-mod reader;
-#[path = "support/runtimes.rs"]
-mod runtimes;
+use support::reader;
+use support::runtimes;
 
 use std::thread;
 use std::time::Duration;

@@ -1,10 +1,8 @@
 //! What the process pays for watching: one thread while there is something to watch, and nothing for what is gone.
 
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-#[path = "support/runtimes.rs"]
-mod runtimes;
+use support::runtimes;
 
 use std::fs;
 use std::time::Duration;

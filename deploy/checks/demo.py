@@ -4,13 +4,11 @@ import contextlib
 import json
 import os
 import pathlib
-import re
 import subprocess
 
 from catalogue import DEPLOY, ROOT
 from stack import running
 
-FEATURES = re.search(r"^ARG FEATURES=(\S+)", (DEPLOY / "Dockerfile").read_text(), re.M)[1]
 NAME = "demo"
 
 
@@ -18,7 +16,7 @@ def build():
     """Its path. DEMO in the environment spares the build."""
     if "DEMO" in os.environ:
         return os.environ["DEMO"]
-    command = ["cargo", "build", "--locked", "--example", "demo", "--features", FEATURES, "--message-format", "json"]
+    command = ["cargo", "build", "--locked", "-p", "demo", "--message-format", "json"]
     built = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
     return [message["executable"] for message in map(json.loads, built.splitlines()) if message.get("executable")][-1]
 

@@ -1,8 +1,5 @@
 //! The real OpenTelemetry Collector, in a process of its own on free ports of 127.0.0.1.
 
-#![allow(dead_code, reason = "each user has use for a part of it")]
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
-
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -12,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 /// A running Collector. Dropping it ends the process.
-pub(crate) struct Collector {
+pub struct Collector {
     process: Child,
     ports: Ports,
     printed: Arc<Printed>,
@@ -21,20 +18,20 @@ pub(crate) struct Collector {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ports {
-    pub(crate) grpc: u16,
-    pub(crate) http: u16,
+pub struct Ports {
+    pub grpc: u16,
+    pub http: u16,
 }
 
 /// What differs from one Collector to the next, as YAML.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Config {
+pub struct Config {
     /// More settings of the servers for both protocols, such as `tls: {..}`.
-    pub(crate) server: String,
+    pub server: String,
     /// More settings of the gRPC server.
-    pub(crate) grpc: String,
+    pub grpc: String,
     /// A processor's name and its settings.
-    pub(crate) processor: Option<(&'static str, &'static str)>,
+    pub processor: Option<(&'static str, &'static str)>,
 }
 
 #[derive(Default)]
@@ -44,10 +41,10 @@ struct Printed {
 }
 
 /// The binary, or `None` after having said that the test is skipped.
-pub(crate) fn binary() -> Option<PathBuf> {
+pub fn binary() -> Option<PathBuf> {
     let given = std::env::var_os("OTELCOL").map(PathBuf::from);
     let path = given
-        .unwrap_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/tools/otelcol")));
+        .unwrap_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/tools/otelcol")));
     if !path.is_file() {
         eprintln!("skipped: there is no Collector at {}, set OTELCOL", path.display());
         return None;
@@ -57,7 +54,7 @@ pub(crate) fn binary() -> Option<PathBuf> {
 
 impl Ports {
     /// Free at the moment.
-    pub(crate) fn free() -> Self {
+    pub fn free() -> Self {
         let sockets = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let [grpc, http] = sockets.map(|socket| socket.local_addr().unwrap().port());
         Ports { grpc, http }
@@ -66,7 +63,7 @@ impl Ports {
 
 impl Collector {
     /// `None` where there is no binary.
-    pub(crate) fn start(config: &Config) -> Option<Self> {
+    pub fn start(config: &Config) -> Option<Self> {
         binary()?;
         // Somebody else may take a port before the Collector does.
         let started = (0..5).find_map(|_| Self::start_at(Ports::free(), config));
@@ -74,7 +71,7 @@ impl Collector {
     }
 
     /// `None` where there is no binary, or where it does not start.
-    pub(crate) fn start_at(ports: Ports, config: &Config) -> Option<Self> {
+    pub fn start_at(ports: Ports, config: &Config) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("collector.yaml");
         std::fs::write(&file, yaml(ports, config)).unwrap();
@@ -102,17 +99,17 @@ impl Collector {
         collector.printed().contains(READY).then_some(collector)
     }
 
-    pub(crate) fn ports(&self) -> Ports {
+    pub fn ports(&self) -> Ports {
         self.ports
     }
 
     /// All that it has printed.
-    pub(crate) fn printed(&self) -> String {
+    pub fn printed(&self) -> String {
         self.printed.text.lock().unwrap().clone()
     }
 
     /// Waits until what it has printed is as wanted.
-    pub(crate) fn wait_for(&self, wanted: impl Fn(&str) -> bool, timeout: Duration) -> bool {
+    pub fn wait_for(&self, wanted: impl Fn(&str) -> bool, timeout: Duration) -> bool {
         let guard = self.printed.text.lock().unwrap();
         let (_guard, waited) =
             self.printed.more.wait_timeout_while(guard, timeout, |text| !wanted(text)).unwrap();
@@ -120,7 +117,7 @@ impl Collector {
     }
 
     /// The values of a metric with one number point, one for each export that came in.
-    pub(crate) fn values(&self, metric: &str) -> Vec<f64> {
+    pub fn values(&self, metric: &str) -> Vec<f64> {
         let printed = self.printed();
         let name = format!("     -> Name: {metric}\n");
         printed

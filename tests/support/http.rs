@@ -1,13 +1,11 @@
 //! A client that says exactly what it is told to.
 
-#![allow(dead_code, reason = "each test takes what it needs")]
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// Sends these bytes.
-pub(crate) fn request(address: SocketAddr, text: &str) -> TcpStream {
+pub fn request(address: SocketAddr, text: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
     // A server that hangs fails the test.
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -15,7 +13,7 @@ pub(crate) fn request(address: SocketAddr, text: &str) -> TcpStream {
     stream
 }
 
-pub(crate) fn get(address: SocketAddr, path: &str) -> Answer {
+pub fn get(address: SocketAddr, path: &str) -> Answer {
     Answer::read(request(
         address,
         &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"),
@@ -23,21 +21,21 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> Answer {
 }
 
 #[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
+pub struct Answer {
+    pub status: u16,
     headers: Vec<(String, String)>,
-    pub(crate) body: String,
+    pub body: String,
 }
 
 impl Answer {
     /// Reads until the server closes.
-    pub(crate) fn read(mut stream: TcpStream) -> Self {
+    pub fn read(mut stream: TcpStream) -> Self {
         let mut text = Vec::new();
         stream.read_to_end(&mut text).unwrap();
         Self::parse(&String::from_utf8_lossy(&text)).expect("an answer")
     }
 
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let (head, body) = text.split_once("\r\n\r\n")?;
         let mut lines = head.lines();
         let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
@@ -46,7 +44,7 @@ impl Answer {
         Some(Answer { status, headers: lines.filter_map(header).collect(), body: body.to_owned() })
     }
 
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 }

@@ -1,8 +1,5 @@
 //! Everything from `info` upwards that is logged in this process.
 
-#![allow(dead_code, reason = "each user has use for a part of it")]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::fmt::{Debug, Write};
 use std::sync::Mutex;
 
@@ -14,12 +11,12 @@ use tracing::{Event, Level, Metadata, Subscriber};
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// Begins to listen. Once in a process.
-pub(crate) fn listen() {
+pub fn listen() {
     tracing::subscriber::set_global_default(Lines).unwrap();
 }
 
 /// What has come since this was last called.
-pub(crate) fn take() -> Vec<String> {
+pub fn take() -> Vec<String> {
     std::mem::take(&mut *LINES.lock().unwrap())
 }
 

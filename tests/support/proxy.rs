@@ -1,8 +1,5 @@
 //! A TCP relay that counts connections, and can leave those that there are half-open: up, but silent.
 
-#![allow(dead_code, reason = "each user has use for a part of it")]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -12,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 
-pub(crate) struct Proxy {
+pub struct Proxy {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
     bytes: Arc<AtomicU64>,
@@ -22,7 +19,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    pub(crate) fn start(to: SocketAddr) -> Self {
+    pub fn start(to: SocketAddr) -> Self {
         let connections = Arc::new(AtomicUsize::new(0));
         let (silent, is_silent) = watch::channel(0);
         let (stop, stopped) = oneshot::channel::<()>();
@@ -44,22 +41,22 @@ impl Proxy {
         Proxy { address: address.recv().unwrap(), connections, bytes, silent, thread: Some((stop, thread)) }
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// How many were made.
-    pub(crate) fn connections(&self) -> usize {
+    pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 
     /// How many have been relayed from clients, with everything that the protocol adds.
-    pub(crate) fn bytes(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::SeqCst)
     }
 
     /// From now on nothing comes through any of the connections that there are. New ones work.
-    pub(crate) fn leave_half_open(&self) {
+    pub fn leave_half_open(&self) {
         self.silent.send_replace(self.connections());
     }
 }

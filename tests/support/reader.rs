@@ -1,7 +1,5 @@
 //! Collects through a real SDK reader, on demand, and flattens what came out.
 
-#![allow(dead_code, reason = "not every test uses all of it")]
-
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -13,19 +11,19 @@ use opentelemetry_sdk::metrics::{InstrumentKind, ManualReader, Pipeline, SdkMete
 
 /// The SDK's own manual reader, which can be shared between a provider and a test.
 #[derive(Clone, Debug)]
-pub(crate) struct Reader(Arc<ManualReader>);
+pub struct Reader(Arc<ManualReader>);
 
 impl Reader {
-    pub(crate) fn new(temporality: Temporality) -> Self {
+    pub fn new(temporality: Temporality) -> Self {
         Reader(Arc::new(ManualReader::builder().with_temporality(temporality).build()))
     }
 
-    pub(crate) fn cumulative() -> Self {
+    pub fn cumulative() -> Self {
         Self::new(Temporality::Cumulative)
     }
 
     /// Everything that this collection exports, by name.
-    pub(crate) fn export(&self) -> BTreeMap<String, Exported> {
+    pub fn export(&self) -> BTreeMap<String, Exported> {
         let mut metrics = ResourceMetrics::default();
         self.0.collect(&mut metrics).expect("the provider is alive");
         let mut all = BTreeMap::new();
@@ -49,25 +47,25 @@ impl Reader {
     }
 
     /// The metric's only point, in a new collection.
-    pub(crate) fn point(&self, name: &str) -> Option<ExportedPoint> {
+    pub fn point(&self, name: &str) -> Option<ExportedPoint> {
         let mut points = self.export().remove(name)?.points;
         assert_eq!(points.len(), 1, "{name}: {points:?}");
         points.pop()
     }
 
     /// The value of the metric's only point, in a new collection.
-    pub(crate) fn value(&self, name: &str) -> Option<f64> {
+    pub fn value(&self, name: &str) -> Option<f64> {
         Some(self.point(name)?.value)
     }
 
     /// How much the histogram's only point has in its buckets, in a new collection.
-    pub(crate) fn count(&self, name: &str) -> u64 {
+    pub fn count(&self, name: &str) -> u64 {
         self.point(name).map_or(0, |point| point.counts.iter().sum())
     }
 }
 
 /// A provider that these read.
-pub(crate) fn provider(readers: &[&Reader]) -> SdkMeterProvider {
+pub fn provider(readers: &[&Reader]) -> SdkMeterProvider {
     readers
         .iter()
         .fold(SdkMeterProvider::builder(), |builder, &reader| builder.with_reader(reader.clone()))
@@ -76,23 +74,23 @@ pub(crate) fn provider(readers: &[&Reader]) -> SdkMeterProvider {
 
 /// One metric of a collection.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Exported {
-    pub(crate) kind: &'static str,
-    pub(crate) monotonic: bool,
-    pub(crate) float: bool,
-    pub(crate) unit: String,
-    pub(crate) description: String,
-    pub(crate) points: Vec<ExportedPoint>,
+pub struct Exported {
+    pub kind: &'static str,
+    pub monotonic: bool,
+    pub float: bool,
+    pub unit: String,
+    pub description: String,
+    pub points: Vec<ExportedPoint>,
 }
 
 /// One point: of a histogram, the count of its samples is the value.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct ExportedPoint {
-    pub(crate) attributes: BTreeMap<String, String>,
-    pub(crate) value: f64,
-    pub(crate) sum: f64,
-    pub(crate) bounds: Vec<f64>,
-    pub(crate) counts: Vec<u64>,
+pub struct ExportedPoint {
+    pub attributes: BTreeMap<String, String>,
+    pub value: f64,
+    pub sum: f64,
+    pub bounds: Vec<f64>,
+    pub counts: Vec<u64>,
 }
 
 fn flatten<T: Copy>(data: &MetricData<T>, number: fn(T) -> f64) -> (&'static str, bool, Vec<ExportedPoint>) {

@@ -1,9 +1,6 @@
 //! An OTLP receiver inside the process: gRPC and HTTP on one port, on a thread of its own. It keeps what it takes and
 //! answers as it is told to.
 
-#![allow(dead_code, reason = "each user has use for a part of it")]
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Read;
 use std::net::SocketAddr;
@@ -28,7 +25,7 @@ use tokio::sync::oneshot;
 use tonic::codec::CompressionEncoding;
 
 /// A receiver on 127.0.0.1. Dropping it closes its port and all connections.
-pub(crate) struct Receiver {
+pub struct Receiver {
     address: SocketAddr,
     inbox: Arc<Inbox>,
     thread: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
@@ -36,19 +33,19 @@ pub(crate) struct Receiver {
 
 /// One export that was taken.
 #[derive(Clone, Debug)]
-pub(crate) struct Export {
+pub struct Export {
     /// Of the request, `/v1/metrics` or that of the gRPC method.
-    pub(crate) path: String,
-    pub(crate) headers: BTreeMap<String, String>,
-    pub(crate) message: ExportMetricsServiceRequest,
+    pub path: String,
+    pub headers: BTreeMap<String, String>,
+    pub message: ExportMetricsServiceRequest,
     /// Of the message, without headers.
-    pub(crate) bytes: usize,
-    pub(crate) at: Instant,
+    pub bytes: usize,
+    pub at: Instant,
 }
 
 /// What is answered to a request.
 #[derive(Clone, Debug)]
-pub(crate) enum Answer {
+pub enum Answer {
     Take,
     TakeAfter(Duration),
     Reject {
@@ -73,11 +70,11 @@ pub(crate) enum Answer {
 
 impl Receiver {
     /// On a free port.
-    pub(crate) fn start() -> Self {
+    pub fn start() -> Self {
         Self::start_at("127.0.0.1:0".parse().unwrap())
     }
 
-    pub(crate) fn start_at(address: SocketAddr) -> Self {
+    pub fn start_at(address: SocketAddr) -> Self {
         let inbox = Arc::new(Inbox::default());
         let (bound, address_of) = std::sync::mpsc::channel();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -99,54 +96,54 @@ impl Receiver {
         Receiver { address, inbox, thread: Some((stop, thread)) }
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// For `OTEL_EXPORTER_OTLP_ENDPOINT`, with either protocol.
-    pub(crate) fn endpoint(&self) -> String {
+    pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// What the next requests are answered; those after them are taken.
-    pub(crate) fn answer(&self, answers: impl IntoIterator<Item = Answer>) {
+    pub fn answer(&self, answers: impl IntoIterator<Item = Answer>) {
         self.inbox.lock().script.extend(answers);
     }
 
     /// What requests are answered from now on.
-    pub(crate) fn always(&self, answer: Answer) {
+    pub fn always(&self, answer: Answer) {
         let mut state = self.inbox.lock();
         state.script.clear();
         state.always = Some(answer);
     }
 
     /// How many requests have come in, taken or not.
-    pub(crate) fn requests(&self) -> usize {
+    pub fn requests(&self) -> usize {
         self.inbox.lock().requests
     }
 
     /// Everything that was taken.
-    pub(crate) fn exports(&self) -> Vec<Export> {
+    pub fn exports(&self) -> Vec<Export> {
         self.inbox.lock().exports.clone()
     }
 
     /// Everything that was taken since it was last asked for.
-    pub(crate) fn take(&self) -> Vec<Export> {
+    pub fn take(&self) -> Vec<Export> {
         std::mem::take(&mut self.inbox.lock().exports)
     }
 
     /// The last one taken.
-    pub(crate) fn last(&self) -> Option<Export> {
+    pub fn last(&self) -> Option<Export> {
         self.inbox.lock().exports.last().cloned()
     }
 
     /// Waits until so many exports are there.
-    pub(crate) fn wait_for(&self, exports: usize, timeout: Duration) -> bool {
+    pub fn wait_for(&self, exports: usize, timeout: Duration) -> bool {
         self.wait(timeout, |state| state.exports.len() >= exports)
     }
 
     /// Waits until so many requests have come in, taken or not.
-    pub(crate) fn wait_for_requests(&self, requests: usize, timeout: Duration) -> bool {
+    pub fn wait_for_requests(&self, requests: usize, timeout: Duration) -> bool {
         self.wait(timeout, |state| state.requests >= requests)
     }
 
@@ -167,24 +164,24 @@ impl Drop for Receiver {
 }
 
 impl Export {
-    pub(crate) fn metrics(&self) -> impl Iterator<Item = &Metric> {
+    pub fn metrics(&self) -> impl Iterator<Item = &Metric> {
         let scopes = self.message.resource_metrics.iter().flat_map(|resource| &resource.scope_metrics);
         scopes.flat_map(|scope| &scope.metrics)
     }
 
-    pub(crate) fn metric(&self, name: &str) -> Option<&Metric> {
+    pub fn metric(&self, name: &str) -> Option<&Metric> {
         self.metrics().find(|metric| metric.name == name)
     }
 
     /// The value of the metric's only point; of a histogram, its count.
-    pub(crate) fn value(&self, name: &str) -> Option<f64> {
+    pub fn value(&self, name: &str) -> Option<f64> {
         match points(self.metric(name)?).as_slice() {
             [point] => Some(point.value),
             _ => None,
         }
     }
 
-    pub(crate) fn resource(&self, key: &str) -> Option<String> {
+    pub fn resource(&self, key: &str) -> Option<String> {
         let attributes = &self.message.resource_metrics.first()?.resource.as_ref()?.attributes;
         attributes
             .iter()
@@ -195,15 +192,15 @@ impl Export {
 
 /// A point of any kind of metric.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Point {
-    pub(crate) attributes: BTreeMap<String, String>,
+pub struct Point {
+    pub attributes: BTreeMap<String, String>,
     /// Of a histogram, its count.
-    pub(crate) value: f64,
+    pub value: f64,
     /// Of a histogram, the sum of its samples.
-    pub(crate) sum: Option<f64>,
+    pub sum: Option<f64>,
 }
 
-pub(crate) fn points(metric: &Metric) -> Vec<Point> {
+pub fn points(metric: &Metric) -> Vec<Point> {
     let numbers = match &metric.data {
         Some(metric::Data::Sum(sum)) => &sum.data_points,
         Some(metric::Data::Gauge(gauge)) => &gauge.data_points,

@@ -1,7 +1,5 @@
 //! What the tests of `tokio.*` share: reading snapshots by name and runtime.
 
-#![allow(dead_code, reason = "not every test uses all of it")]
-
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,19 +9,19 @@ use opentelemetry_instrumentation_runtime::{Builder, Histogram, RuntimeMetrics, 
 use tokio::runtime::{self, Runtime};
 
 /// The watcher's interval by default.
-pub(crate) const TICK: Duration = Duration::from_millis(100);
+pub const TICK: Duration = Duration::from_millis(100);
 
-pub(crate) fn tokio_runtime() -> Runtime {
+pub fn tokio_runtime() -> Runtime {
     runtime::Builder::new_multi_thread().worker_threads(2).build().expect("a runtime starts")
 }
 
 /// Metrics that are read by snapshots alone.
-pub(crate) fn build(builder: Builder) -> RuntimeMetrics {
+pub fn build(builder: Builder) -> RuntimeMetrics {
     builder.process(false).build(&NoopMeterProvider::new().meter("test"))
 }
 
 /// The values of a metric, with those of their attributes, in the order in which they are reported.
-pub(crate) fn values(metrics: &RuntimeMetrics, name: &str) -> Vec<(Vec<String>, f64)> {
+pub fn values(metrics: &RuntimeMetrics, name: &str) -> Vec<(Vec<String>, f64)> {
     let snapshot = metrics.snapshot();
     let Some(reading) = snapshot.get(name) else { return Vec::new() };
     let points = reading.points().iter().map(|point| {
@@ -34,7 +32,7 @@ pub(crate) fn values(metrics: &RuntimeMetrics, name: &str) -> Vec<(Vec<String>, 
 }
 
 /// The value of a metric's only point.
-pub(crate) fn value(metrics: &RuntimeMetrics, name: &str) -> Option<f64> {
+pub fn value(metrics: &RuntimeMetrics, name: &str) -> Option<f64> {
     match values(metrics, name).as_slice() {
         [] => None,
         [(_, value)] => Some(*value),
@@ -43,7 +41,7 @@ pub(crate) fn value(metrics: &RuntimeMetrics, name: &str) -> Option<f64> {
 }
 
 /// The distribution that is a metric's only point.
-pub(crate) fn histogram(metrics: &RuntimeMetrics, name: &str) -> Option<Histogram> {
+pub fn histogram(metrics: &RuntimeMetrics, name: &str) -> Option<Histogram> {
     match metrics.snapshot().get(name)?.value()? {
         Value::Histogram(histogram) => Some(histogram.clone()),
         other => panic!("{name}: {other:?}"),
@@ -51,14 +49,14 @@ pub(crate) fn histogram(metrics: &RuntimeMetrics, name: &str) -> Option<Histogra
 }
 
 /// Stalls and seconds spent in them, of the only runtime.
-pub(crate) fn stalls(metrics: &RuntimeMetrics) -> (f64, f64) {
+pub fn stalls(metrics: &RuntimeMetrics) -> (f64, f64) {
     let read = |name| value(metrics, name).unwrap_or_else(|| panic!("no {name}"));
     (read("tokio.worker.stalls"), read("tokio.worker.stall.time"))
 }
 
 /// Waits for a condition, and for what it finds.
 #[track_caller]
-pub(crate) fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = found() {
@@ -71,7 +69,7 @@ pub(crate) fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
 
 /// Lets the watcher look so many times, as told by the delays of the runtime's probe.
 #[track_caller]
-pub(crate) fn looks(metrics: &RuntimeMetrics, times: u64) {
+pub fn looks(metrics: &RuntimeMetrics, times: u64) {
     let count = || histogram(metrics, "tokio.schedule.delay").map(|delays| delays.counts.iter().sum::<u64>());
     let before = until("a first look", count);
     until("the watcher looks", || count().filter(|now| *now >= before + times));

@@ -6,12 +6,12 @@ use std::process::Command;
 use opentelemetry_instrumentation_runtime::{RuntimeMetrics, Snapshot};
 
 /// What is measured in this process, exported nowhere.
-pub(crate) fn metrics() -> RuntimeMetrics {
+pub fn metrics() -> RuntimeMetrics {
     RuntimeMetrics::builder().disk_io(true).build(&opentelemetry::global::meter("test"))
 }
 
 /// The values by name; with attributes, by `name{value}`.
-pub(crate) fn values(snapshot: &Snapshot) -> BTreeMap<String, f64> {
+pub fn values(snapshot: &Snapshot) -> BTreeMap<String, f64> {
     let mut values = BTreeMap::new();
     for reading in snapshot.readings() {
         for point in reading.points() {
@@ -31,7 +31,7 @@ pub(crate) fn values(snapshot: &Snapshot) -> BTreeMap<String, f64> {
 }
 
 /// To be called in a test named `print`, which is ignored unless it is run by [`printed_by`].
-pub(crate) fn print() {
+pub fn print() {
     for (name, value) in values(&metrics().snapshot()) {
         println!("value {name} {value}");
     }
@@ -39,7 +39,7 @@ pub(crate) fn print() {
 }
 
 /// The values that this test program has when its test `print` is run through a command that runs another.
-pub(crate) fn printed_by(through: &[&str]) -> BTreeMap<String, f64> {
+pub fn printed_by(through: &[&str]) -> BTreeMap<String, f64> {
     let program = std::env::current_exe().unwrap();
     let output = Command::new(through[0])
         .args(&through[1..])

@@ -7,16 +7,16 @@ use opentelemetry::metrics::{MeterProvider, noop::NoopMeterProvider};
 use opentelemetry_instrumentation_runtime::{Builder, RuntimeMetrics, Snapshot};
 
 /// Measures for nobody but the test's own snapshots.
-pub(crate) fn build(builder: Builder) -> RuntimeMetrics {
+pub fn build(builder: Builder) -> RuntimeMetrics {
     builder.process(false).build(&NoopMeterProvider::new().meter("test"))
 }
 
-pub(crate) fn metrics() -> RuntimeMetrics {
+pub fn metrics() -> RuntimeMetrics {
     build(RuntimeMetrics::builder())
 }
 
 /// The points of `rust.task.{metric}` that belong to a name, with their outcome.
-pub(crate) fn points(snapshot: &Snapshot, metric: &str, name: &str) -> Vec<(String, f64)> {
+pub fn points(snapshot: &Snapshot, metric: &str, name: &str) -> Vec<(String, f64)> {
     let Some(reading) = snapshot.get(&format!("rust.task.{metric}")) else { return Vec::new() };
     let text = |value: Option<&opentelemetry_instrumentation_runtime::AttributeValue>| {
         value.map(ToString::to_string).unwrap_or_default()
@@ -30,7 +30,7 @@ pub(crate) fn points(snapshot: &Snapshot, metric: &str, name: &str) -> Vec<(Stri
 }
 
 /// The only point of `rust.task.{metric}` that belongs to a name.
-pub(crate) fn value(snapshot: &Snapshot, metric: &str, name: &str) -> Option<f64> {
+pub fn value(snapshot: &Snapshot, metric: &str, name: &str) -> Option<f64> {
     match points(snapshot, metric, name).as_slice() {
         [] => None,
         [(outcome, value)] if outcome.is_empty() => Some(*value),
@@ -39,7 +39,7 @@ pub(crate) fn value(snapshot: &Snapshot, metric: &str, name: &str) -> Option<f64
 }
 
 /// All names that have a point of `rust.task.count`.
-pub(crate) fn names(snapshot: &Snapshot) -> Vec<String> {
+pub fn names(snapshot: &Snapshot) -> Vec<String> {
     let points = snapshot.get("rust.task.count").map(|reading| reading.points()).unwrap_or_default();
     points
         .iter()
@@ -50,18 +50,18 @@ pub(crate) fn names(snapshot: &Snapshot) -> Vec<String> {
 
 /// How the tasks of a name have come and gone.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Fates {
-    pub(crate) spawned: f64,
-    pub(crate) completed: f64,
-    pub(crate) cancelled: f64,
-    pub(crate) panicked: f64,
+pub struct Fates {
+    pub spawned: f64,
+    pub completed: f64,
+    pub cancelled: f64,
+    pub panicked: f64,
     /// Ended, but nobody knows how.
-    pub(crate) ended: f64,
-    pub(crate) alive: f64,
+    pub ended: f64,
+    pub alive: f64,
 }
 
 /// Read at one moment, and the law that holds between them at each.
-pub(crate) fn fates(snapshot: &Snapshot, name: &str) -> Fates {
+pub fn fates(snapshot: &Snapshot, name: &str) -> Fates {
     let ends = points(snapshot, "ended", name);
     let end = |outcome: &str| {
         ends.iter().find(|(known, _)| known == outcome).map(|(_, count)| *count).unwrap_or_default()
@@ -80,13 +80,13 @@ pub(crate) fn fates(snapshot: &Snapshot, name: &str) -> Fates {
 }
 
 /// To be held by a test that looks at what all tasks of the process share.
-pub(crate) fn alone() -> MutexGuard<'static, ()> {
+pub fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Keeps the thread for so long.
-pub(crate) fn busy(time: Duration) {
+pub fn busy(time: Duration) {
     let start = Instant::now();
     while start.elapsed() < time {
         std::hint::spin_loop();

@@ -2,10 +2,10 @@
 # Stands for cargo: is all there that the real one would read, and nothing that would spoil its cache?
 set -e
 echo "cargo $*"
-ls Cargo.toml Cargo.lock README.md src/lib.rs examples/demo.rs tests/support >/dev/null
+ls Cargo.toml Cargo.lock README.md src/lib.rs demo/main.rs tests/support >/dev/null
 for member in $(sed -n 's/^members = \[\(.*\)\]/\1/p' Cargo.toml | tr -d '",'); do
     ls "$member/Cargo.toml" >/dev/null
 done
 [ ! -e .git ] && [ ! -e target/debug ]
-mkdir -p target/release/examples
-cp /prebuilt/demo target/release/examples/demo
+mkdir -p target/release
+cp /prebuilt/demo target/release/demo

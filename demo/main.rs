@@ -1,14 +1,13 @@
 //! A small service with two leaks, and its metrics as they arrive over OTLP.
 //!
-//! `cargo run --release --example demo --features otlp [-- --for 10s]`
+//! `cargo run --release -p demo [-- --for 10s]`
 //!
 //! Without `OTEL_EXPORTER_OTLP_ENDPOINT` it receives its own exports and shows them as a table; with it, they go there.
 
-#[path = "demo/load.rs"]
 mod load;
-#[path = "../tests/support/receiver.rs"]
-mod receiver;
-#[path = "demo/table.rs"]
+
+use support::receiver;
+
 mod table;
 
 use std::error::Error;

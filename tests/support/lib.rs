@@ -1,0 +1,12 @@
+//! Helpers that several test programs, the benchmarks and the demo share.
+
+pub mod built;
+pub mod collector;
+pub mod http;
+pub mod log;
+pub mod proxy;
+pub mod reader;
+pub mod receiver;
+pub mod runtimes;
+pub mod snapshot;
+pub mod tasks;
