@@ -44,20 +44,34 @@ def panel_queries():
     return [(panel["title"], target["expr"]) for panel in panels() for target in panel["targets"]]
 
 
-def alerts():
+def annotation_queries():
+    return [(each["name"], each["target"]["expr"]) for each in json.loads(DASHBOARD.read_text())["annotations"]["list"]]
+
+
+def rules():
     import yaml
 
     return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
 
 
-def filled_in(query, window="8s", interval="2s", time_range="5m"):
-    """The query as Grafana sends it, with everything selected."""
-    values = {"__rate_interval": window, "__interval": interval, "__range": time_range, "service": ".+", "instance": ".+"}
+def alerts():
+    return [rule for rule in rules() if "alert" in rule]
+
+
+def records():
+    """The recorded series and their expressions."""
+    return {rule["record"]: rule["expr"] for rule in rules() if "record" in rule}
+
+
+def filled_in(query, window="8s", time_range="5m", **selected):
+    """The query as Grafana sends it, with everything selected that `selected` does not narrow."""
+    variables = {name: ".*" for name in ("cluster", "namespace", "service", "version", "instance")}
+    values = {"__rate_interval": window, "__range": time_range} | variables | selected
     return re.sub(r"\$(\w+)", lambda found: values[found[1]], query)
 
 
 def names_in(query):
-    """The series that a query reads."""
+    """The series that a query reads. A selection by a pattern of names names none."""
     bare = re.sub(r'"[^"]*"|\{[^}]*\}|\[[^]]*\]|\b(by|on|without|ignoring|group_left|group_right) *\([^)]*\)', " ", query)
     return {word for word in re.findall(r"[a-zA-Z_:][\w:]*(?! *\()\b", bare) if "_" in word and not word.startswith("__")}
 

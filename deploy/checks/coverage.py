@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 
-from catalogue import DEPLOY, RULES, alerts, filled_in, metric_of, metrics, names_in, panel_queries, panels
+from catalogue import RULES, alerts, annotation_queries, filled_in, metric_of, metrics, names_in, panel_queries, panels, records
 
 wrong = []
 known = {metric.prometheus: metric for metric in metrics()}
@@ -22,19 +22,32 @@ for metric in known.values():
     if metric.reported == "default" and metric not in shown:
         wrong.append(f"{metric.name} is on by default and not on the dashboard")
 
+for name, query in annotation_queries():
+    wrong += [f'annotation "{name}": {series} is not in METRICS.md' for series in names_in(query) if not metric_of(series, known)]
+
 for panel in panels():
+    # Both are needed: Grafana takes the step of a query from its own minimum, and falls back to the panel's.
+    if not panel.get("interval") or not all(target.get("interval") for target in panel["targets"]):
+        wrong.append(f'panel "{panel["title"]}": no minimal interval, so an export each minute leaves rates without data')
+    if any(re.search(r"\[[^]]*:", target["expr"]) for target in panel["targets"]):
+        wrong.append(f'panel "{panel["title"]}": a subquery, which is computed anew with each refresh')
     if len(panel["description"]) < 60:
         wrong.append(f'panel "{panel["title"]}": the description does not say what to do')
 titles = [panel["title"] for panel in panels()]
-wrong += [f'two panels are called "{title}"' for title in set(titles) if titles.count(title) > 1 and title != "Up for"]
+wrong += [f'two panels are called "{title}"' for title in set(titles) if titles.count(title) > 1]
 
 tests = (RULES.parent / "rules.test.yml").read_text()
+recorded = records()
+for name, query in recorded.items():
+    wrong += [f"record {name}: {series} is not in METRICS.md" for series in names_in(query) if not metric_of(series, known) and series not in recorded]
 for alert in alerts():
-    wrong += [f"alert {alert['alert']}: {series} is not in METRICS.md" for series in names_in(alert["expr"]) if not metric_of(series, known)]
+    wrong += [f"alert {alert['alert']}: {series} is not in METRICS.md" for series in names_in(alert["expr"]) if not metric_of(series, known) and series not in recorded]
     wrong += [f"alert {alert['alert']}: no {text}" for text in ("summary", "description", "runbook") if not alert["annotations"].get(text)]
     # The cases list all that fires, so each is also the case in which every other alert must not.
     if f'alertname="{alert["alert"]}"' not in tests:
         wrong.append(f"alert {alert['alert']}: no case in rules.test.yml in which it fires")
+    if alert["labels"]["severity"] not in ("critical", "warning", "info"):
+        wrong.append(f"alert {alert['alert']}: unknown severity")
     # A runbook that sends people to a panel has to name one that exists.
     for name in re.findall(r'"([A-Z][^"]*)"', alert["annotations"]["runbook"]):
         if name not in titles:
@@ -43,7 +56,7 @@ for alert in alerts():
 # Prometheus's own parser on the dashboard's queries; VictoriaMetrics, which runs them, takes more than PromQL.
 with tempfile.NamedTemporaryFile("w", suffix=".yml") as rules:
     rules.write("groups: [{name: panels, rules: [\n")
-    for at, (_, query) in enumerate(panel_queries()):
+    for at, (_, query) in enumerate([*panel_queries(), *annotation_queries()]):
         rules.write(f"  {{record: 'panel:{at}', expr: '{filled_in(query)}'}},\n")
     rules.write("]}]\n")
     rules.flush()

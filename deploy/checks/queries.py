@@ -11,7 +11,7 @@ import tempfile
 import time
 
 import complement
-from catalogue import alerts, filled_in, metric_of, metrics, names_in, panel_queries
+from catalogue import alerts, annotation_queries, filled_in, metrics, panel_queries, records
 from demo import NAME, build, demo
 from stack import OTELCOL, stack
 
@@ -21,18 +21,41 @@ ALONE, BOTH = 40, 25  # seconds
 
 
 def scaled(query):
-    """Half hours in seconds: what an alert looks back on fits into the demo's time."""
-    seconds = {"s": 1, "m": 60, "h": 3600}
-    shorten = lambda time: f"{max(1, int(time[1]) * seconds[time[2]] // 180)}s" if int(time[1]) * seconds[time[2]] >= 1800 else time[0]
-    return re.sub(r"(?<=[\[ ])(\d+)([smh])(?=[\])\s])", shorten, query)
+    """What an alert looks back on, shortened to the time that the demo runs."""
+    seconds = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+    def shorten(time):
+        length = int(time[1]) * seconds[time[2]]
+        return f"{min(20, max(5, length // 1200))}s" if length >= 1800 else time[0]
+
+    return re.sub(r"(?<=[\[ ])(\d+)([smhd])(?=[\]):\s])", shorten, query)
+
+
+def expanded(query, recorded):
+    """The query with expressions in place of recorded series, because VictoriaMetrics evaluates no rules. An offset moves to what is read."""
+    for name, expression in recorded.items():
+
+        def put_in(found):
+            moved = re.sub(r"([a-z:][\w:]*_[\w:]+(?:\[\w+\])?)(?=\)+$)", rf"\1{found[1] or ''}", expression)
+            return f"({moved})"
+
+        # A range of an expression is a subquery.
+        query = re.sub(rf"{name}\[(\w+)\]", rf"({expression})[\1:1s]", query)
+        query = re.sub(rf"{name}(?![\w:])( offset \w+)?", put_in, query)
+    return expanded(query, recorded) if any(name in query for name in recorded) else query
 
 
 def alert_queries():
-    """(alert, query) that answer whatever the threshold says: comparisons give 0 or 1, and what `unless` joins is asked one by one."""
+    """(alert, query) that answer whether or not the alert fires.
+
+    A comparison gives 0 or 1, both sides of `unless` have to answer, and a value that only a fault brings (a panic, a stall) may be any value.
+    """
+    recorded = records()
     for alert in alerts():
-        query = re.sub(r" ([<>]=?|[!=]=) (?!bool)", r" \1 bool ", scaled(alert["expr"]))
-        for part in re.split(r"\bunless on \(.*?\)", query):
-            yield alert["alert"], part.strip()
+        query = scaled(expanded(alert["expr"], recorded))
+        query = re.sub(r" ([<>]=?|[!=]=) (?!bool)", r" \1 bool ", query)
+        query = re.sub(r"\bunless\b", "and", query)
+        yield alert["alert"], re.sub(r'(tokio_stall_cause|rust_task_outcome)!?="\w+"', r'\1=~".*"', query)
 
 
 def main():
@@ -42,6 +65,7 @@ def main():
     program = build()
     known = {metric.prometheus: metric for metric in metrics()}
     asked = [(f'panel "{title}"', filled_in(query, time_range="40s")) for title, query in panel_queries()]
+    asked += [(f'annotation "{title}"', filled_in(query)) for title, query in annotation_queries() if title == "Starts"]
     asked += [(f"alert {name}", query) for name, query in alert_queries()]
 
     with tempfile.TemporaryDirectory() as folder, stack() as (engine, grpc, http):

@@ -1,57 +1,123 @@
 #!/usr/bin/env python3
-"""The dashboard "Rust runtime" as rows of panels. `./dashboard.py` writes dashboards/rust-runtime.json, `./dashboard.py --check`
-fails if that file is not what this one says.
+"""Writes the dashboard "Rust runtime" from rows of panels.
 
-In a query, `$S` stands for the selected services and instances, `$W` for the window of a rate, and `by instance` for what tells two
-processes apart. A panel whose lines are instances or names shows the ten that were highest in the time range, so that it is as legible
-with a hundred instances as with one.
+`./dashboard.py` writes dashboards/rust-runtime.json. `./dashboard.py --check` fails if that file differs from what this script writes.
+
+In a query, `$S` stands for the selection (service, instance, version, namespace, cluster) and `$W` for the window of a rate. A metric is
+first reduced to one value per process (`each`), and only then compared or divided. Promoted resource attributes add labels that nobody can
+list here, and two versions of one instance are visible together during a deploy; neither may break a match or count twice.
+A panel with a line per instance or per name shows the ten highest of the time range, so it stays legible with hundreds of instances.
 """
 
 import json
 import pathlib
+import re
 import sys
 
 OUT = pathlib.Path(__file__).parent / "dashboards" / "rust-runtime.json"
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 RED, AMBER, GREEN = "red", "orange", "green"
 
+# The labels that a selection filters by: variable, its title, label. Change a label here if your backend has another one.
+SELECTION = [
+    ("cluster", "Cluster", "k8s_cluster_name"),
+    ("namespace", "Namespace", "k8s_namespace_name"),
+    ("service", "Service", "job"),
+    ("version", "Version", "service_version"),
+    ("instance", "Instance", "instance"),
+]
+# The labels that tell two processes apart, as in rules.yml. A label that a backend does not have is empty and does no harm.
+PROCESS_LABELS = "deployment_environment_name, k8s_cluster_name, k8s_namespace_name, job, instance, k8s_pod_name, host_name"
+# Any of these shows that a process reports, on each platform and with each set of sources.
+REPORTS = '{__name__=~"process_uptime_seconds|tokio_worker_count|rust_memory_used_bytes"%s}'
+# OpenTelemetry exports once a minute by default. Grafana's own default of 15 s would leave each rate without data.
+MIN_INTERVAL = "1m"
+
+# The attributes of a metric itself, to sum over before the value of a process is taken.
+OWN = {
+    "process_cpu_time_seconds_total": "cpu_mode",
+    "tokio_worker_count": "tokio_runtime_name, tokio_worker_state",
+    "tokio_worker_busy_time_seconds_total": "tokio_runtime_name, tokio_worker_index",
+    "tokio_worker_stall_time_seconds_total": "tokio_runtime_name, tokio_worker_index, tokio_stall_cause",
+    "tokio_worker_stalls_total": "tokio_runtime_name, tokio_worker_index, tokio_stall_cause",
+    "tokio_worker_parks_total": "tokio_runtime_name, tokio_worker_index",
+    "tokio_task_count": "tokio_runtime_name",
+    "tokio_queue_length": "tokio_runtime_name, tokio_queue_type",
+    "tokio_blocking_thread_count": "tokio_runtime_name, tokio_thread_state",
+    "tokio_blocking_queue_length": "tokio_runtime_name",
+    "tokio_io_driver_fd_count": "tokio_runtime_name",
+    "rust_task_count": "rust_task_name",
+}
+
 
 def promql(query):
-    return (
-        query.replace("$S", 'job=~"$service", instance=~"$instance"')
-        .replace("$W", "$__rate_interval")
-        .replace("by instance", "by (job, instance)")
-        .replace("on instance", "on (job, instance)")
-    )
+    selection = ", ".join(f'{label}=~"${name}"' for name, _, label in SELECTION)
+    return query.replace("$S", selection).replace("$W", "$__rate_interval")
 
 
-def top(query, labels="job, instance"):
-    """Those that were highest in the whole time range: chosen once, so that no line comes and goes."""
-    return f"{query} and on ({labels}) topk(10, max_over_time(({query})[$__range:$__interval] @ end()))"
+def each(metric, function="", by=""):
+    """One value per process, or per process and the labels `by`."""
+    kept = [label.strip() for label in by.split(",") if label]
+    summed = [label for label in OWN.get(metric, "").split(", ") if label and label not in kept]
+    value = f"{function}({metric}{{$S}}[$W])" if function else f"{metric}{{$S}}"
+    if summed:
+        value = f"sum without ({', '.join(summed)}) ({value})"
+    return f"max by ({', '.join([PROCESS_LABELS, *kept])}) ({value})"
 
 
-def per_instance(query, legend="{{instance}}"):
+def total(metric, by=""):
+    """The sum of a gauge over all processes, where a process counts once."""
+    return f"sum{f' by ({by})' if by else ''} ({each(metric, by=by)})"
+
+
+def rates(metric, by="", function="rate", extra=""):
+    """The sum of a counter's rate over all processes."""
+    return f"sum{f' by ({by})' if by else ''} ({function}({metric}{{$S{extra}}}[$W]))"
+
+
+def ratio(above, below):
+    """Both sides have exactly the same labels, so that they match one to one."""
+    return f"{above} / {below}"
+
+
+def top(query):
+    """The ten that were highest over the whole time range, chosen once, so that no line comes and goes.
+
+    The ranking reads plain ranges and no subquery: the highest value of a gauge, the mean rate of a counter. If the time range holds too few
+    samples for that, the values at its end decide.
+    """
+    gauge = r"(\w+\{\$S[^}]*\})(?!\[)"
+    whole = re.sub(gauge, r"max_over_time(\1[$__range] @ end())", query).replace("[$W]", "[$__range] @ end()")
+    last = re.sub(gauge, r"\1 @ end()", query).replace("[$W]", "[$W] @ end()")
+    return f"({query}) and topk(10, ({whole}) or ({last}))"
+
+
+def per_instance(query, legend="{{job}} {{instance}}"):
     return [(top(query), legend)]
 
 
-def per_task(query, legend="{{rust_task_name}}"):
-    return [(top(query, "rust_task_name"), legend)]
+def per_task(query):
+    return [(top(query), "{{rust_task_name}}")]
 
 
 def quantile(q, histogram, by=""):
-    return f"histogram_quantile({q}, sum by (le{by}) (rate({histogram}_bucket{{$S}}[$W])))"
+    return f"histogram_quantile({q}, sum by (le{', ' + by if by else ''}) (rate({histogram}_bucket{{$S}}[$W])))"
 
 
 # What the worst instance does, as one number each: the stats of the first row and the columns of the table.
-CPU = "sum by instance (rate(process_cpu_time_seconds_total{$S}[$W])) / on instance rust_cpu_count{$S}"
-MEMORY = "process_memory_usage_bytes{$S} / on instance rust_memory_limit_bytes{$S}"
-BUSY = "sum by instance (rate(tokio_worker_busy_time_seconds_total{$S}[$W])) / on instance sum by instance (tokio_worker_count{$S})"
-DELAY = quantile(0.99, "tokio_schedule_delay_seconds", ", job, instance")
-STALLED = "sum by instance (rate(tokio_worker_stall_time_seconds_total{$S}[$W]))"
-TASKS = "sum by instance (tokio_task_count{$S})"
-DESCRIPTORS = "process_unix_file_descriptor_count{$S} / on instance rust_file_descriptor_limit{$S}"
+CPU = ratio(each("process_cpu_time_seconds_total", "rate"), each("rust_cpu_count"))
+MEMORY = ratio(each("process_memory_usage_bytes"), each("rust_memory_limit_bytes"))
+BUSY = ratio(each("tokio_worker_busy_time_seconds_total", "rate"), each("tokio_worker_count"))
+DELAY = quantile(0.99, "tokio_schedule_delay_seconds", PROCESS_LABELS)
+STALLED = ratio(each("tokio_worker_stall_time_seconds_total", "rate"), each("tokio_worker_count"))
+DESCRIPTORS = ratio(each("process_unix_file_descriptor_count"), each("rust_file_descriptor_limit"))
+RUNTIME = "tokio_runtime_name"
+BY_RUNTIME = "{{job}} {{instance}} {{tokio_runtime_name}}"
+BUSY_BY_RUNTIME = ratio(each("tokio_worker_busy_time_seconds_total", "rate", RUNTIME), each("tokio_worker_count", by=RUNTIME))
+STALLED_BY_RUNTIME = ratio(each("tokio_worker_stall_time_seconds_total", "rate", RUNTIME), each("tokio_worker_count", by=RUNTIME))
 
 SHARE = [(None, GREEN), (0.8, AMBER), (0.9, RED)]
+STALL_SHARE = [(None, GREEN), (0.01, AMBER), (0.2, RED)]
 
 
 def steps(thresholds):
@@ -60,7 +126,16 @@ def steps(thresholds):
 
 def panel(kind, title, unit, width, height, queries, description, options, defaults=None, **rest):
     targets = [
-        {"refId": chr(ord("A") + at), "datasource": SOURCE, "editorMode": "code", "expr": promql(query), "legendFormat": legend, "range": True}
+        {
+            "refId": chr(ord("A") + at),
+            "datasource": SOURCE,
+            "editorMode": "code",
+            "expr": promql(query),
+            "legendFormat": legend,
+            "range": True,
+            # $__rate_interval is at least four of these.
+            "interval": "$export_interval",
+        }
         for at, (query, legend) in enumerate(queries)
     ]
     return {
@@ -68,6 +143,7 @@ def panel(kind, title, unit, width, height, queries, description, options, defau
         "title": title,
         "description": description,
         "datasource": SOURCE,
+        "interval": MIN_INTERVAL,
         "gridPos": {"h": height, "w": width, "x": 0, "y": 0},
         "targets": targets,
         "fieldConfig": {"defaults": {"unit": unit, **(defaults or {})}, "overrides": []},
@@ -77,7 +153,7 @@ def panel(kind, title, unit, width, height, queries, description, options, defau
 
 
 def stat(title, unit, query, thresholds, description):
-    """One number, coloured."""
+    """One coloured number."""
     options = {
         "colorMode": "value",
         "graphMode": "area",
@@ -94,8 +170,9 @@ def stat(title, unit, query, thresholds, description):
 
 
 def lines(title, unit, queries, description, width=8, limit=None, stack=False, log=False):
-    """Lines over time. `limit`: where a dashed line says "too much". `log`: where what matters spans decades."""
-    custom = {"drawStyle": "line", "lineWidth": 1, "fillOpacity": 40 if stack else 8, "showPoints": "never", "spanNulls": False}
+    """Lines over time. `limit` draws a dashed line; `log` is for values that span decades."""
+    # "auto" draws points where samples are sparse; a single sample would be invisible otherwise.
+    custom = {"drawStyle": "line", "lineWidth": 1, "fillOpacity": 40 if stack else 8, "showPoints": "auto", "spanNulls": False}
     custom["stacking"] = {"mode": "normal" if stack else "none", "group": "A"}
     defaults = {"custom": custom, "color": {"mode": "palette-classic"}}
     if log:
@@ -126,175 +203,179 @@ def signals(title, columns, description):
             {"id": "custom.cellOptions", "value": {"type": "color-text"}},
         ]
         table["fieldConfig"]["overrides"].append({"matcher": {"id": "byName", "options": name}, "properties": properties})
+    labels = {"job": "Service", "instance": "Instance", "k8s_cluster_name": "Cluster", "k8s_namespace_name": "Namespace", "k8s_pod_name": "Pod"}
+    hidden = {name: True for name in ("Time", "host_name", "deployment_environment_name")}
     table["transformations"] = [
         {"id": "merge", "options": {}},
-        {"id": "organize", "options": {"excludeByName": {"Time": True}, "renameByName": {"job": "Service", "instance": "Instance", **names}}},
+        {"id": "organize", "options": {"excludeByName": hidden, "renameByName": {**labels, **names}}},
     ]
     table["options"]["sortBy"] = [{"displayName": columns[0][0], "desc": True}]
     return table
 
 
 OVERVIEW = [
-    stat("Instances", "none", "count(process_uptime_seconds{$S})", [(None, GREEN)],
-         "Processes that reported in the last five minutes. Fewer than you run: see the alert RustInstanceSilent; more: an old version is still up."),
+    stat("Instances", "none", f"count(group by ({PROCESS_LABELS}) ({REPORTS % ', $S'}))", [(None, GREEN)],
+         "Processes that reported in the last five minutes. Fewer than you run: see the alert RustInstanceSilent. More: an old version still runs."),
     stat("CPU, busiest", "percentunit", f"max({CPU})", SHARE,
-         "The busiest instance's share of the CPUs that it may use. Near 100 %: look at Busy by name for who it is, and at Throttled for a quota that is too small."),
+         "The share of its CPUs that the busiest instance uses. Near 100 %: Busy by name shows what uses them, and Throttled shows a quota that is too small."),
     stat("Memory, fullest", "percentunit", f"max({MEMORY})", SHARE,
-         "The fullest instance's resident set as a share of its cgroup's limit. At 100 % the kernel kills it: find out in the row Allocator whether it leaks, before you raise the limit. – where no limit is set."),
-    stat("Tasks", "short", "sum(tokio_task_count{$S})", [(None, GREEN)],
-         "Tokio tasks alive. It should go up and down with the load; if it only goes up, Alive by name says which ones never end."),
+         "The resident set of the fullest instance as a share of its cgroup's limit. At 100 % the kernel kills the process. Before you raise the limit, see in the row Allocator whether it leaks. – means that no limit is set."),
+    stat("Tasks", "short", total("tokio_task_count"), [(None, GREEN)],
+         "Live Tokio tasks. The number follows the load. If it only rises, Alive by name shows which tasks never end."),
     stat("Delay p99, worst", "s", f"max({DELAY})", [(None, GREEN), (0.01, AMBER), (0.1, RED)],
-         "How long a task that could run waited for a worker, on the worst instance. Each await of a request pays it. Above 10 ms: see Scheduler for whether the workers are full (busy) or blocked (stalls)."),
+         "How long a ready task waits for a worker, on the worst instance. Each await of a request pays for it. Above 10 ms: the row Scheduler shows whether the workers are full (busy) or stand still (stalls)."),
     stat("Stalls, last 5 min", "short", "sum(increase(tokio_worker_stalls_total{$S}[5m]))", [(None, GREEN), (1, RED)],
-         "Times that a worker made no progress for 100 ms. None is right: something blocks inside a task. Slow polls by name says which one; move it to spawn_blocking."),
+         "How often a worker made no progress for 100 ms or longer. There should be none. Stalls by cause shows why. For blocked and running, Slow polls by name shows the task; move its work to spawn_blocking."),
     lines("CPU by instance", "percentunit", per_instance(CPU),
-          "Share of the CPUs that the process may use. One far above the others: unequal load or a task that spins. All of them up: more load or a slower version.", limit=0.9),
-    lines("Resident memory by instance", "bytes", per_instance("process_memory_usage_bytes{$S}"),
-          "What the kernel charges the process for. Up and never down is a leak or fragmentation: the first panel of the row Allocator tells which."),
-    lines("Tasks by instance", "short", per_instance(TASKS),
-          "Tokio tasks alive. One instance that climbs alone leaks tasks, or its clients do not hang up."),
+          "The share of its CPUs that a process uses. One instance far above the others: uneven load, or a task that spins. All of them up: more load, or a slower version.", limit=0.9),
+    lines("Resident memory by instance", "bytes", per_instance(each("process_memory_usage_bytes")),
+          "The memory that the kernel charges to the process. Up and never down is a leak or fragmentation. The first panel of the row Allocator shows which."),
+    lines("Tasks by instance", "short", per_instance(each("tokio_task_count")),
+          "Live Tokio tasks. If one instance climbs alone, it leaks tasks, or its clients do not hang up."),
     signals("Signals, one row an instance", [
         ("CPU", CPU, "percentunit", SHARE),
         ("Memory", MEMORY, "percentunit", SHARE),
         ("Busy", BUSY, "percentunit", SHARE),
         ("Delay p99", DELAY, "s", [(None, GREEN), (0.01, AMBER), (0.1, RED)]),
-        ("Workers stalled", STALLED, "short", [(None, GREEN), (0.01, AMBER), (0.5, RED)]),
+        ("Workers stalled", STALLED, "percentunit", STALL_SHARE),
         ("Descriptors", DESCRIPTORS, "percentunit", SHARE),
-        ("Tasks", TASKS, "short", [(None, "text")]),
-        ("Up for", "max by instance (process_uptime_seconds{$S})", "s", [(None, "text")]),
-    ], "The state of each instance now. Sort by a column to find the one that is not like the others, then choose it above as Instance."),
+        ("Tasks", each("tokio_task_count"), "short", [(None, "text")]),
+        ("Up for", each("process_uptime_seconds"), "s", [(None, "text")]),
+    ], "The present state of each instance. Sort by a column to find the instance that differs from the others, then select it above."),
+    lines("Instances by version", "short", [(f"count by (job, service_version) (group by ({PROCESS_LABELS}, service_version) ({REPORTS % ', $S'}))", "{{job}} {{service_version}}")],
+          "Processes that report, by service and version. A deploy shows as one version that replaces another. Both for long: the deploy is stuck.", 12, stack=True),
+    lines("Starts in 10 minutes", "short", [(
+        f"sum by (job) (max by ({PROCESS_LABELS}, service_version) (resets(process_uptime_seconds{{$S}}[10m]) > 0 or (min_over_time(process_uptime_seconds{{$S}}[10m]) < bool 600)))", "{{job}}")],
+          "Processes that started in the last ten minutes, whether they kept their instance id or got a new one. A deploy starts each instance once. Starts without a deploy, again and again: the processes crash or get killed. Compare with Memory, fullest.", 12),
 ]
 
 ALLOCATOR = [
     lines("Leak or fragmentation?", "bytes", [
-        ("sum(rust_memory_used_bytes{$S})", "used by the program"),
-        ("sum(jemalloc_memory_active_bytes{$S}) or sum(mimalloc_memory_committed_bytes{$S}) or (sum(glibc_memory_arena_bytes{$S}) + sum(glibc_memory_mapped_bytes{$S}))", "held by the allocator"),
-        ("sum(process_memory_usage_bytes{$S})", "resident"),
-        ("sum(rust_memory_limit_bytes{$S})", "limit"),
-    ], "Used and resident climb together: the program leaks; Live allocations and Alive by name say where. Resident climbs alone: the allocator is fragmented or holds back freed memory; see its own figures, and its settings for giving back (decay, purge). Held far below resident: memory that is not the heap's (stacks, mapped files, C libraries).", 12),
+        (total("rust_memory_used_bytes"), "used by the program"),
+        (f"{total('jemalloc_memory_active_bytes')} or {total('mimalloc_memory_committed_bytes')} or ({total('glibc_memory_arena_bytes')} + {total('glibc_memory_mapped_bytes')})", "held by the allocator"),
+        (total("process_memory_usage_bytes"), "resident"),
+        (total("rust_memory_limit_bytes"), "limit"),
+    ], "Used and resident climb together: the program leaks. Live allocations and Alive by name show where. Only resident climbs: the allocator is fragmented or keeps freed memory; see its own figures and its settings for returning memory (decay, purge). Held far below resident: memory outside the heap (stacks, mapped files, C libraries).", 12),
     lines("The allocator's own figures", "bytes", [
-        (f"sum({name}_bytes{{$S}})", name.replace("_memory", ""))
+        (total(f"{name}_bytes"), name.replace("_memory", ""))
         for name in [f"jemalloc_memory_{what}" for what in ("allocated", "active", "resident", "mapped", "retained", "metadata")]
         + [f"mimalloc_memory_{what}" for what in ("committed", "reserved")]
         + [f"glibc_memory_{what}" for what in ("arena", "mapped", "used", "free")]
-    ], "As jemalloc, mimalloc or glibc counts itself: whichever the process has. Active or arena far above allocated or used is fragmentation; retained is address space and costs nothing.", 12),
+    ], "As jemalloc, mimalloc or glibc counts itself. Active or arena far above allocated or used is fragmentation. Retained is address space and costs nothing.", 12),
     lines("Allocated and freed", "Bps", [
-        ("sum(rate(rust_memory_allocated_bytes_total{$S}[$W]))", "allocated"),
-        ("sum(rate(rust_memory_deallocated_bytes_total{$S}[$W]))", "freed"),
-    ], "Bytes a second. The two should lie on each other; a lasting gap is a leak of that many bytes a second. Both up for the same load: a new version copies more."),
+        (rates("rust_memory_allocated_bytes_total"), "allocated"),
+        (rates("rust_memory_deallocated_bytes_total"), "freed"),
+    ], "Bytes a second. The two lines should coincide. A lasting gap is a leak of that many bytes a second. Both up under the same load: a new version copies more."),
     lines("Calls of the allocator", "ops", [
-        (f"sum(rate(rust_memory_{call}_total{{$S}}[$W]))", call) for call in ("allocations", "deallocations", "reallocations")
-    ], "Each costs 20 to 100 ns. Up for the same load: a hot path allocates that did not. Many reallocations: vectors and strings that grow without with_capacity."),
-    lines("Live allocations", "short", per_instance("rust_memory_allocation_count{$S}"),
-          "Allocations that were not given back yet. Climbs with used memory: many small things are kept (a map without eviction, tasks); used climbs alone: few large ones (a buffer that only grows)."),
-    lines("Used by instance", "bytes", per_instance("rust_memory_used_bytes{$S}"),
-          "What the program has allocated and not freed. A floor that rises from valley to valley is a leak, whatever the peaks do.", width=6),
-    lines("Highest used since start", "bytes", per_instance("rust_memory_peak_bytes{$S}"),
-          "A step is one burst, to the byte, even if it fell between two exports: look at what arrived then. Size limits by this and not by the average.", width=6),
-    lines("Resident for each used byte", "short", per_instance("process_memory_usage_bytes{$S} / on instance rust_memory_used_bytes{$S}"),
-          "1 to 1.5 is usual for a process that uses more than some 50 MB. Rising while used is flat is fragmentation: try another allocator or its decay settings.", width=6),
-    lines("Failed allocations", "short", per_instance("sum by instance (increase(rust_memory_allocation_failures_total{$S}[$W]))"),
-          "The allocator had no memory to give; as a rule the process aborts right after. Any is too many: look for one huge request (a length read from the network) or a limit on address space.", width=6),
+        (rates(f"rust_memory_{call}_total"), call) for call in ("allocations", "deallocations", "reallocations")
+    ], "Each call costs 20 to 100 ns. Up under the same load: a hot path allocates more than before. Many reallocations: vectors and strings that grow without with_capacity."),
+    lines("Live allocations", "short", per_instance(each("rust_memory_allocation_count")),
+          "Allocations that are not freed yet. They climb with used memory: the program keeps many small things (a map without eviction, tasks). Only used climbs: it keeps few large ones (a buffer that only grows)."),
+    lines("Used by instance", "bytes", per_instance(each("rust_memory_used_bytes")),
+          "Bytes that the program has allocated and not freed. A floor that rises from valley to valley is a leak, whatever the peaks do.", width=6),
+    lines("Highest used since start", "bytes", per_instance(each("rust_memory_peak_bytes")),
+          "A step is one burst, to the byte, even between two exports. See what arrived at that moment. Choose limits by this value and not by the average.", width=6),
+    lines("Resident for each used byte", "short", per_instance(ratio(each("process_memory_usage_bytes"), each("rust_memory_used_bytes"))),
+          "1 to 1.5 is usual for a process that uses more than about 50 MB. Rising while used is flat is fragmentation: try another allocator or its decay settings.", width=6),
+    lines("Failed allocations", "short", per_instance(each("rust_memory_allocation_failures_total", "increase")),
+          "The allocator had no memory to give. The process usually aborts right after. Even one is too many: look for one huge request (a length read from the network) or a limit on address space.", width=6),
 ]
 
 SCHEDULER = [
-    lines("Busy workers", "percentunit", [(top(
-        "sum by (job, instance, tokio_runtime_name) (rate(tokio_worker_busy_time_seconds_total{$S}[$W]))"
-        " / on (job, instance, tokio_runtime_name) sum by (job, instance, tokio_runtime_name) (tokio_worker_count{$S})",
-        "job, instance, tokio_runtime_name"), "{{instance}} {{tokio_runtime_name}}")],
-        "Share of the workers' time spent in tasks. Above 0.8 the delay rises steeply: add instances or workers. Low while things are slow: the workers wait or are blocked, see Stalled workers. It moves when a poll ends, so a long poll shows as a dip and then a peak.", limit=0.8),
+    lines("Busy workers", "percentunit", per_instance(BUSY_BY_RUNTIME, BY_RUNTIME),
+          "The share of the workers' time that tasks use. Above 80 % the delay rises steeply: add instances or workers. Low although requests are slow: the workers wait or stand still, see Stalled workers. It moves when a poll ends, so a long poll shows as a dip and then a peak.", limit=0.8),
     lines("Schedule delay", "s", [
         (quantile(0.5, "tokio_schedule_delay_seconds"), "p50"),
         (quantile(0.99, "tokio_schedule_delay_seconds"), "p99"),
         (quantile(1, "tokio_schedule_delay_seconds"), "max"),
-    ], "From waking a task until it ran, over all selected instances; max is the upper bound of the highest bucket that was hit. p50 up: too few workers for the load. p99 or max up alone: now and then something blocks a worker.", log=True),
+    ], "From waking a task until it runs, over all selected instances. Max is the upper bound of the highest bucket with a value. p50 up: too few workers for the load. Only p99 or max up: something blocks a worker now and then.", log=True),
     lines("Schedule delay p99 by instance", "s", per_instance(DELAY),
-          "One instance above the others: a noisy neighbour, a throttled cgroup or unequal load. All of them: the program itself.", limit=0.1),
-    lines("Stalled workers", "short", per_instance(STALLED),
-          "How many workers were stuck for 100 ms or longer, on average; it grows while a stall lasts. At the number of workers the process does nothing at all: take a stack dump now, then look at Slow polls by name."),
-    lines("Stalls", "short", per_instance("sum by instance (increase(tokio_worker_stalls_total{$S}[$W]))"),
-          "How many stalls began. Many short ones: a computation in async code; few long ones: blocking I/O, a lock held across work, a DNS look-up."),
-    lines("Queue", "short", [(top("sum by (job, instance, tokio_queue_type) (tokio_queue_length{$S})", "job, instance, tokio_queue_type"), "{{instance}} {{tokio_queue_type}}")],
-          "Tasks that are ready and wait for a worker. Above zero for longer than a burst: not enough workers, or they are blocked."),
-    lines("Workers", "short", [("sum by (tokio_worker_state) (tokio_worker_count{$S})", "{{tokio_worker_state}} workers")],
-          "All active all the time: saturated. Mostly parked: more workers than the load needs, which costs little.", stack=True),
-    lines("Parks", "ops", per_instance("sum by instance (rate(tokio_worker_parks_total{$S}[$W]))"),
-          "Times a second that workers went to sleep. None while there is work: saturated or blocked. Very many with little work: something wakes tasks for nothing, such as a short timer."),
-    lines("Tasks of each runtime", "short", [(top("sum by (job, instance, tokio_runtime_name) (tokio_task_count{$S})", "job, instance, tokio_runtime_name"), "{{instance}} {{tokio_runtime_name}}")],
-          "Tasks alive, for processes with more than one runtime. Climbs: see Alive by name."),
+          "One instance above the others: a noisy neighbour, a throttled cgroup or uneven load. All of them: the program itself.", limit=0.1),
+    lines("Stalled workers", "percentunit", per_instance(STALLED_BY_RUNTIME, BY_RUNTIME),
+          "The share of a runtime's workers that made no progress for 100 ms or longer, on average. It grows while a stall lasts. At 100 % the runtime does nothing at all: take a stack dump now, then see Slow polls by name.", limit=0.2),
+    lines("Stalls by cause", "short", [(rates("tokio_worker_stall_time_seconds_total", "tokio_stall_cause"), "{{tokio_stall_cause}}")],
+          "How many workers stand still, by cause. blocked: they wait inside a call (I/O, a lock, sleep); move it to spawn_blocking. running: one poll computes too long; let it yield. starved: the operating system does not run them; this is a shortage of CPU, see Throttled and Context switches.", stack=True),
+    lines("Stalls", "short", per_instance(each("tokio_worker_stalls_total", "increase")),
+          "How many stalls began. Many short ones: a computation in async code. Few long ones: blocking I/O, a lock held during work, a DNS look-up."),
+    lines("Queue", "short", per_instance(each("tokio_queue_length", by="tokio_queue_type"), "{{job}} {{instance}} {{tokio_queue_type}}"),
+          "Tasks that are ready and wait for a worker. Above zero for longer than a burst: there are too few workers, or they stand still.", width=6),
+    lines("Workers", "short", [(total("tokio_worker_count", "tokio_worker_state"), "{{tokio_worker_state}} workers")],
+          "All active all the time: saturated. Mostly parked: more workers than the load needs, which costs little.", stack=True, width=6),
+    lines("Parks", "ops", per_instance(each("tokio_worker_parks_total", "rate")),
+          "How often workers go to sleep, per second. Never while there is work: saturated or blocked. Very often with little work: something wakes tasks for nothing, such as a short timer.", width=6),
+    lines("Tasks of each runtime", "short", per_instance(each("tokio_task_count", by=RUNTIME), BY_RUNTIME),
+          "Live tasks of each runtime, for processes with more than one. One climbs: see Alive by name.", width=6),
 ]
 
 TASKS_BY_NAME = [
-    lines("Alive by name", "short", per_task("sum by (rust_task_name) (rust_task_count{$S})"),
-          "Tasks with this name that have not ended. A name that only climbs leaks: it waits for something that never comes (a channel nobody sends to, a connection without time-out).", 12),
-    lines("Busy by name", "percentunit", per_task("sum by (rust_task_name) (rate(rust_task_busy_time_seconds_total{$S}[$W]))"),
-          "Workers that are kept busy by tasks with this name (100 % is one worker). The first is where CPU time goes.", 12),
-    lines("Allocated by name", "Bps", per_task("sum by (rust_task_name) (rate(rust_task_memory_allocated_bytes_total{$S}[$W]))"),
-          "Bytes a second allocated inside polls of this name. High but steady is churn and costs CPU; what it keeps shows in Used by instance."),
-    lines("Allocations by name", "ops", per_task("sum by (rust_task_name) (rate(rust_task_memory_allocations_total{$S}[$W]))"),
-          "Allocator calls a second inside polls of this name. Many small ones: reuse buffers, collect with_capacity."),
-    lines("Mean poll by name", "s", per_task("sum by (rust_task_name) (rate(rust_task_busy_time_seconds_total{$S}[$W])) / on (rust_task_name) sum by (rust_task_name) (rate(rust_task_polls_total{$S}[$W]))"),
-          "Time that one poll holds a worker. Above 1 ms all other tasks feel it: yield in between, or spawn_blocking.", log=True),
-    lines("Slow polls by name", "short", per_task("sum by (rust_task_name) (increase(rust_task_slow_polls_total{$S}[$W]))"),
-          "Polls that held a worker for 10 ms or longer. This is the name to open first when Stalled workers moves.", width=6),
-    lines("Polls by name", "ops", per_task("sum by (rust_task_name) (rate(rust_task_polls_total{$S}[$W]))"),
-          "Polls a second. Many with little busy time: woken for nothing, for example by a select over many futures or a timer that is too fast.", width=6),
-    lines("Spawned less ended", "ops", per_task(
-        "sum by (rust_task_name) (rate(rust_task_spawned_total{$S}[$W])) - on (rust_task_name) sum by (rust_task_name) (rate(rust_task_ended_total{$S}[$W]))"),
-        "How fast the number alive changes. Zero on average; above it for long: a leak, growing at this rate.", width=6),
-    lines("Ended by outcome", "ops", [(top("sum by (rust_task_name, rust_task_outcome) (rate(rust_task_ended_total{$S}[$W])) > 0", "rust_task_name, rust_task_outcome"), "{{rust_task_name}} {{rust_task_outcome}}")],
-          "panicked: read the log, each one is a bug and its work was lost. cancelled: dropped before the end, by a time-out or select; many mean that work is thrown away.", width=6),
+    lines("Alive by name", "short", per_task(total("rust_task_count", "rust_task_name")),
+          "Tasks with this name that have not ended. A name that only climbs leaks: its tasks wait for something that never comes (a channel without a sender, a connection without a time-out).", 12),
+    lines("Busy by name", "percentunit", per_task(rates("rust_task_busy_time_seconds_total", "rust_task_name")),
+          "Workers that tasks with this name keep busy (100 % is one worker). The highest line is where CPU time goes.", 12),
+    lines("Allocated by name", "Bps", per_task(rates("rust_task_memory_allocated_bytes_total", "rust_task_name")),
+          "Bytes a second that polls of this name allocate. High but steady is churn and costs CPU. Memory that stays shows in Used by instance."),
+    lines("Allocations by name", "ops", per_task(rates("rust_task_memory_allocations_total", "rust_task_name")),
+          "Allocator calls a second in polls of this name. Many small ones: reuse buffers, or reserve with with_capacity."),
+    lines("Mean poll by name", "s", per_task(f"{rates('rust_task_busy_time_seconds_total', 'rust_task_name')} / {rates('rust_task_polls_total', 'rust_task_name')}"),
+          "How long one poll holds a worker. Above 1 ms all other tasks feel it: yield in between, or use spawn_blocking.", log=True),
+    lines("Slow polls by name", "short", per_task(rates("rust_task_slow_polls_total", "rust_task_name", "increase")),
+          "Polls that held a worker for 10 ms or longer. Start with the highest name when Stalled workers moves.", width=6),
+    lines("Polls by name", "ops", per_task(rates("rust_task_polls_total", "rust_task_name")),
+          "Polls a second. Many with little busy time: the tasks wake for nothing, for example in a select over many futures or with a timer that is too fast.", width=6),
+    lines("Spawned minus ended", "ops", per_task(
+        f"{rates('rust_task_spawned_total', 'rust_task_name')} - {rates('rust_task_ended_total', 'rust_task_name')}"),
+        "How fast the number of live tasks changes. It is zero on average. Above zero for long is a leak that grows at this rate.", width=6),
+    lines("Ended by outcome", "ops", [(top(rates("rust_task_ended_total", "rust_task_name, rust_task_outcome") + " > 0"), "{{rust_task_name}} {{rust_task_outcome}}")],
+          "panicked: read the log; each panic is a bug, and the task's work is lost. cancelled: dropped before the end, by a time-out or a select. Many of them mean that work is thrown away.", width=6),
 ]
 
 PROCESS = [
     lines("File descriptors", "percentunit", per_instance(DESCRIPTORS),
-          "Share of the soft limit (RLIMIT_NOFILE). At 100 % accept and open fail. Climbs: connections or files that are not closed; see whether tasks climb with it.", limit=0.8, width=6),
-    lines("Descriptors open", "short", per_instance("process_unix_file_descriptor_count{$S}"),
-          "The same in numbers. Steps with the load are right; a climb without load is a leak. A limit of 1024 is too low for most servers.", width=6),
-    lines("Threads", "short", per_instance("process_thread_count{$S}"),
-          "Workers, blocking pool and all others. Up to the 512 of the blocking pool: blocking work arrives faster than it ends.", width=6),
-    lines("Up for", "s", per_instance("process_uptime_seconds{$S}"),
-          "A fall to zero is a restart. Teeth of a saw: it is killed again and again; compare with Memory, fullest.", width=6),
-    lines("CPU by mode", "percentunit", [("sum by (cpu_mode) (rate(process_cpu_time_seconds_total{$S}[$W]))", "{{cpu_mode}}")],
-          "100 % is one CPU. system above a third: many small reads and writes, page faults or lock contention; see Page faults and Context switches.", stack=True, width=6),
+          "The share of the soft limit (RLIMIT_NOFILE) in use. At 100 % accept and open fail. A climb: connections or files that are not closed. Do tasks climb too?", limit=0.8, width=6),
+    lines("Descriptors open", "short", per_instance(each("process_unix_file_descriptor_count")),
+          "The same as a number. Steps that follow the load are fine; a climb without load is a leak. A limit of 1024 is too low for most servers.", width=6),
+    lines("Threads", "short", per_instance(each("process_thread_count")),
+          "Workers, blocking pool and all other threads. Up to the 512 of the blocking pool: blocking work arrives faster than it ends.", width=6),
+    lines("CPU by mode", "percentunit", [(rates("process_cpu_time_seconds_total", "cpu_mode"), "{{cpu_mode}}")],
+          "100 % is one CPU. system above a third: many small reads and writes, page faults or lock contention. See Page faults and Context switches.", stack=True, width=6),
     lines("CPUs to use", "short", [
-        ("sum(rust_cpu_count{$S})", "allowed"),
-        ("sum(rate(process_cpu_time_seconds_total{$S}[$W]))", "used"),
-    ], "By affinity and cgroup quota. Used touches allowed: add CPUs or instances. A drop of allowed: someone changed the limit.", width=6),
-    lines("Throttled", "percentunit", per_instance("rate(rust_cpu_throttled_time_seconds_total{$S}[$W])"),
-          "Share of time that the cgroup's quota kept the process from running: delay with nothing to see inside the program. Above a few per cent: raise the quota, or run fewer workers than the quota allows.", width=6),
-    lines("Throttled periods", "ops", per_instance("rate(rust_cpu_throttles_total{$S}[$W])"),
-          "Periods (100 ms as a rule, so 10 a second at most) in which the quota ran out. Some with low CPU on average: bursts; a longer period or more quota helps.", width=6),
-    lines("Page faults", "ops", [("sum by (system_paging_fault_type) (rate(process_paging_faults_total{$S}[$W]))", "{{system_paging_fault_type}}")],
-          "major: read from disk; any steady rate means that the machine is short of memory. minor: fresh pages; many mean an allocator that gives back and takes again."),
-    lines("Context switches", "ops", [("sum by (process_context_switch_type) (rate(process_context_switches_total{$S}[$W]))", "{{process_context_switch_type}}")],
-          "voluntary: it waited; usual. involuntary: others wanted the CPU; up means more runnable threads than CPUs."),
-    lines("Virtual memory", "bytes", per_instance("process_memory_virtual_bytes{$S}"),
-          "Address space. Costs nothing by itself; a steady climb beside flat resident memory is a leak of mappings or threads."),
+        (total("rust_cpu_count"), "allowed"),
+        (rates("process_cpu_time_seconds_total"), "used"),
+    ], "By affinity and cgroup quota. Used reaches allowed: add CPUs or instances. Allowed drops: the limit was changed."),
+    lines("Throttled", "percentunit", per_instance(each("rust_cpu_throttled_time_seconds_total", "rate")),
+          "The share of time that the cgroup's quota stopped the process. It delays everything and leaves no trace inside the program. Above a few per cent: raise the quota, or run no more workers than the quota has CPUs."),
+    lines("Throttled periods", "ops", per_instance(each("rust_cpu_throttles_total", "rate")),
+          "Periods (usually of 100 ms, so at most 10 a second) in which the quota ran out. Some, with low CPU on average, are bursts: a longer period or more quota helps."),
+    lines("Page faults", "ops", [(rates("process_paging_faults_total", "system_paging_fault_type"), "{{system_paging_fault_type}}")],
+          "major: read from disk; a steady rate means that the machine is short of memory. minor: fresh pages; many mean an allocator that returns memory and takes it again."),
+    lines("Context switches", "ops", [(rates("process_context_switches_total", "process_context_switch_type"), "{{process_context_switch_type}}")],
+          "voluntary: the process waited, which is usual. involuntary: others wanted the CPU; more of them means more runnable threads than CPUs."),
+    lines("Virtual memory", "bytes", per_instance(each("process_memory_virtual_bytes")),
+          "Address space. It costs nothing by itself. A steady climb beside flat resident memory is a leak of mappings or threads."),
 ]
 
 ON_REQUEST = [
-    lines("Blocking pool", "short", [("sum by (tokio_thread_state) (tokio_blocking_thread_count{$S})", "threads {{tokio_thread_state}}"), ("sum(tokio_blocking_queue_length{$S})", "waiting")],
-          "Needs tokio_unstable. Waiting above zero: all 512 threads are taken; find what blocks so long, or bound what is sent there."),
+    lines("Blocking pool", "short", [(total("tokio_blocking_thread_count", "tokio_thread_state"), "threads {{tokio_thread_state}}"), (total("tokio_blocking_queue_length"), "waiting")],
+          "Needs tokio_unstable. Waiting above zero: all 512 threads are in use. Find what blocks so long, or limit what is sent there."),
     lines("Poll duration", "s", [(quantile(q, "tokio_task_poll_duration_seconds"), f"p{100 * q:g}") for q in (0.5, 0.99)],
           "Needs tokio_unstable and a runtime built with the poll-time histogram. p99 above 1 ms: tasks compute or block between awaits."),
     lines("Schedule duration", "s", [(quantile(q, "tokio_schedule_duration_seconds"), f"p{100 * q:g}") for q in (0.5, 0.99)],
-          "Needs tokio_unstable and the schedule-latency histogram. Every task's wait, where Schedule delay has a probe's."),
-    lines("Spawned and polled", "ops", [("sum(rate(tokio_task_spawned_total{$S}[$W]))", "spawned"), ("sum(rate(tokio_task_polls_total{$S}[$W]))", "polls"), ("sum(rate(tokio_task_forced_yields_total{$S}[$W]))", "forced yields")],
+          "Needs tokio_unstable and the schedule-latency histogram. It covers the wait of every task, while Schedule delay measures a probe."),
+    lines("Spawned and polled", "ops", [(rates(f"tokio_task_{what}_total"), legend) for what, legend in (("spawned", "spawned"), ("polls", "polls"), ("forced_yields", "forced yields"))],
           "Needs tokio_unstable. Forced yields: tasks that never wait, held back by Tokio's budget."),
-    lines("Scheduled from", "ops", [("sum by (tokio_schedule_origin) (rate(tokio_task_schedules_total{$S}[$W]))", "{{tokio_schedule_origin}}")],
-          "Needs tokio_unstable. Remote is dearer than local: work arrives from outside the runtime."),
-    lines("Balance between workers", "ops", [(f"sum(rate(tokio_{what}_total{{$S}}[$W]))", legend) for what, legend in (
+    lines("Scheduled from", "ops", [(rates("tokio_task_schedules_total", "tokio_schedule_origin"), "{{tokio_schedule_origin}}")],
+          "Needs tokio_unstable. Remote costs more than local: work arrives from outside the runtime."),
+    lines("Balance between workers", "ops", [(rates(f"tokio_{what}_total"), legend) for what, legend in (
         ("worker_steals", "tasks stolen"), ("worker_steal_operations", "steals"), ("worker_noops", "woken for nothing"), ("queue_overflows", "overflows"))],
           "Needs tokio_unstable. Overflows: one task spawns bursts. Woken for nothing: many short tasks."),
-    lines("I/O driver", "short", [("sum(tokio_io_driver_fd_count{$S})", "registered"), ("sum(rate(tokio_io_driver_ready_events_total{$S}[$W]))", "events a second")],
+    lines("I/O driver", "short", [(total("tokio_io_driver_fd_count"), "registered"), (rates("tokio_io_driver_ready_events_total"), "events a second")],
           "Needs tokio_unstable. Registered climbs: sockets that are not closed.", width=6),
-    lines("Waiting to be polled, by name", "percentunit", per_task("sum by (rust_task_name) (rate(rust_task_scheduled_time_seconds_total{$S}[$W]))"),
-          "On request. Tasks of this name that were ready and waited, on average. High: they are the victims; Busy by name has the culprits.", width=6),
-    lines("Allocations by size", "ops", [("sum by (rust_memory_size_class) (rate(rust_memory_allocations_total{$S, rust_memory_size_class!=\"\"}[$W]))", "up to {{rust_memory_size_class}} B")],
-          "On request. Which sizes the load asks for. Many tiny ones: small strings or boxes that could be inline.", width=6),
-    lines("Disk", "Bps", [("sum by (disk_io_direction) (rate(process_disk_io_bytes_total{$S}[$W]))", "{{disk_io_direction}}")],
-          "On request. What reached the block layer, not the page cache. Writes that nobody planned: logs, or memory being swapped.", width=6),
+    lines("Waiting to be polled, by name", "percentunit", per_task(rates("rust_task_scheduled_time_seconds_total", "rust_task_name")),
+          "On request. Tasks of this name that were ready and waited, on average. High: they suffer; Busy by name shows what makes them wait.", width=6),
+    lines("Allocations by size", "ops", [(rates("rust_memory_allocations_total", "rust_memory_size_class", extra=', rust_memory_size_class!=""'), "up to {{rust_memory_size_class}} B")],
+          "On request. Which sizes the program asks for. Many tiny ones: small strings or boxes that could be inline.", width=6),
+    lines("Disk", "Bps", [(rates("process_disk_io_bytes_total", "disk_io_direction"), "{{disk_io_direction}}")],
+          "On request. Bytes that reached the block layer and not only the page cache. Unexpected writes: logs, or memory that is swapped out.", width=6),
 ]
 
 ROWS = [
@@ -319,20 +400,61 @@ def place(panels, y):
     return y + height
 
 
-def variable(name, label, query):
+def variable(at):
+    """A list of the values of one label among those selected so far. "All" also matches series without the label."""
+    name, title, label = SELECTION[at]
+    narrowed = "".join(f', {each}=~"${other}"' for other, _, each in SELECTION[:at])
     return {
         "type": "query",
         "name": name,
-        "label": label,
+        "label": title,
         "datasource": SOURCE,
-        "query": {"query": query, "refId": name},
+        "query": {"query": f"label_values({REPORTS % narrowed}, {label})", "refId": name},
         "refresh": 2,
         "sort": 7,
         "multi": True,
         "includeAll": True,
-        "allValue": ".+",
+        "allValue": ".*",
         "current": {"text": ["All"], "value": ["$__all"]},
     }
+
+
+def export_interval():
+    """The shortest step of a panel. The default fits OpenTelemetry's, one export a minute, whatever the data source says."""
+    values = [MIN_INTERVAL, "30s", "15s", "10s", "5s"]
+    options = [{"text": value, "value": value, "selected": value == MIN_INTERVAL} for value in values]
+    return {
+        "type": "custom",
+        "name": "export_interval",
+        "label": "Export interval",
+        "description": "How often your services export (OTEL_METRIC_EXPORT_INTERVAL).",
+        "query": ",".join(values),
+        "options": options,
+        "current": {"text": MIN_INTERVAL, "value": MIN_INTERVAL},
+    }
+
+
+def annotation(name, color, query, title, text):
+    return {
+        "name": name,
+        "datasource": SOURCE,
+        "enable": True,
+        "iconColor": color,
+        "titleFormat": title,
+        "textFormat": text,
+        "target": {"refId": "Anno", "expr": promql(query), "interval": MIN_INTERVAL},
+    }
+
+
+ANNOTATIONS = [
+    # A version is new if even its oldest process is young, and if it was not visible ten minutes ago.
+    annotation("Deploys", "blue",
+               'max by (job, service_version) (process_uptime_seconds{$S, service_version!=""}) < 180'
+               ' unless on (job, service_version) group by (job, service_version) (process_uptime_seconds{$S} offset 10m)',
+               "Deploy", "{{job}} {{service_version}}"),
+    # By age and not by a fall of the uptime, because a process that starts again may have a new instance id.
+    annotation("Starts", "orange", f"min by ({PROCESS_LABELS}) (process_uptime_seconds{{$S}}) < 120", "Start", "{{job}} {{instance}} started"),
+]
 
 
 def dashboard():
@@ -344,6 +466,7 @@ def dashboard():
     every = [each for panel in panels for each in (panel, *panel.get("panels", []))]
     for number, each in enumerate(every, 1):
         each["id"] = number
+    source = {"type": "datasource", "name": "datasource", "label": "Data source", "query": "prometheus", "current": {"text": "Rust runtime", "value": "rust-runtime"}}
     return {
         "uid": "rust-runtime",
         "title": "Rust runtime",
@@ -352,15 +475,10 @@ def dashboard():
         "schemaVersion": 41,
         "editable": True,
         "graphTooltip": 1,
-        "time": {"from": "now-15m", "to": "now"},
-        "refresh": "5s",
-        "templating": {
-            "list": [
-                {"type": "datasource", "name": "datasource", "label": "Data source", "query": "prometheus", "current": {"text": "Rust runtime", "value": "rust-runtime"}},
-                variable("service", "Service", "label_values(process_uptime_seconds, job)"),
-                variable("instance", "Instance", 'label_values(process_uptime_seconds{job=~"$service"}, instance)'),
-            ]
-        },
+        "time": {"from": "now-30m", "to": "now"},
+        "refresh": "30s",
+        "annotations": {"list": ANNOTATIONS},
+        "templating": {"list": [source, *(variable(at) for at in range(len(SELECTION))), export_interval()]},
         "panels": panels,
     }
 
@@ -369,6 +487,6 @@ if __name__ == "__main__":
     text = json.dumps(dashboard(), indent=1, ensure_ascii=False) + "\n"
     if sys.argv[1:] == ["--check"]:
         if OUT.read_text() != text:
-            sys.exit(f"{OUT.name} is not what dashboard.py says: run deploy/grafana/dashboard.py")
+            sys.exit(f"{OUT.name} differs from what dashboard.py writes: run deploy/grafana/dashboard.py")
     else:
         OUT.write_text(text)
