@@ -1,4 +1,4 @@
-"""What the library reports, read from METRICS.md, and what a PromQL query asks for."""
+"""Reads the metrics of the library from METRICS.md, and the series that a PromQL query asks for."""
 
 import json
 import os
@@ -16,7 +16,7 @@ class Metric(NamedTuple):
     name: str
     kind: str
     unit: str
-    attributes: tuple  # of which the metric has one or more
+    attributes: tuple  # all that the metric can have
     prometheus: str
     reported: str  # default, on request, unstable
 
@@ -34,7 +34,7 @@ def metrics():
 
 
 def panels():
-    """The dashboard's panels, those of closed rows too."""
+    """The dashboard's panels, including those of closed rows."""
     for panel in json.loads(DASHBOARD.read_text())["panels"]:
         yield from panel["panels"] if panel["type"] == "row" else [panel]
 
@@ -77,5 +77,5 @@ def names_in(query):
 
 
 def metric_of(series, known):
-    """The metric that a series belongs to, where `known` is by Prometheus name."""
+    """The metric that a series belongs to. `known` maps Prometheus names to metrics."""
     return known.get(series) or known.get(re.sub("_(bucket|sum|count)$", "", series))

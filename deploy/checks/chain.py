@@ -1,4 +1,4 @@
-"""Ten processes → agent → gateway → VictoriaMetrics, with the configurations of deploy/fleet: everything arrives, under its own instance."""
+"""Sends ten processes through agent and gateway to VictoriaMetrics, with the configurations of deploy/fleet. Every metric of each must arrive."""
 
 import tempfile
 

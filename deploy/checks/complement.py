@@ -1,4 +1,4 @@
-"""Sends what a demo cannot have everywhere (another allocator's figures, a cgroup's limit, what is compiled out): made-up values over OTLP."""
+"""Sends made-up values over OTLP for what a demo does not have everywhere: another allocator's metrics, a cgroup's limit, what is compiled out."""
 
 import json
 import time
@@ -25,7 +25,7 @@ def stream(metric, number, at):
 
 
 def send(http_port, metrics, resource, number):
-    """One export of all the metrics for the process that `resource` describes; counters stand at `number`."""
+    """Sends one export of all the metrics for the process that `resource` describes, with counters at `number`."""
     at = time.time_ns()
     attributes = [{"key": key, "value": {"stringValue": value}} for key, value in resource.items()]
     scope = {"scope": {"name": "complement"}, "metrics": [stream(metric, number, at) for metric in metrics]}

@@ -1,4 +1,4 @@
-"""The resolved compose file on standard input: what Compose itself does not ask."""
+"""Checks a resolved compose file on standard input for what Compose itself does not check."""
 
 import json
 import os
@@ -14,7 +14,7 @@ for name, service in services.items():
     wrong += [f"{name}: no {limit}" for limit in ("mem_limit", "cpus", "pids_limit") if not service.get(limit)]
     wrong += [f"{name}: a password" for key in service.get("environment", {}) if "PASSWORD" in key]
     wrong += [f"{name}: {volume['source']} does not exist" for volume in service.get("volumes", []) if volume["type"] == "bind" and not os.path.exists(volume["source"])]
-    if "healthcheck" not in service and "opentelemetry-collector" not in image:  # that image has no program but the Collector
+    if "healthcheck" not in service and "opentelemetry-collector" not in image:  # its image has no program other than the Collector
         wrong.append(f"{name}: no health check")
 for each in wrong:
     print(f"{sys.argv[1]}: {each}", file=sys.stderr)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Every metric in a query is one that the library has; every one that is on by default is on the dashboard; every panel and alert says what to do."""
+"""Checks that queries ask only for metrics of the library, that the dashboard shows every default metric, and that panels and alerts say what to do."""
 
 import re
 import subprocess
@@ -43,17 +43,17 @@ for name, query in recorded.items():
 for alert in alerts():
     wrong += [f"alert {alert['alert']}: {series} is not in METRICS.md" for series in names_in(alert["expr"]) if not metric_of(series, known) and series not in recorded]
     wrong += [f"alert {alert['alert']}: no {text}" for text in ("summary", "description", "runbook") if not alert["annotations"].get(text)]
-    # The cases list all that fires, so each is also the case in which every other alert must not.
+    # A case lists everything that fires, so it is also a silent case of every other alert.
     if f'alertname="{alert["alert"]}"' not in tests:
         wrong.append(f"alert {alert['alert']}: no case in rules.test.yml in which it fires")
     if alert["labels"]["severity"] not in ("critical", "warning", "info"):
         wrong.append(f"alert {alert['alert']}: unknown severity")
-    # A runbook that sends people to a panel has to name one that exists.
+    # A runbook may only name panels that exist.
     for name in re.findall(r'"([A-Z][^"]*)"', alert["annotations"]["runbook"]):
         if name not in titles:
             wrong.append(f'alert {alert["alert"]}: the runbook names a panel "{name}" that the dashboard does not have')
 
-# Prometheus's own parser on the dashboard's queries; VictoriaMetrics, which runs them, takes more than PromQL.
+# Prometheus parses the dashboard's queries here, because VictoriaMetrics, which runs them, accepts more than PromQL.
 with tempfile.NamedTemporaryFile("w", suffix=".yml") as rules:
     rules.write("groups: [{name: panels, rules: [\n")
     for at, (_, query) in enumerate([*panel_queries(), *annotation_queries()]):

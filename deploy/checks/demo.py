@@ -1,4 +1,4 @@
-"""The demo, as the image builds it."""
+"""Builds and runs the demo, as the image does."""
 
 import contextlib
 import json
@@ -13,7 +13,7 @@ NAME = "demo"
 
 
 def build():
-    """Its path. DEMO in the environment spares the build."""
+    """Builds the demo and returns its path. With DEMO in the environment there is no build."""
     if "DEMO" in os.environ:
         return os.environ["DEMO"]
     command = ["cargo", "build", "--locked", "-p", "demo", "--message-format", "json"]
@@ -23,7 +23,7 @@ def build():
 
 @contextlib.contextmanager
 def limited():
-    """A cgroup of its own with a container's limits, 128 MB and two CPUs, where this user may make one. Yields what to put before a command."""
+    """Makes a cgroup with the limits of a container, 128 MB and two CPUs, if this user may make one. Yields the words to put before a command."""
     root = pathlib.Path("/sys/fs/cgroup")
     wanted = [("memory", "memory.limit_in_bytes", "134217728"), ("cpu", "cpu.cfs_quota_us", "200000")]
     if (root / "cgroup.controllers").exists():

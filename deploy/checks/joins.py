@@ -13,6 +13,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import urllib.request
 
 from catalogue import annotation_queries, filled_in, metrics, panel_queries
 from stack import free_port, get, running, until
@@ -78,7 +79,8 @@ def prometheus(folder):
     command = [os.environ["PROMETHEUS"], f"--config.file={config}", f"--storage.tsdb.path={data}", "--storage.tsdb.retention.time=100y", f"--web.listen-address=127.0.0.1:{port}"]
     with running(command, f"{folder}/prometheus.log"):
         base = f"http://127.0.0.1:{port}"
-        until(lambda: get(f"{base}/api/v1/query", query="1"), "Prometheus", 60)
+        # Until its data is loaded it answers 503, which is an OSError.
+        until(lambda: urllib.request.urlopen(f"{base}/-/ready", timeout=2).close() or True, "Prometheus", 60)
         yield base
 
 

@@ -1,4 +1,4 @@
-"""The Kubernetes manifests against the API's own schemas, and against the configurations that they carry."""
+"""Checks the Kubernetes manifests against the API's own schemas and against the configurations that they mount."""
 
 import re
 import sys
@@ -31,7 +31,7 @@ for document in documents:
     key, file = entry.split("=")
     if f"--config={container['volumeMounts'][0]['mountPath']}/{key}" not in container["args"]:
         wrong.append(f"{who}: the Collector does not read {key}")
-    # What the configuration asks of the environment without a default has to be given.
+    # A variable that the configuration uses without a default must be set.
     given = {variable["name"] for variable in container["env"]}
     wrong += [f"{who}: {file} needs {name}" for name in re.findall(r"\$\{env:(\w+)\}", (FLEET / file).read_text()) if name not in given]
 

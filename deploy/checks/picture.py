@@ -1,4 +1,4 @@
-"""Draws the dashboard from its own JSON: the panels, their places, units, limits and queries, with the data of a real demo."""
+"""Draws the dashboard from its JSON (panels, positions, units, limits and queries) with the data of a real demo."""
 
 import json
 import math
@@ -24,7 +24,7 @@ NAMED = {"red": "#f2495c", "orange": "#ff9830", "green": "#73bf69", "text": TEXT
 
 
 def shown(value, unit):
-    """As Grafana would write it."""
+    """Formats a value as Grafana does."""
     if value is None or math.isnan(value):
         return "–"
     if unit == "percentunit":
@@ -55,7 +55,7 @@ def legend(target, labels):
 
 
 class Row:
-    """One row of the dashboard as one picture."""
+    """Draws one row of the dashboard as one picture."""
 
     def __init__(self, title, panels):
         self.title, self.panels = title, panels
@@ -66,7 +66,7 @@ class Row:
         self.figure.text(0.006, 1 - 0.8 * UNIT / self.size[1], title, color=TEXT, fontsize=12, weight="bold")
 
     def box(self, panel):
-        """The panel's frame and title; the axes inside it."""
+        """Draws the panel's frame and title, and returns the axes inside."""
         grid, (width, height) = panel["gridPos"], self.size
         x, w = grid["x"] * COLUMN / width, grid["w"] * COLUMN / width
         h = grid["h"] * UNIT / height
@@ -168,8 +168,8 @@ def table(axes, panel, lines):
 
 
 def draw(engine, start, end):
-    """Every open row of the dashboard over that time."""
-    window = {"window": "8s", "interval": "2s", "time_range": f"{int(end - start)}s"}
+    """Draws every open row of the dashboard over that time."""
+    window = {"window": "8s", "time_range": f"{int(end - start)}s"}
     content = json.loads(DASHBOARD.read_text())["panels"]
     rows = [at for at, panel in enumerate(content) if panel["type"] == "row" and not panel["collapsed"]]
     for at, until in zip(rows, [*rows[1:], next(at for at, panel in enumerate(content) if panel.get("collapsed"))]):

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Runs every panel's and every alert's query against VictoriaMetrics, filled by the demo through the real Collector. Each must return data.
+"""Runs the queries of all panels and alerts in VictoriaMetrics, filled by the demo through the real Collector. Each must return data.
 
-The demo comes first and alone. What is empty then can only be what this machine or this build does not have; that is sent made up, and
-said. Nothing else may be missing: what METRICS.md calls default must come from the demo, but for the sources named in ELSEWHERE.
+First the demo runs alone. Metrics that this machine or this build does not have are missing then; the script lists them and sends made-up
+values. Every metric that METRICS.md calls default must come from the demo, except for the sources in ELSEWHERE.
 """
 
 import re
@@ -15,7 +15,7 @@ from catalogue import alerts, annotation_queries, filled_in, metrics, panel_quer
 from demo import NAME, build, demo
 from stack import OTELCOL, stack
 
-# Sources that a process has or has not, by where and with what it runs.
+# Sources that depend on the machine and on the allocator.
 ELSEWHERE = ("jemalloc.", "mimalloc.", "glibc.", "rust.memory.limit", "rust.cpu.throttle")
 ALONE, BOTH = 40, 25  # seconds
 

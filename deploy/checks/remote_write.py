@@ -1,6 +1,6 @@
-"""deploy/fleet/prometheus.yml in a real Prometheus: what it scrapes arrives in VictoriaMetrics by remote write, but for what it drops.
+"""Runs deploy/fleet/prometheus.yml in a real Prometheus. What it scrapes must arrive in VictoriaMetrics by remote write, except what it drops.
 
-Debian's Prometheus is built without the OTLP receiver, so a page of metrics stands where the gateways would send."""
+Debian's Prometheus is built without the OTLP receiver, so it scrapes a page of metrics in place of the gateways."""
 
 import http.server
 import os

@@ -1,4 +1,4 @@
-"""VictoriaMetrics and the real Collector, with the configuration that is deployed, on free ports of 127.0.0.1. What is started is ended."""
+"""Runs VictoriaMetrics and the real Collector with the deployed configuration on free ports of 127.0.0.1, and ends them afterwards."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ from catalogue import DEPLOY, ROOT
 OTELCOL = pathlib.Path(os.environ.get("OTELCOL", ROOT / ".." / "shared" / "tools" / "otelcol"))
 VICTORIA = os.environ.get("VICTORIA", "victoria-metrics")
 
-# VictoriaMetrics keeps the resource's attributes as labels; Prometheus, Mimir and the dashboard say job and instance.
+# VictoriaMetrics keeps resource attributes as labels, while Prometheus, Mimir and the dashboard use job and instance.
 RELABEL = """
 - {source_labels: [service_name], target_label: job}
 - {source_labels: [service_instance_id], target_label: instance}
@@ -32,7 +32,7 @@ def free_port():
 
 @contextlib.contextmanager
 def running(arguments, log, **environment):
-    """A process that ends when the block does."""
+    """Runs a process until the block ends."""
     with open(log, "w") as out:
         process = subprocess.Popen([str(part) for part in arguments], stdout=out, stderr=out, env=os.environ | {key: str(value) for key, value in environment.items()})
         try:
@@ -109,7 +109,7 @@ def collector(folder, config, **environment):
 
 @contextlib.contextmanager
 def stack():
-    """VictoriaMetrics, filled through deploy/collector.yaml: yields it and the Collector's gRPC and HTTP ports."""
+    """Runs VictoriaMetrics behind deploy/collector.yaml. Yields it and the Collector's gRPC and HTTP ports."""
     with tempfile.TemporaryDirectory() as folder, victoria(folder) as engine:
         with collector(folder, DEPLOY / "collector.yaml", EXPORT_TO=engine.otlp) as (grpc, http):
             yield engine, grpc, http

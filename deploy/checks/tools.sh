@@ -1,10 +1,10 @@
-# Sourced. Fetches the programs that the checks run into target/deploy/, beside the system and never into it (Debian; about 25 s, once):
-# PROMETHEUS, PROMTOOL, COMPOSE, VICTORIA, PYTHON. Each can be set from outside instead.
+# To be sourced. Fetches the programs that the checks run into target/deploy/ and installs nothing (Debian; about 25 s, once): PROMETHEUS,
+# PROMTOOL, COMPOSE, VICTORIA, PYTHON. Set a variable yourself to use your own program.
 
 tools=$PWD/target/deploy
 mkdir -p "$tools"
 
-# unpack SUITE PACKAGE...: from a Debian suite other than the one that is installed, by the mirror that is in use.
+# unpack SUITE PACKAGE...: unpacks packages of another Debian suite, from the mirror that this system uses.
 unpack() {
     local suite=$1 place=$tools/$1
     shift

@@ -1,5 +1,5 @@
 #!/bin/sh
-# One HTTP request on standard input: takes OTLP where Prometheus does, says that it is well, and logs what it took.
+# Answers one HTTP request on standard input: accepts OTLP on Prometheus's path, reports that it is healthy, and logs what it accepted.
 read -r method path _
 length=0
 while read -r header; do

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Stands for cargo: is all there that the real one would read, and nothing that would spoil its cache?
+# Stands in for cargo. Checks that all files that the real one reads are there, and none that would spoil its cache.
 set -e
 echo "cargo $*"
 ls Cargo.toml Cargo.lock README.md src/lib.rs demo/main.rs tests/support >/dev/null
