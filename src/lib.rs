@@ -32,10 +32,14 @@ mod metric;
 #[cfg(feature = "_otlp")]
 pub mod otlp;
 mod output;
+#[cfg(feature = "profile")]
+pub mod profile;
 mod runtime_metrics;
 mod settings;
 mod snapshot;
 mod source;
+#[cfg(feature = "profile")]
+mod stack;
 mod util;
 mod watch;
 

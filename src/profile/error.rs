@@ -1,0 +1,57 @@
+//! Why there is no profile.
+
+use std::fmt;
+
+use crate::stack::Reason;
+
+/// Says why a profile could not be taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// The system or the architecture is not supported: profiles need Linux on x86-64 or aarch64.
+    Unsupported,
+    /// The executable has no unwind tables (`.eh_frame`), so that stacks cannot be walked.
+    NoUnwindTables,
+    /// The system refuses a call that is needed, such as under a seccomp profile.
+    Refused {
+        /// The system call, or the file under `/proc`.
+        call: &'static str,
+        /// The number of the error.
+        errno: i32,
+    },
+    /// Another profile of this kind is being taken.
+    AlreadyRunning,
+    /// The duration is zero or more than an hour.
+    InvalidDuration,
+    /// The thread could not be asked for its stack: it has ended, blocks SIGURG or was not given the CPU in time.
+    NoAnswer,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Unsupported => f.write_str("profiles are supported on Linux on x86-64 and aarch64 only"),
+            Error::NoUnwindTables => f.write_str("the executable has no unwind tables"),
+            Error::Refused { call, errno } => {
+                write!(f, "the system refuses {call}: {}", std::io::Error::from_raw_os_error(*errno))
+            }
+            Error::AlreadyRunning => f.write_str("another profile of this kind is being taken"),
+            Error::InvalidDuration => f.write_str("the duration must be greater than 0 and at most an hour"),
+            Error::NoAnswer => f.write_str("the thread could not be asked for its stack"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<Reason> for Error {
+    fn from(reason: Reason) -> Self {
+        match reason {
+            Reason::Unsupported => Error::Unsupported,
+            Reason::NoTables => Error::NoUnwindTables,
+            Reason::Refused { call, errno } => Error::Refused { call, errno },
+            Reason::Busy => Error::AlreadyRunning,
+            Reason::Ended | Reason::SignalBlocked | Reason::NoAnswer => Error::NoAnswer,
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Profiles: sampled stacks that say where memory is held, where time goes and where threads are.
+//!
+//! A [`Profile`] is a list of [`Sample`]s, each a stack with values and labels. [`Profile::to_pprof`] writes it in the format
+//! of `go tool pprof`, which Pyroscope, Parca and other tools read as well; [`Profile::to_folded`] writes the lines that
+//! flame-graph tools read.
+//!
+//! ```no_run
+//! use opentelemetry_instrumentation_runtime::profile;
+//!
+//! # fn main() -> std::io::Result<()> {
+//! std::fs::write("threads.pb.gz", profile::threads().to_pprof())
+//! # }
+//! ```
+//!
+//! # Requirements
+//! Linux on x86-64 or aarch64. Elsewhere everything compiles, functions that can fail return [`Error::Unsupported`], and
+//! profiles are empty and say so by [`Profile::error`].
+//!
+//! Stacks are walked by the tables that unwinding uses. Frame pointers are not needed, and neither is `panic = "unwind"` as
+//! long as the tables are not removed. Names come from the executable's symbol table, files, lines and inlined functions from
+//! its debug information: `debug = "line-tables-only"` in the Cargo profile is enough. In a stripped executable
+//! a profile has addresses and build ids only, from which `go tool pprof` finds the names in a copy that is not stripped.
+
+mod delta;
+mod display;
+mod error;
+mod folded;
+mod frames;
+mod pprof;
+mod protobuf;
+mod sampled;
+mod symbols;
+mod threads;
+
+pub use error::Error;
+pub use sampled::{Label, Profile, ProfileKind, Sample, SampleType};
+pub use threads::threads;

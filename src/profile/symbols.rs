@@ -1,0 +1,116 @@
+//! Finds the functions, files and lines of addresses.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use addr2line::Loader;
+use object::Object as _;
+use object::read::ReadCache;
+
+use crate::stack::{Object, object_of};
+
+/// A function that is called at an address, itself or inlined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    /// The name as the linker knows it, such as `_ZN4main3fooE`.
+    pub(crate) mangled: Arc<str>,
+    /// The name as the programmer wrote it, without a hash.
+    pub(crate) name: Arc<str>,
+    /// Empty if not known.
+    pub(crate) file: Arc<str>,
+    /// 0 if not known.
+    pub(crate) line: u32,
+}
+
+/// The functions of a profile's addresses.
+#[derive(Debug, Default)]
+pub(crate) struct Symbols {
+    frames: HashMap<usize, Box<[Frame]>>,
+    texts: HashMap<String, Arc<str>>,
+}
+
+impl Symbols {
+    /// Looks up return addresses. Reads the files of the objects that they lie in, and keeps nothing but the result.
+    pub(crate) fn load(addresses: impl IntoIterator<Item = usize>, objects: &[Object]) -> Self {
+        let addresses: BTreeSet<usize> = addresses.into_iter().collect();
+        let mut symbols = Symbols::default();
+        for object in objects {
+            // A return address follows the call that it belongs to.
+            let inside = object.code.start.saturating_add(1)..object.code.end.saturating_add(1);
+            let mut inside = addresses.range(inside).peekable();
+            if inside.peek().is_some()
+                && let Some(loader) = open(object)
+            {
+                for address in inside {
+                    symbols.look_up(*address, object, &loader);
+                }
+            }
+        }
+        symbols.texts = HashMap::new();
+        symbols
+    }
+
+    /// Returns the functions at a return address, the innermost of those that are inlined first. Empty if none is known.
+    pub(crate) fn at(&self, address: usize) -> &[Frame] {
+        self.frames.get(&address).map_or(&[], |frames| frames)
+    }
+
+    fn look_up(&mut self, address: usize, object: &Object, loader: &Loader) {
+        let probe = (address - 1).wrapping_sub(object.bias) as u64;
+        let mut found = Vec::new();
+        let symbol = loader.find_symbol(probe);
+        if let Ok(mut frames) = loader.find_frames(probe) {
+            while let Ok(Some(frame)) = frames.next() {
+                let name = frame.function.as_ref().and_then(|function| function.raw_name().ok());
+                // The outermost one is the function that the symbol table has.
+                let Some(name) = name.as_deref().or(symbol) else { continue };
+                let place = frame.location.as_ref();
+                let file = place.and_then(|place| place.file).unwrap_or_default();
+                found.push(self.frame(name, file, place.and_then(|place| place.line).unwrap_or_default()));
+            }
+        }
+        if found.is_empty()
+            && let Some(name) = symbol
+        {
+            found.push(self.frame(name, "", 0));
+        }
+        if !found.is_empty() {
+            self.frames.insert(address, found.into());
+        }
+    }
+
+    fn frame(&mut self, mangled: &str, file: &str, line: u32) -> Frame {
+        let name = format!("{:#}", rustc_demangle::demangle(mangled));
+        Frame { mangled: self.text(mangled), name: self.text(&name), file: self.text(file), line }
+    }
+
+    /// Keeps each text once.
+    fn text(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.texts.get(text) {
+            return Arc::clone(known);
+        }
+        let shared = Arc::<str>::from(text);
+        self.texts.insert(text.to_owned(), Arc::clone(&shared));
+        shared
+    }
+}
+
+/// Opens the file of an object, unless it is another one by now than the one in memory.
+fn open(object: &Object) -> Option<Loader> {
+    let path = object.path.as_deref().unwrap_or(Path::new("/proc/self/exe"));
+    if object.path.is_some() && !object.build_id.is_empty() {
+        let cache = ReadCache::new(File::open(path).ok()?);
+        let file = object::File::parse(&cache).ok()?;
+        if file.build_id().ok().flatten() != Some(&object.build_id) {
+            return None;
+        }
+    }
+    Loader::new(path).ok()
+}
+
+/// Returns the object that a return address lies in.
+pub(crate) fn object_at(objects: &[Object], address: usize) -> Option<&Object> {
+    object_of(objects, address.checked_sub(1)?)
+}

@@ -1,0 +1,159 @@
+//! Publishes the list of objects to threads that walk, and lends them the memory that a walk needs.
+//!
+//! A walk may happen inside an allocator, so that it must not lock or allocate. It takes one of a fixed number of slots,
+//! writes into it which list it reads, and returns it afterwards. A new list replaces the old one by one store; the old
+//! one is freed once no slot names it.
+
+#![allow(unsafe_code, reason = "slots are shared by a flag, and lists by pointers")]
+
+use std::cell::UnsafeCell;
+use std::ptr;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64};
+use std::sync::{Mutex, OnceLock};
+use std::thread;
+
+use framehop::{CacheNative, MustNotAllocateDuringUnwind};
+
+use super::modules::{self, Modules, Version};
+use crate::stack::{Object, Reason};
+
+pub(super) type Cache = CacheNative<MustNotAllocateDuringUnwind>;
+
+static CURRENT: AtomicPtr<Modules> = AtomicPtr::new(ptr::null_mut());
+static SLOTS: OnceLock<Box<[Slot]>> = OnceLock::new();
+/// Lists that were replaced while some slot still named them.
+static RETIRED: Mutex<Vec<Retired>> = Mutex::new(Vec::new());
+/// The version of the current list.
+static ADDED: AtomicU64 = AtomicU64::new(0);
+static REMOVED: AtomicU64 = AtomicU64::new(0);
+
+/// What one walk at a time uses, apart from what other walks use.
+#[repr(align(128))]
+struct Slot {
+    is_taken: AtomicBool,
+    /// The list that is being read.
+    list: AtomicPtr<Modules>,
+    cache: UnsafeCell<Cache>,
+}
+
+// SAFETY: only the thread that has set `is_taken` uses the cache, which may be used by any thread.
+unsafe impl Sync for Slot {}
+
+struct Retired(*mut Modules);
+
+// SAFETY: a list is read by many threads, and freed by whichever thread finds that none reads it any more.
+unsafe impl Send for Retired {}
+
+/// Makes walking possible, and takes in objects that were loaded since the last call. Allocates and locks.
+pub(crate) fn prepare() -> Result<(), Reason> {
+    SLOTS.get_or_init(|| {
+        // A walk takes microseconds, so that twice as many as can run at once leaves room for those that are interrupted.
+        let cpus = thread::available_parallelism().map_or(4, usize::from);
+        (0..(2 * cpus).clamp(8, 128)).map(|_| Slot::new()).collect()
+    });
+    refresh();
+    let is_walkable = with(|modules, _| modules.objects.iter().any(|o| o.path.is_none() && o.is_walkable));
+    if is_walkable == Some(false) { Err(Reason::NoTables) } else { Ok(()) }
+}
+
+/// Takes in objects that were loaded or unloaded since the last call, once [`prepare`] has been called. Costs a few hundred
+/// nanoseconds if there are none.
+pub(crate) fn refresh() {
+    if SLOTS.get().is_none() {
+        return;
+    }
+    let known = Version { added: ADDED.load(Acquire), removed: REMOVED.load(Acquire) };
+    if CURRENT.load(Acquire).is_null() || modules::version() != known {
+        publish(Modules::load());
+    }
+}
+
+/// Returns the objects in memory.
+pub(crate) fn objects() -> Vec<Object> {
+    with(|modules, _| modules.objects.clone()).unwrap_or_default()
+}
+
+/// Calls a function with the current list and a cache. `None` if nothing is prepared or all slots are taken. Takes no lock
+/// and allocates nothing, unless the function does.
+#[inline]
+pub(super) fn with<R>(walk: impl FnOnce(&Modules, &mut Cache) -> R) -> Option<R> {
+    let slot = Taken::new(SLOTS.get()?)?;
+    let modules = slot.0.protect()?;
+    // SAFETY: this thread has taken the slot, and gives it back after the call.
+    Some(walk(modules, unsafe { &mut *slot.0.cache.get() }))
+}
+
+/// Replaces the current list.
+///
+/// Two threads may do so at once, and the older list may win. Its version then differs from the loader's, so that the next
+/// refresh replaces it. A lock would be held for ever in a child that is forked meanwhile.
+fn publish(modules: Modules) {
+    let Version { added, removed } = modules.version;
+    let old = CURRENT.swap(Box::into_raw(Box::new(modules)), SeqCst);
+    ADDED.store(added, Release);
+    REMOVED.store(removed, Release);
+    // A list that cannot be noted here is never freed.
+    let Ok(mut retired) = RETIRED.try_lock() else { return };
+    if !old.is_null() {
+        retired.push(Retired(old));
+    }
+    retired.retain(|list| {
+        let is_read =
+            SLOTS.get().is_none_or(|slots| slots.iter().any(|slot| slot.list.load(SeqCst) == list.0));
+        if !is_read {
+            // SAFETY: it came from a box, it is not current any more, and no slot names it. A slot that would name it from
+            // now on finds that it is not current.
+            drop(unsafe { Box::from_raw(list.0) });
+        }
+        is_read
+    });
+}
+
+impl Slot {
+    fn new() -> Self {
+        Slot {
+            is_taken: AtomicBool::new(false),
+            list: AtomicPtr::new(ptr::null_mut()),
+            cache: UnsafeCell::new(Cache::new_in()),
+        }
+    }
+
+    /// Keeps the current list from being freed while this slot is taken.
+    fn protect(&self) -> Option<&Modules> {
+        let mut list = CURRENT.load(Acquire);
+        loop {
+            self.list.store(list, SeqCst);
+            let current = CURRENT.load(SeqCst);
+            if current == list {
+                // SAFETY: it was current after the slot named it. The thread that replaces it looks at the slots after
+                // that, so that it is not freed before the slot names another one.
+                return unsafe { list.as_ref() };
+            }
+            list = current;
+        }
+    }
+}
+
+struct Taken<'a>(&'a Slot);
+
+impl<'a> Taken<'a> {
+    #[inline]
+    fn new(slots: &'a [Slot]) -> Option<Self> {
+        // Threads begin at different slots, by where their stacks are.
+        let marker = 0_u8;
+        let first = ((&raw const marker).addr() >> 12).wrapping_mul(0x9E37_79B9) >> 8;
+        (0..slots.len()).find_map(|next| {
+            let slot = slots.get(first.wrapping_add(next) % slots.len())?;
+            let is_free = slot.is_taken.compare_exchange(false, true, Acquire, Relaxed).is_ok();
+            is_free.then_some(Taken(slot))
+        })
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.0.list.store(ptr::null_mut(), Release);
+        self.0.is_taken.store(false, Release);
+    }
+}

@@ -1,0 +1,36 @@
+//! Stands in for the stacks of systems without support.
+
+use super::{MAX_FRAMES, Object, Reason, Stack, Walked};
+
+/// Fails.
+pub(crate) fn prepare() -> Result<(), Reason> {
+    Err(Reason::Unsupported)
+}
+
+/// Does nothing.
+pub(crate) fn refresh() {}
+
+/// Writes nothing.
+pub(crate) fn here(_: &mut [usize; MAX_FRAMES]) -> Walked {
+    Walked::default()
+}
+
+/// Returns none.
+pub(crate) fn objects() -> Vec<Object> {
+    Vec::new()
+}
+
+/// Returns none.
+pub(crate) fn threads() -> Vec<u32> {
+    Vec::new()
+}
+
+/// Returns none.
+pub(crate) fn thread_name(_: u32) -> Option<String> {
+    None
+}
+
+/// Fails.
+pub(crate) fn of_thread(_: u32) -> Result<Stack, Reason> {
+    Err(Reason::Unsupported)
+}
