@@ -1,8 +1,10 @@
-//! Shows a stack as a panic's backtrace does.
+//! Shows stacks as a panic's backtrace does.
 
 use std::fmt;
 
-use super::frames::Place;
+use super::frames::{CUT, Place, UNKNOWN, shown};
+use super::sampled::{Label, Profile};
+use super::symbols::Symbols;
 
 /// Shows the frames of a stack, each with its number, name, file and line.
 pub(crate) struct Backtrace<'a>(pub(crate) &'a [Place<'a>]);
@@ -24,5 +26,36 @@ impl fmt::Display for Backtrace<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// Shows each stack with its values and labels, for people. Looks up names as [`Profile::to_pprof`] does.
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let symbols = Symbols::of_profile(self);
+        for sample in &self.samples {
+            for (value, sample_type) in sample.values.iter().zip(&self.types) {
+                match sample_type.unit {
+                    "count" => write!(f, "{value} {} ", sample_type.name)?,
+                    unit => write!(f, "{value} {unit} ({}) ", sample_type.name)?,
+                }
+            }
+            for (key, label) in &sample.labels {
+                match label {
+                    Label::Text(text) => write!(f, "{key}={text} ")?,
+                    Label::Number(number, unit) => write!(f, "{key}={number} {unit} ")?,
+                }
+            }
+            writeln!(f)?;
+            write!(f, "{}", Backtrace(&shown(self.kind, sample, &symbols)))?;
+            if sample.stack.is_empty() {
+                writeln!(f, "      {}", sample.stand_in.unwrap_or(UNKNOWN))?;
+            } else if sample.is_cut {
+                writeln!(f, "      {CUT}")?;
+            }
+            writeln!(f)?;
+        }
+        self.comments.iter().try_for_each(|comment| writeln!(f, "{comment}"))?;
+        self.error.iter().try_for_each(|error| writeln!(f, "{error}"))
     }
 }

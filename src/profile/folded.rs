@@ -1,15 +1,18 @@
 //! Writes a profile as lines of semicolons.
 
-use super::frames::shown;
+use super::frames::{CUT, UNKNOWN, shown};
 use super::sampled::Profile;
 use super::symbols::Symbols;
 
-/// Takes the place of what is missing at the root end of a stack.
-pub(crate) const CUT: &str = "[frames cut off]";
-/// Takes the place of a stack that is not known.
-pub(crate) const UNKNOWN: &str = "[no stack]";
+impl Profile {
+    /// Returns one line for each stack: its functions from the root to the leaf, separated by semicolons, a space and the value
+    /// that is shown first. Tools that draw flame graphs read it. Takes as long as [`to_pprof`](Self::to_pprof).
+    pub fn to_folded(&self) -> String {
+        encode(self, &Symbols::of_profile(self))
+    }
+}
 
-pub(super) fn encode(profile: &Profile, symbols: &Symbols) -> String {
+fn encode(profile: &Profile, symbols: &Symbols) -> String {
     let index = profile.kind.default_value();
     let mut lines = String::new();
     for sample in &profile.samples {

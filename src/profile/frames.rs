@@ -3,6 +3,11 @@
 use super::sampled::{ProfileKind, Sample};
 use super::symbols::{Frame, Symbols};
 
+/// Takes the place of what is missing at the root end of a stack.
+pub(crate) const CUT: &str = "[frames cut off]";
+/// Takes the place of a stack that is not known.
+pub(crate) const UNKNOWN: &str = "[no stack]";
+
 /// One address of a stack with the functions that are shown of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place<'a> {

@@ -5,9 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::Error;
-use super::symbols::Symbols;
-use super::{folded, pprof};
+use super::error::Error;
 use crate::stack::{self, Object};
 
 /// What a profile is about.
@@ -235,30 +233,6 @@ impl Profile {
     /// Returns the standard error of [`total`](Self::total), in the same unit. `None` if the total is no estimate.
     pub fn standard_error(&self) -> Option<f64> {
         self.standard_error
-    }
-
-    /// Returns the profile in the pprof format, compressed with gzip, as `go tool pprof` reads it.
-    ///
-    /// Looks up the functions, files and lines of all addresses, which takes some 100 ms and some 10 MB for a large executable;
-    /// the memory is freed before this returns. Call it on a thread that may block.
-    pub fn to_pprof(&self) -> Vec<u8> {
-        pprof::encode(self, &self.symbols())
-    }
-
-    /// Returns the profile in the pprof format with addresses and build ids, but without names. Takes well below a
-    /// millisecond. `go tool pprof` finds the names in the executable.
-    pub fn to_pprof_without_symbols(&self) -> Vec<u8> {
-        pprof::encode(self, &Symbols::default())
-    }
-
-    /// Returns one line for each stack: its functions from the root to the leaf, separated by semicolons, a space and the value
-    /// that is shown first. Tools that draw flame graphs read it. Takes as long as [`to_pprof`](Self::to_pprof).
-    pub fn to_folded(&self) -> String {
-        folded::encode(self, &self.symbols())
-    }
-
-    pub(crate) fn symbols(&self) -> Symbols {
-        Symbols::load(self.samples.iter().flat_map(|sample| sample.stack.iter().copied()), &self.objects)
     }
 }
 

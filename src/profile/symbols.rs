@@ -9,6 +9,7 @@ use addr2line::Loader;
 use object::Object as _;
 use object::read::ReadCache;
 
+use super::sampled::Profile;
 use crate::stack::{Object, object_of};
 
 /// A function that is called at an address, itself or inlined.
@@ -32,6 +33,12 @@ pub(crate) struct Symbols {
 }
 
 impl Symbols {
+    /// Looks up all addresses of a profile.
+    pub(crate) fn of_profile(profile: &Profile) -> Self {
+        let addresses = profile.samples.iter().flat_map(|sample| sample.stack.iter().copied());
+        Symbols::load(addresses, &profile.objects)
+    }
+
     /// Looks up return addresses. Reads the files of the objects that they lie in, and keeps nothing but the result.
     pub(crate) fn load(addresses: impl IntoIterator<Item = usize>, objects: &[Object]) -> Self {
         let addresses: BTreeSet<usize> = addresses.into_iter().collect();

@@ -1,6 +1,6 @@
 //! Where the threads are.
 
-use super::Error;
+use super::error::Error;
 use super::sampled::{Profile, ProfileKind, Sample, SampleType};
 use crate::stack::{self, Reason};
 

@@ -4,14 +4,7 @@ use std::fmt;
 
 /// The reason that there is no stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    not(all(
-        target_os = "linux",
-        target_pointer_width = "64",
-        any(target_arch = "x86_64", target_arch = "aarch64")
-    )),
-    allow(dead_code, reason = "elsewhere there is one reason")
-)]
+#[allow(dead_code, reason = "either the first one is used, or all others")]
 pub(crate) enum Reason {
     /// Not Linux on x86-64 or aarch64.
     Unsupported,

@@ -2,6 +2,8 @@
 
 #![allow(unsafe_code, reason = "a buffer that a signal handler fills")]
 
+use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
+
 use framehop::{FrameAddress, UnwindRegsNative};
 
 use super::memory::{self, MAX_COPY};
@@ -21,8 +23,15 @@ pub(super) struct Copy {
 impl Copy {
     /// Returns an empty one. It is large, so that it is made in place on the heap.
     pub(super) fn new() -> Box<Self> {
-        // SAFETY: registers, a length and bytes, for all of which zeros are valid.
-        unsafe { Box::<Copy>::new_zeroed().assume_init() }
+        let layout = Layout::new::<Copy>();
+        // SAFETY: the layout is not empty.
+        let copy = unsafe { alloc_zeroed(layout) }.cast::<Copy>();
+        if copy.is_null() {
+            handle_alloc_error(layout);
+        }
+        // SAFETY: it was allocated with this layout by the global allocator, and consists of registers, a length and bytes, for
+        // all of which zeros are valid.
+        unsafe { Box::from_raw(copy) }
     }
 
     /// Fills it. Safe to call in a signal handler, except that it may change `errno`. Fails with the error's number.

@@ -5,11 +5,16 @@ mod handler;
 mod memory;
 mod modules;
 mod pool;
+mod proc;
 mod registers;
 mod signal;
 mod thread;
 mod walk;
 
 pub(crate) use pool::{objects, prepare, refresh};
-pub(crate) use thread::{of_thread, thread_name, threads};
+pub(crate) use proc::{thread_name, threads};
+pub(crate) use thread::of_thread;
 pub(crate) use walk::here;
+
+#[cfg(test)]
+mod tests;

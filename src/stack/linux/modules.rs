@@ -148,7 +148,7 @@ unsafe extern "C" fn first(info: *mut libc::dl_phdr_info, _: usize, data: *mut l
 }
 
 fn version_of(info: &libc::dl_phdr_info) -> Version {
-    Version { added: info.dlpi_adds as u64, removed: info.dlpi_subs as u64 }
+    Version { added: info.dlpi_adds, removed: info.dlpi_subs }
 }
 
 /// An object as it lies in memory.

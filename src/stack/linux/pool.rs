@@ -88,7 +88,7 @@ pub(super) fn with<R>(walk: impl FnOnce(&Modules, &mut Cache) -> R) -> Option<R>
 ///
 /// Two threads may do so at once, and the older list may win. Its version then differs from the loader's, so that the next
 /// refresh replaces it. A lock would be held for ever in a child that is forked meanwhile.
-fn publish(modules: Modules) {
+pub(super) fn publish(modules: Modules) {
     let Version { added, removed } = modules.version;
     let old = CURRENT.swap(Box::into_raw(Box::new(modules)), SeqCst);
     ADDED.store(added, Release);

@@ -15,8 +15,8 @@ use std::{process, thread};
 use super::copy::Copy;
 use super::handler::{Handler, Info};
 use super::memory::KeepErrno;
+use super::proc::is_blocked;
 use super::registers::Registers;
-use super::thread::is_blocked;
 use crate::stack::{Reason, Stack};
 
 const SIGNAL: libc::c_int = libc::SIGURG;

@@ -1,12 +1,7 @@
 //! Takes the stacks of other threads, each in the way that disturbs it least.
 
-#![allow(unsafe_code, reason = "system calls")]
-
-use std::fs;
-use std::io;
-
 use super::copy::Copy;
-use super::registers::Registers;
+use super::proc::{Place, Switches, own_id};
 use super::{pool, signal};
 use crate::stack::{self, MAX_FRAMES, Reason, Stack};
 
@@ -39,85 +34,4 @@ pub(crate) fn of_thread(thread: u32) -> Result<Stack, Reason> {
         return Err(Reason::NoAnswer);
     }
     signal::ask(thread)
-}
-
-/// Returns the ids of the process's threads.
-pub(crate) fn threads() -> Vec<u32> {
-    let Ok(entries) = fs::read_dir("/proc/self/task") else { return Vec::new() };
-    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
-}
-
-/// Returns the name of a thread, as the kernel keeps it: at most 15 bytes.
-pub(crate) fn thread_name(thread: u32) -> Option<String> {
-    let name = read(thread, "comm").ok()?;
-    Some(name.trim_end_matches('\n').to_owned())
-}
-
-pub(super) fn own_id() -> u32 {
-    // SAFETY: it takes nothing and cannot fail.
-    unsafe { libc::gettid() }.cast_unsigned()
-}
-
-/// Returns true if a thread blocks a signal.
-pub(super) fn is_blocked(thread: u32, signal: libc::c_int) -> Result<bool, Reason> {
-    let status = read(thread, "status")?;
-    let mask =
-        status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigBlk:")?.trim(), 16).ok());
-    Ok(mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1))
-}
-
-/// Where a thread is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    /// On a CPU, or waiting for one.
-    Runs,
-    /// Off the CPU. Only the program counter and the stack pointer are known.
-    Waits(Registers),
-}
-
-impl Place {
-    fn of(thread: u32) -> Result<Self, Reason> {
-        let text = read(thread, "syscall")?;
-        if text.starts_with("running") {
-            return Ok(Place::Runs);
-        }
-        // The number of the system call, its arguments if there is one, the stack pointer and the program counter.
-        let number = |text: &str| usize::from_str_radix(text.trim_start_matches("0x"), 16).ok();
-        let mut last = text.split_ascii_whitespace().rev().map(number);
-        let (Some(Some(pc)), Some(Some(sp))) = (last.next(), last.next()) else {
-            return Err(Reason::Refused { call: "/proc/self/task/*/syscall", errno: libc::EINVAL });
-        };
-        Ok(Place::Waits(Registers { pc, sp, fp: 0, lr: 0 }))
-    }
-}
-
-/// How often a thread was given the CPU.
-#[derive(PartialEq, Eq)]
-struct Switches(String);
-
-impl Switches {
-    fn of(thread: u32) -> Result<Self, Reason> {
-        // The time on the CPU, the time waiting for it, and the number of times that it ran.
-        read(thread, "schedstat").map(Switches)
-    }
-}
-
-fn read(thread: u32, file: &'static str) -> Result<String, Reason> {
-    let refused = |error: &io::Error| Reason::Refused {
-        call: match file {
-            "syscall" => "/proc/self/task/*/syscall",
-            "schedstat" => "/proc/self/task/*/schedstat",
-            _ => "/proc/self/task/*/status",
-        },
-        errno: error.raw_os_error().unwrap_or_default(),
-    };
-    let bytes = fs::read(format!("/proc/self/task/{thread}/{file}")).map_err(|error| {
-        let is_there = fs::exists(format!("/proc/self/task/{thread}")).unwrap_or(false);
-        match error.raw_os_error() {
-            Some(libc::ESRCH) => Reason::Ended,
-            Some(libc::ENOENT) if !is_there => Reason::Ended,
-            _ => refused(&error),
-        }
-    })?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
