@@ -1,4 +1,4 @@
-//! One consistent sample for each collection of each reader, and counters that never fall.
+//! Takes one consistent sample for each collection of each reader, and keeps counters from falling.
 
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,39 +10,39 @@ use crate::metric::{Kind, Metric};
 use crate::snapshot::{Attributes, Point, Reading, Value};
 use crate::source::table::Source;
 
-/// All sources, and what has been read from them for whom.
+/// All sources and their last samples.
 pub(crate) struct Collector {
     pub(crate) sources: Vec<Slot>,
-    /// What each collecting thread is being served from.
+    /// The present collection of each reader's thread.
     collections: Vec<Collection>,
-    /// How often a sample was taken.
+    /// The number of samples taken.
     samples: u64,
-    /// The counters of each metric as they were last reported.
+    /// The last reported counters of each metric.
     totals: Vec<HashMap<Attributes, Total>>,
-    /// The histograms among the metrics, once they have been registered.
+    /// The recorders of the registered histograms, by index of the metric.
     recorders: BTreeMap<usize, Recorder>,
-    /// The sources that have panicked and of which nobody has been told: who holds the lock must not.
+    /// The sources that panicked and are not logged yet. The holder of the lock must not log.
     panicked: Vec<&'static str>,
 }
 
-/// A metric that is to be registered.
+/// A metric without an instrument.
 pub(crate) struct Unregistered {
     pub(crate) index: usize,
     pub(crate) metric: &'static Metric,
-    /// Of a histogram, those of its buckets.
+    /// The bounds of the buckets, for a histogram.
     pub(crate) bounds: Option<Arc<[f64]>>,
 }
 
-/// A source and whether its instruments are registered.
+/// A source and the state of its instruments.
 pub(crate) struct Slot {
     pub(crate) source: Source,
     pub(crate) registered: bool,
 }
 
-/// One reader's collection. The SDK runs all callbacks of one on one thread, in the order of registration.
+/// The collection of one reader. The SDK runs all callbacks of a collection on one thread, in the order of registration.
 struct Collection {
     thread: ThreadId,
-    /// The last metric served.
+    /// The index of the last metric that was returned.
     index: usize,
     started: Instant,
     sample: u64,
@@ -50,11 +50,11 @@ struct Collection {
 }
 
 impl Collection {
-    /// A collection takes well under a millisecond; what comes much later belongs to another one, which a view
-    /// keeps from asking for the first metrics.
-    const LONGEST: Duration = Duration::from_secs(1);
-    /// How many threads are remembered.
-    const MOST: usize = 8;
+    /// The age at which a collection ends. A collection takes well under a millisecond. A request that comes much later
+    /// belongs to the next collection, even if a view drops the first metrics.
+    const MAX_AGE: Duration = Duration::from_secs(1);
+    /// The number of threads whose collections are kept.
+    const MAX_THREADS: usize = 8;
 }
 
 impl Collector {
@@ -75,8 +75,9 @@ impl Collector {
         self.sources.iter().flat_map(|slot| slot.source.metrics.iter().copied())
     }
 
-    /// The metrics whose source has come into being since the last call. A histogram has buckets only once there is
-    /// one to be read.
+    /// Returns the metrics whose source has appeared since the last call.
+    ///
+    /// A histogram is returned once one can be read, since only then its buckets are known.
     pub(crate) fn unregistered(&mut self) -> Vec<Unregistered> {
         let mut new = Vec::new();
         let mut histograms = Vec::new();
@@ -106,17 +107,17 @@ impl Collector {
         new
     }
 
-    /// Passes a histogram on through this, from the next collection on. The first one counts.
+    /// Sets the recorder of a histogram. It records from the next collection on. A second recorder is ignored.
     pub(crate) fn record_by(&mut self, index: usize, recorder: Recorder) {
         self.recorders.entry(index).or_insert(recorder);
     }
 
-    /// The points of one metric, from the sample of the collection that the calling thread is in.
+    /// Returns the points of one metric, from the sample of the calling thread's collection.
     pub(crate) fn points(&mut self, index: usize) -> &[Point] {
         let thread = thread::current().id();
         let mut collection = self.collection_of(thread);
-        // A metric that was served already is asked for again by the next collection only.
-        if index <= collection.index || collection.started.elapsed() > Collection::LONGEST {
+        // Only the next collection requests a metric again.
+        if index <= collection.index || collection.started.elapsed() > Collection::MAX_AGE {
             self.fill(&mut collection.readings);
             self.replay();
             collection.started = Instant::now();
@@ -124,7 +125,7 @@ impl Collector {
         }
         collection.index = index;
         self.collections.push(collection);
-        // Where another reader has been served from a newer sample, an older value must not follow.
+        // If another reader got this metric from a newer sample, an older value must not follow.
         self.collections
             .iter()
             .filter(|collection| collection.thread == thread || collection.index >= index)
@@ -134,7 +135,7 @@ impl Collector {
             .unwrap_or_default()
     }
 
-    /// Records what the histograms have got. In a callback, so that it is part of the same collection.
+    /// Records the new values of the histograms. Called in a callback, so that they belong to the same collection.
     fn replay(&mut self) {
         let mut first = 0;
         for Slot { source, .. } in &mut self.sources {
@@ -149,40 +150,40 @@ impl Collector {
         }
     }
 
-    /// Takes out the thread's collection: the last one, or a new one, which then replaces the oldest if there are
-    /// too many.
+    /// Removes and returns the thread's last collection, or a new one. A new one replaces the oldest if there are too
+    /// many.
     fn collection_of(&mut self, thread: ThreadId) -> Collection {
         let known = self.collections.iter().position(|collection| collection.thread == thread);
-        if let Some(place) = known {
-            return self.collections.swap_remove(place);
+        if let Some(known) = known {
+            return self.collections.swap_remove(known);
         }
-        if self.collections.len() >= Collection::MOST {
+        if self.collections.len() >= Collection::MAX_THREADS {
             let oldest = self.collections.iter().enumerate().min_by_key(|(_, collection)| collection.sample);
-            if let Some((place, _)) = oldest {
-                self.collections.swap_remove(place);
+            if let Some((oldest, _)) = oldest {
+                self.collections.swap_remove(oldest);
             }
         }
-        let readings = self.no_readings();
+        let readings = self.empty_readings();
         Collection { thread, index: usize::MAX, started: Instant::now(), sample: 0, readings }
     }
 
-    /// Reads everything now, apart from all collections.
+    /// Reads every source now, outside any collection.
     pub(crate) fn sample(&mut self) -> Vec<Reading> {
-        let mut readings = self.no_readings();
+        let mut readings = self.empty_readings();
         self.fill(&mut readings);
         readings
     }
 
-    /// The names of sources that have panicked since the last call.
+    /// Returns the names of the sources that have panicked since the last call.
     pub(crate) fn panicked(&mut self) -> Vec<&'static str> {
         std::mem::take(&mut self.panicked)
     }
 
-    fn no_readings(&self) -> Vec<Reading> {
+    fn empty_readings(&self) -> Vec<Reading> {
         self.metrics().map(|metric| Reading { metric, points: Vec::new() }).collect()
     }
 
-    /// Reads every source once.
+    /// Reads every source once, makes its counters monotonic, and turns off a source that panics.
     fn fill(&mut self, readings: &mut [Reading]) {
         self.samples += 1;
         let mut rest = &mut *readings;
@@ -194,7 +195,7 @@ impl Collector {
                 && catch_unwind(AssertUnwindSafe(|| fill(own))).is_err()
             {
                 own.iter_mut().for_each(|reading| reading.points.clear());
-                source.state = Err("panicked when it was read");
+                source.state = Err("panicked while it was read");
                 self.panicked.push(source.name);
             }
         }
@@ -210,26 +211,24 @@ impl Collector {
     }
 }
 
-/// Records a value of a histogram under some attributes, and how often. A callback may call it.
+/// Records a value of a histogram a number of times, with attributes. A callback may call it.
 pub(crate) type Recorder = Box<dyn Fn(&Attributes, f64, u64) + Send>;
 
-/// A counter as it was last reported.
+/// The last reported value of a counter.
 struct Total {
     epoch: u64,
-    /// The last sample that it was part of.
+    /// The last sample that contained the counter.
     sample: u64,
-    /// What earlier incarnations of the same series came to.
+    /// The total of earlier incarnations of the series.
     base: Value,
     last: Value,
 }
 
 impl Total {
-    /// How many are remembered of series that have ended, such as those of runtimes that may be started anew under
-    /// their old names.
+    /// The number of ended series that are kept, such as those of runtimes that may start again under their old names.
     const ENDED: usize = 100;
 
-    /// Turns what was read into what is reported: never less than before, and going on where an earlier
-    /// incarnation ended.
+    /// Changes a point so that its counter never falls and continues from an earlier incarnation.
     fn make_monotonic(totals: &mut HashMap<Attributes, Total>, point: &mut Point, sample: u64) {
         match totals.get_mut(&point.attributes) {
             Some(total) => {
@@ -250,7 +249,7 @@ impl Total {
         }
     }
 
-    /// Drops what has ended longest ago, once there are twice as many as are to be remembered.
+    /// Drops the series that ended longest ago, once there are twice as many as are kept.
     fn forget(totals: &mut HashMap<Attributes, Total>, live: usize) {
         if totals.len() > live + 2 * Self::ENDED {
             let mut samples: Vec<u64> = totals.values().map(|total| total.sample).collect();
@@ -269,7 +268,7 @@ mod tests {
     use crate::source::row::{Scope, counter, up_down_counter};
     use crate::source::table::Table;
 
-    /// What a test lets a source say next.
+    /// The next values of a scripted source.
     #[derive(Default)]
     struct Script {
         epoch: AtomicU64,
@@ -313,11 +312,7 @@ mod tests {
             script.value.store(collection * 10, SeqCst);
             assert_eq!(value(&mut state, 0), Some(collection * 10));
             script.value.store(collection * 10 + 5, SeqCst);
-            assert_eq!(
-                value(&mut state, 1),
-                Some(collection * 10),
-                "the same moment for the whole collection"
-            );
+            assert_eq!(value(&mut state, 1), Some(collection * 10), "one moment for the whole collection");
             assert_eq!(value(&mut state, 2), Some(collection * 10));
             assert_eq!(script.samples.load(SeqCst), collection);
         }
@@ -361,12 +356,12 @@ mod tests {
     }
 
     #[test]
-    fn threads_that_are_gone_are_forgotten() {
+    fn collections_of_ended_threads_are_dropped() {
         let (_, mut state) = scripted();
         for _ in 0..100 {
             thread::scope(|scope| scope.spawn(|| assert!(!state.points(0).is_empty())).join().unwrap());
         }
-        assert!(state.collections.len() <= Collection::MOST);
+        assert!(state.collections.len() <= Collection::MAX_THREADS);
     }
 
     #[test]
@@ -383,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_incarnation_goes_on_where_the_last_one_ended() {
+    fn a_new_incarnation_continues_from_the_last_value() {
         let (script, mut state) = scripted();
         let mut read = |epoch: u64, value: u64| {
             script.epoch.store(epoch, SeqCst);
@@ -399,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn of_series_that_have_ended_only_the_last_are_remembered() {
+    fn only_the_last_ended_series_are_kept() {
         let name = Arc::new(AtomicU64::new(0));
         let read = Arc::clone(&name);
         let mut state = Collector::new(vec![TABLE.on(false, move |visit| {
@@ -414,12 +409,12 @@ mod tests {
             assert!(state.totals[0].len() <= 2 + 2 * Total::ENDED);
         }
         let known = |name: i64| state.totals[0].contains_key(&Attributes::default().and("name", name));
-        assert!(known(0) && known(9_999) && known(9_999 - 90), "what is alive and what ended last");
+        assert!(known(0) && known(9_999) && known(9_999 - 90), "the live series and the last ended ones");
         assert!(!known(1));
     }
 
     #[test]
-    fn a_source_that_panics_is_switched_off_and_takes_no_other_with_it() {
+    fn a_source_that_panics_is_turned_off_and_others_continue() {
         let panicking = TABLE.on(false, |visit| {
             visit(&Scope::default(), &1);
             panic!("on purpose");
@@ -430,7 +425,7 @@ mod tests {
         let mut state = Collector::new(sources);
         let points: Vec<_> = state.sample().iter().map(|reading| reading.points.len()).collect();
         assert_eq!(points, [0, 0, 0, 1, 1, 1]);
-        assert_eq!(state.sources[0].source.state.as_ref().err(), Some(&"panicked when it was read"));
+        assert_eq!(state.sources[0].source.state.as_ref().err(), Some(&"panicked while it was read"));
         assert!(state.sources[1].source.state.is_ok());
     }
 }

@@ -1,30 +1,80 @@
-//! What a Rust service's allocator, Tokio runtimes, tasks and process are doing, as OpenTelemetry metrics.
+//! Runtime metrics for Rust services through OpenTelemetry: the allocator, the Tokio runtimes, the tasks and the process.
 //!
 //! ```no_run
-//! use opentelemetry_instrumentation_runtime::{CountingAllocator, init_runtime_metrics};
+//! use opentelemetry_instrumentation_runtime::{CountingAllocator, TaskExt, init_runtime_metrics};
 //!
 //! #[global_allocator]
 //! static ALLOC: CountingAllocator = CountingAllocator::system();
 //!
-//! # fn main() {
-//! let meter = opentelemetry::global::meter("my-service"); // or any other; with feature `otlp`, `otlp::install()`
-//! init_runtime_metrics(&meter);
-//! # }
+//! # async fn serve() {}
+//! #[tokio::main]
+//! async fn main() {
+//!     let meter = opentelemetry::global::meter("my-service"); // with the feature `otlp`: `otlp::install()?.meter()`
+//!     init_runtime_metrics(&meter);
+//!     tokio::spawn(serve().with_task_name("server")).await.expect("the server does not panic");
+//! }
 //! ```
 //!
-//! That registers observable instruments for everything that can be read here: the counters of [`CountingAllocator`],
-//! the Tokio runtime that it is called in, tasks with a name ([`TaskExt`]), the process and its limits. What it all is
-//! stands in the [`catalogue`], and in `METRICS.md`. [`RuntimeMetrics::builder`] has the settings.
+//! [`init_runtime_metrics`] registers observable instruments for everything that can be read in the process. It never
+//! fails and never panics. [`RuntimeMetrics::builder`] has the settings.
 //!
-//! # From a number to an export
-//! A metric is a row of a table: name, kind, unit, a sentence, and how to read it from a sample. A source, in
-//! `src/source`, is a table and a function that takes the sample. Whatever leaves the library, instruments, JSON or
-//! this page's catalogue, is a loop over rows. A collection reads every source once and sees one moment; its counters
-//! never fall; what cannot be read has no point. A source that panics is switched off, and takes nothing with it.
+//! # Concepts
+//!
+//! **Metric.** A [`Metric`] has a name, a kind, a unit and one sentence that says what it measures. [`catalogue`] lists
+//! all metrics; `METRICS.md` in the repository shows the same list with advice for each metric. Names, kinds and units
+//! are public API.
+//!
+//! **Source.** A source is a group of metrics that are read together, such as `rust.memory` or `process`. Each source is
+//! on or off: `process.*` is on under Linux, `rust.memory.*` if [`CountingAllocator`] is the global allocator. A source
+//! that panics is turned off; the others continue. The `Debug` output of [`RuntimeMetrics`] lists the sources and the
+//! reasons.
+//!
+//! **Collection.** OpenTelemetry asks for values at each export. The first question of a collection reads every source
+//! once, so that all values of a collection belong to one moment. Counters never fall. A value that cannot be read is
+//! left out, never reported as zero. [`RuntimeMetrics::snapshot`] reads the same values without OpenTelemetry.
+//!
+//! **Counting allocator.** [`CountingAllocator`] wraps any global allocator and counts bytes and calls, exactly and per
+//! thread. `rust.memory.used` is the number of bytes currently allocated. [`measure`] counts the allocations of one
+//! closure.
+//!
+//! **Watched runtime.** The current Tokio runtime is watched from the start, others with
+//! [`RuntimeMetrics::watch_runtime`]. One watcher thread probes all runtimes of the process ten times a second. It works
+//! while a runtime is blocked.
+//!
+//! **Stall.** A worker thread that makes no progress for [`stall_threshold`](Builder::stall_threshold) is stalled.
+//! `tokio.worker.stalls` and `tokio.worker.stall.time` report stalls while they last.
+//!
+//! **Named task.** [`TaskExt::with_task_name`] counts a future under a name: how many are alive, how they ended, how long
+//! they ran and what they allocated. A name stands for a kind of task, such as `"connection"`; a process has at most 200
+//! names. Under `--cfg tokio_unstable`, `task_hooks` names the tasks of a runtime by the line that spawns them.
+//!
+//! # Features
+//!
+//! No feature is on by default. The crate then depends on the OpenTelemetry API, Tokio's `rt` and libc.
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `otlp` | `otlp`: an exporter that is configured by the standard `OTEL_*` variables; `otlp-grpc` and `otlp-http` have one protocol each |
+//! | `otlp-tls`, `otlp-tls-webpki-roots` | https and client certificates; the latter compiles Mozilla's root certificates in |
+//! | `otlp-gzip`, `otlp-zstd` | compression of exports |
+//! | `view` | `view`, which limits the memory of the instruments in a meter provider of your own |
+//! | `jemalloc`, `mimalloc` | the statistics of these allocators |
+//! | `serde` | `Serialize` for [`Snapshot`] |
+//! | `monitor` | `Monitor`, which writes a JSON line at each interval |
+//! | `debug` | `debug`, HTTP endpoints and a page with plots |
+//! | `internal-logs` | the library's warnings as `tracing` events; part of `otlp`, `monitor` and `debug` |
 //!
 //! # Errors
-//! There are none, but for those of the features `otlp` and `debug`: what cannot be read is not reported, and the
-//! `Debug` form of [`RuntimeMetrics`] says which sources are on and why others are not.
+//!
+//! Only the features `otlp` and `debug` have errors: a configuration that cannot work, an address that cannot be bound, an
+//! export that was not delivered. Everything else reports what it can read and leaves out the rest.
+//!
+//! # Platforms
+//!
+//! Linux has all metrics. On other systems `process.*` and the limits are off. `CountingAllocator` needs 64-bit atomics,
+//! and Rust 1.93 on targets where the C library does not run the destructors of thread-locals (musl, macOS, Windows).
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod collector;
 mod count;
@@ -61,11 +111,11 @@ pub use source::table::Group;
 
 use opentelemetry::metrics::Meter;
 
-/// Registers everything that can be measured here on `meter`, with the default settings.
+/// Registers all metrics that can be read in this process on a meter, with the default settings.
 ///
-/// It never fails and never panics, inside or outside of Tokio: the runtime that it is called in is watched, others with
-/// [`RuntimeMetrics::watch_runtime`]. The result may be ignored: dropping it stops nothing. Called twice on one meter it
-/// doubles nothing.
+/// It never fails and never panics, inside or outside a Tokio runtime. It watches the runtime that it is called in;
+/// [`RuntimeMetrics::watch_runtime`] adds others. The result may be dropped, which stops nothing. A second call on the same
+/// meter doubles no value.
 ///
 /// ```
 /// use opentelemetry_instrumentation_runtime::init_runtime_metrics;
@@ -79,7 +129,7 @@ pub fn init_runtime_metrics(meter: &Meter) -> RuntimeMetrics {
     RuntimeMetrics::builder().build(meter)
 }
 
-/// The README's examples, compiled.
+/// Compiles the examples of the README.
 #[cfg(all(doctest, feature = "otlp"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,32 +1,42 @@
-//! The description of a metric: one row of the catalogue.
+//! Describes a metric: one row of the catalogue.
 
-/// The instrument a metric is reported through.
+/// The kind of instrument that reports a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
-    /// A monotonic sum.
+    /// A sum that never falls.
     Counter,
     /// A sum that may fall.
     UpDownCounter,
-    /// A value whose sum over processes means nothing.
+    /// A value whose sum over processes has no meaning.
     Gauge,
-    /// A distribution.
+    /// A distribution of values in buckets.
     Histogram,
 }
 
-/// When a metric is reported.
+/// The condition under which a metric is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Availability {
-    /// Whenever its source exists.
+    /// Reported wherever its source exists.
     Default,
-    /// When asked for.
+    /// Reported if a method of [`Builder`](crate::Builder) turns it on.
     OptIn,
-    /// When compiled with `--cfg tokio_unstable`.
+    /// Reported if the program is compiled with `--cfg tokio_unstable`.
     Unstable,
 }
 
-/// The description of a metric. There is one for each row of the catalogue, the same in every build.
+/// The description of a metric: its name, kind, unit and meaning.
+///
+/// Each row of the [`catalogue`](crate::catalogue) has one. It is the same in every build.
+///
+/// ```
+/// use opentelemetry_instrumentation_runtime::{Kind, catalogue};
+///
+/// let metrics: Vec<_> = catalogue().into_iter().flat_map(|group| group.metrics).collect();
+/// let used = metrics.iter().find(|metric| metric.name() == "rust.memory.used");
+/// assert!(used.is_some_and(|metric| metric.kind() == Kind::UpDownCounter && metric.unit() == "By"));
+/// ```
 #[derive(Debug, PartialEq, Eq)]
 pub struct Metric {
     pub(crate) name: &'static str,
@@ -55,48 +65,50 @@ impl Metric {
         }
     }
 
-    /// The name under which the metric is exported.
+    /// Returns the name under which the metric is exported, such as `rust.memory.used`.
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// The kind of its instrument.
+    /// Returns the kind of the metric's instrument.
     pub const fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// Its unit, in UCUM notation.
+    /// Returns the unit in UCUM notation: `By` for bytes, `s` for seconds, `{task}` for a count of tasks.
     pub const fn unit(&self) -> &'static str {
         self.unit
     }
 
-    /// What is counted, in one sentence.
+    /// Returns one sentence that says what the metric measures. It is exported with the metric.
     pub const fn description(&self) -> &'static str {
         self.description
     }
 
-    /// Where the number comes from.
+    /// Returns one or more sentences that say where the number comes from.
     pub const fn origin(&self) -> &'static str {
         self.origin
     }
 
-    /// What it means when it moves, and what to do then.
+    /// Returns one or more sentences that say what a change means and what to do about it.
     pub const fn advice(&self) -> &'static str {
         self.advice
     }
 
-    /// When it is reported.
+    /// Returns the condition under which the metric is reported.
     pub const fn availability(&self) -> Availability {
         self.availability
     }
 
-    /// The attribute that tells the points of one reading apart, beside those that its whole source carries
-    /// (the runtime's or the task's name).
+    /// Returns the attribute that distinguishes the points of one reading.
+    ///
+    /// The attributes that the whole source has, such as the name of the runtime or task, are in
+    /// [`Group::attributes`](crate::Group::attributes).
     pub const fn attribute(&self) -> Option<&'static str> {
         self.attribute
     }
 
-    /// The attribute by which its points are told apart further when that is asked for.
+    /// Returns the attribute that further distinguishes the points if a method of [`Builder`](crate::Builder) turns it on.
     pub const fn opt_in_attribute(&self) -> Option<&'static str> {
         self.opt_in_attribute
     }

@@ -1,4 +1,4 @@
-//! The public face: which sources are on, and their instruments.
+//! The public face: the settings, the snapshots and the registration of instruments.
 
 use crate::util::mutex::Mutex;
 use std::fmt;
@@ -21,13 +21,21 @@ use crate::util::log;
 
 /// The metrics of this process's allocator, runtimes, tasks and limits, registered on a meter.
 ///
-/// Cheap to clone. Dropping it stops nothing: the instruments go on until [`stop`](Self::stop) is called or the
-/// meter's provider is gone.
+/// [`init_runtime_metrics`](crate::init_runtime_metrics) or [`Builder::build`] makes one. A clone is cheap and shares
+/// everything. A drop stops nothing: the instruments report until [`stop`](Self::stop) is called or the meter's
+/// provider is dropped.
+///
+/// Its `Debug` output says which sources are on, and why the others are off:
+///
+/// ```
+/// let metrics = opentelemetry_instrumentation_runtime::init_runtime_metrics(&opentelemetry::global::meter("example"));
+/// assert!(format!("{metrics:?}").contains("CountingAllocator is not the global allocator"));
+/// ```
 #[derive(Clone)]
 pub struct RuntimeMetrics {
     shared: Arc<Shared>,
-    /// For the instruments of sources that come into being later. Only here: a meter that a callback could reach
-    /// would keep its provider alive for ever.
+    /// Registers the instruments of sources that appear later. Callbacks must not reach the meter, since it would keep
+    /// their provider alive forever.
     meter: Meter,
 }
 
@@ -39,48 +47,78 @@ impl RuntimeMetrics {
         metrics
     }
 
-    /// Settings other than the default ones.
+    /// Returns a builder, which changes the settings before the instruments are registered.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use opentelemetry_instrumentation_runtime::RuntimeMetrics;
+    ///
+    /// let meter = opentelemetry::global::meter("my-service");
+    /// let metrics = RuntimeMetrics::builder()
+    ///     .per_worker(true)
+    ///     .stall_threshold(Duration::from_millis(250))
+    ///     .build(&meter);
+    /// # drop(metrics);
+    /// ```
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// Watches one more runtime, until it shuts down.
+    /// Watches one more runtime until it shuts down.
     ///
-    /// An empty name leaves the choice to the library: [`Handle::name`], else a number as soon as there is more
-    /// than one runtime, or the name and a number if another one has it. A runtime that is watched already is not
-    /// watched twice; a name given later wins over none.
+    /// With an empty name the library uses [`Handle::name`]. If the runtime has no name either, it gets a number as soon
+    /// as there is more than one runtime. If another runtime has the same name, a number is appended. A runtime is never
+    /// watched twice; a second call can name a runtime that has no name yet.
     ///
-    /// Of a handle whose runtime is gone nothing is reported, nor stalls and delays in a child after `fork`, which does
-    /// not have the thread that looks. On the runtime lives a task of ours, which runs ten times a second, and up to two
-    /// more for each worker as soon as workers were ever too busy to sleep. They are not counted in `tokio.task.count`;
-    /// hooks of [`tokio::runtime::Builder`] see them.
+    /// A runtime that has shut down reports nothing. A child process after `fork` reports no stalls and delays, since it
+    /// does not have the watcher thread.
     ///
-    /// Tokio does not tell whether a current-thread runtime is being driven. One that was, and is not any more, looks
-    /// like one that is blocked, until it is driven again, or its thread ends or reads the metrics itself. Turn
-    /// stalls off ([`Builder::probe_interval`]) where `block_on` is called on such a runtime now and then only.
+    /// The watcher keeps a probe task on the runtime, which runs ten times a second, and up to two more for each worker
+    /// once workers were too busy to sleep. `tokio.task.count` does not include them, but the hooks of
+    /// [`tokio::runtime::Builder`] see them.
+    ///
+    /// Tokio does not report whether a current-thread runtime is being driven. A runtime that was driven and is not
+    /// driven any more looks blocked, until it is driven again, its thread ends, or its thread reads the metrics. If your
+    /// program calls `block_on` on such a runtime only now and then, turn stalls off with
+    /// [`probe_interval`](Builder::probe_interval).
+    ///
+    /// ```
+    /// use opentelemetry_instrumentation_runtime::init_runtime_metrics;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let metrics = init_runtime_metrics(&opentelemetry::global::meter("my-service"));
+    /// let io = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build()?;
+    /// metrics.watch_runtime("io", io.handle());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn watch_runtime(&self, name: impl Into<String>, handle: &Handle) {
         self.shared.runtimes.watch(name.into(), handle);
         self.register();
     }
 
-    /// Reads everything that is on, now.
+    /// Reads all sources that are on and returns their values.
+    ///
+    /// It works without a meter provider. It does not affect the collections of OpenTelemetry.
     pub fn snapshot(&self) -> Snapshot {
         let mut readings = self.shared.with(Collector::sample).unwrap_or_default();
         readings.retain(|reading| !reading.points.is_empty());
         Snapshot { time: SystemTime::now(), readings }
     }
 
-    /// Ends the reporting for good: the instruments stay registered, since OpenTelemetry has no way to remove
-    /// them, but report nothing any more. Only the streams of histograms stay, as they are.
+    /// Stops the reporting permanently, for all clones.
+    ///
+    /// The instruments stay registered, since OpenTelemetry cannot remove them, but report nothing more. Streams of
+    /// histograms remain with their last values.
     pub fn stop(&self) {
         let state = self.shared.lock().take();
-        // Outside the lock: what sources hold has destructors.
+        // Outside the lock, since sources have destructors.
         drop(state);
         self.shared.runtimes.forget();
     }
 
-    /// Registers the instruments of all sources that have come into being. Without the lock, because the
-    /// provider holds its own lock while it calls back into ours.
+    /// Registers the instruments of all sources that have appeared. It holds no lock meanwhile, because the provider
+    /// holds its own lock while its callbacks take ours.
     fn register(&self) {
         let new = self.shared.with(Collector::unregistered).unwrap_or_default();
         for Unregistered { index, metric, bounds } in new {
@@ -113,7 +151,9 @@ impl fmt::Debug for RuntimeMetrics {
     }
 }
 
-/// What is measured and how. Made by [`RuntimeMetrics::builder`].
+/// The settings of a [`RuntimeMetrics`] before it is built.
+///
+/// [`RuntimeMetrics::builder`] returns one. Each method documents its default.
 #[derive(Debug, Default)]
 #[must_use = "nothing is measured before `build`"]
 pub struct Builder {
@@ -122,87 +162,104 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Watches this runtime too, as [`RuntimeMetrics::watch_runtime`] does.
+    /// Watches a runtime in addition to the current one, as [`RuntimeMetrics::watch_runtime`] does.
     pub fn runtime(mut self, name: impl Into<String>, handle: &Handle) -> Self {
         self.runtimes.push((name.into(), handle.clone()));
         self
     }
 
-    /// Reports each worker thread for itself, told apart by `tokio.worker.index`, instead of their totals. Off by
-    /// default, because every worker is a series of every worker metric then.
+    /// Reports one series per worker thread, with the attribute `tokio.worker.index`, instead of totals.
+    ///
+    /// Off by default, because each worker then adds a series to each worker metric.
     pub fn per_worker(mut self, on: bool) -> Self {
         self.settings.per_worker = on;
         self
     }
 
-    /// Reports allocations by size, told apart by `rust.memory.size_class`. Off by default.
+    /// Reports `rust.memory.allocations` by size, with the attribute `rust.memory.size_class`.
+    ///
+    /// Off by default.
     pub fn size_classes(mut self, on: bool) -> Self {
         self.settings.size_classes = on;
         self
     }
 
-    /// Reports `process.*`. On by default; to be turned off where something else reports the same.
+    /// Reports `process.*`.
+    ///
+    /// On by default. Turn it off if another crate reports the same metrics.
     pub fn process(mut self, on: bool) -> Self {
         self.settings.process = on;
         self
     }
 
-    /// Reports `process.disk.io`. Off by default.
+    /// Reports `process.disk.io`.
+    ///
+    /// Off by default.
     pub fn disk_io(mut self, on: bool) -> Self {
         self.settings.disk_io = on;
         self
     }
 
-    /// Reports `glibc.*`. Off by default, because with many free chunks one reading takes tens of milliseconds,
-    /// during which other threads wait for the allocator.
+    /// Reports `glibc.*`.
+    ///
+    /// Off by default, because with many free chunks one reading takes tens of milliseconds, and other threads wait for
+    /// the allocator meanwhile.
     pub fn glibc(mut self, on: bool) -> Self {
         self.settings.glibc = on;
         self
     }
 
-    /// How often each runtime is probed for its delay and for stalls: every 100 ms by default. Zero turns both
-    /// off. One thread does it for the whole process: the shortest interval that somebody has asked for counts.
+    /// Sets how often the watcher thread probes each runtime for delays and stalls.
+    ///
+    /// The default is 100 ms. Zero turns both off. A process has one watcher thread, which uses the shortest interval
+    /// that any builder has set.
     pub fn probe_interval(mut self, interval: Duration) -> Self {
         self.settings.probe_interval = interval;
         self
     }
 
-    /// From when on a worker that makes no progress counts as stalled: 100 ms by default. The shortest threshold
-    /// that somebody in the process has asked for counts.
+    /// Sets how long a worker may make no progress before it counts as stalled.
     ///
-    /// A stall is noticed, and its time told, to within two probe intervals. One thing cannot be told from a stall: a
-    /// worker that runs one and the same task all the time, in polls of several milliseconds each, while the other
-    /// workers have nothing to do, since Tokio publishes what such a worker does at every 61st poll only.
+    /// The default is 100 ms. The shortest threshold that any builder of the process has set applies.
+    ///
+    /// A stall is noticed, and its time measured, to within two probe intervals. One case cannot be distinguished from a
+    /// stall: a worker that runs the same task all the time, in polls of several milliseconds each, while the other
+    /// workers are idle. Tokio publishes the progress of such a worker only at every 61st poll.
     pub fn stall_threshold(mut self, threshold: Duration) -> Self {
         self.settings.stall_threshold = threshold;
         self
     }
 
-    /// From when on a poll of a named task counts as slow: 10 ms by default. One setting for the process; the
-    /// last call of this method counts.
+    /// Sets how long a poll of a named task may take before it counts as slow.
+    ///
+    /// The default is 10 ms. The setting applies to the whole process; the last call wins.
     pub fn slow_poll_threshold(mut self, threshold: Duration) -> Self {
         self.settings.slow_poll_threshold = Some(threshold);
         self
     }
 
-    /// How many names of tasks are told apart: 200 by default, the rest is `_OTHER`. One setting for the process;
-    /// the last call of this method counts. To be set before the
-    /// instruments are registered, for our `view` leaves room for so many; an SDK without it has room for 2000 series of
-    /// a metric, of which a name may take three.
+    /// Sets the number of distinct task names. Further names are counted under `_OTHER`.
+    ///
+    /// The default is 200. The setting applies to the whole process; the last call wins. Set it before the instruments
+    /// are registered, since the crate's `view` leaves room for this many names. An SDK without the view has room for
+    /// 2000 series per metric, and a name may take three.
     pub fn task_name_limit(mut self, limit: usize) -> Self {
         self.settings.task_name_limit = Some(limit);
         self
     }
 
-    /// Reports `rust.task.scheduled.time`. Off by default, because each named task then has a waker of its own
-    /// and each wake reads the clock. One setting for the process; the last call of this method counts.
+    /// Reports `rust.task.scheduled.time`.
+    ///
+    /// Off by default, because each named task then needs its own waker and each wake reads the clock. The setting
+    /// applies to the whole process; the last call wins.
     pub fn task_scheduled_time(mut self, on: bool) -> Self {
         self.settings.task_scheduled_time = Some(on);
         self
     }
 
-    /// Registers the instruments. Never fails: what cannot be read is not reported, and the `Debug` form of the
-    /// result says why.
+    /// Registers the instruments on a meter and starts to watch the current runtime and those that were added.
+    ///
+    /// It never fails. A source that cannot be read reports nothing; the `Debug` output of the result says why.
     pub fn build(self, meter: &Meter) -> RuntimeMetrics {
         let runtimes = Runtimes::new(&self.settings);
         if let Ok(current) = Handle::try_current() {
@@ -215,10 +272,10 @@ impl Builder {
     }
 }
 
-/// What the callbacks hold. It lives as long as one of them or a [`RuntimeMetrics`] does, hence no longer than the
-/// provider when nobody keeps the latter.
+/// The state shared by all clones and callbacks. It lives as long as one of them does: no longer than the provider if
+/// the application keeps no [`RuntimeMetrics`].
 struct Shared {
-    /// `None` once stopped.
+    /// `None` after `stop`.
     state: Mutex<Option<Collector>>,
     runtimes: Arc<Runtimes>,
 }
@@ -228,15 +285,15 @@ impl Shared {
         self.state.lock()
     }
 
-    /// Does something with the state, unless it is stopped. What there is to tell of it is told without the lock, for
-    /// the application's log may want to read the metrics itself.
+    /// Runs `act` on the collector, unless it is stopped. Warnings are logged after the lock is released, since the
+    /// application's log may read the metrics.
     fn with<R>(&self, act: impl FnOnce(&mut Collector) -> R) -> Option<R> {
         let mut state = self.lock();
         let result = state.as_mut().map(act);
         let panicked = state.as_mut().map(Collector::panicked).unwrap_or_default();
         drop(state);
         for source in panicked {
-            log::warn("a source of runtime metrics panicked and is switched off", source);
+            log::warn("a source of runtime metrics panicked and is turned off", source);
         }
         result
     }
@@ -245,9 +302,11 @@ impl Shared {
         self.with(|state| state.record_by(index, recorder));
     }
 
-    /// Hands the points of one metric to a callback. The lock is held until the last is observed: the SDK writes
-    /// what one reader's callback observes into the state of every reader, so an older sample must not come after
-    /// a newer one. Nothing may unwind from here, since that would end all metrics of the application.
+    /// Passes the points of one metric to a callback.
+    ///
+    /// The lock is held until the last point is observed. The SDK writes the observations of one reader's callback into
+    /// the state of every reader, so an older sample must not follow a newer one. No panic may leave this function,
+    /// since it would end all metrics of the application.
     fn observe(&self, index: usize, emit: &mut dyn FnMut(&Point)) {
         let _ = catch_unwind(AssertUnwindSafe(|| {
             self.with(|state| state.points(index).iter().for_each(emit));
@@ -263,14 +322,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn with_the_provider_and_the_last_clone_everything_is_freed() {
+    fn everything_is_freed_with_the_provider_and_the_last_clone() {
         let provider = SdkMeterProvider::builder().with_reader(ManualReader::default()).build();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let _entered = runtime.enter();
         let metrics = crate::init_runtime_metrics(&provider.meter("test"));
         let shared = Arc::downgrade(&metrics.shared);
         drop(metrics);
-        assert!(shared.upgrade().is_some(), "the callbacks hold it");
+        assert!(shared.upgrade().is_some(), "the callbacks keep it");
         drop(provider);
         assert!(shared.upgrade().is_none());
     }

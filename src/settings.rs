@@ -1,7 +1,8 @@
-//! The settings of one `RuntimeMetrics` and their defaults.
+//! Holds the settings of one `RuntimeMetrics` and their defaults.
 
 use std::time::Duration;
 
+/// The settings, one field for each method of [`Builder`](crate::Builder) that sets one. The methods document them.
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) per_worker: bool,
@@ -11,7 +12,7 @@ pub(crate) struct Settings {
     pub(crate) glibc: bool,
     pub(crate) probe_interval: Duration,
     pub(crate) stall_threshold: Duration,
-    /// `None` leaves what holds for the tasks of the process as it is, like the next two.
+    /// `None` keeps the present setting of the process, as it does in the next two fields.
     pub(crate) slow_poll_threshold: Option<Duration>,
     pub(crate) task_name_limit: Option<usize>,
     pub(crate) task_scheduled_time: Option<bool>,

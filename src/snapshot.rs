@@ -1,14 +1,24 @@
-//! What reading the rows gives: a [`Snapshot`]. Pure data.
+//! The data that a reading returns: a [`Snapshot`] and its parts.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::metric::Metric;
 
-/// A moment's readings, in the catalogue's order. What could not be read is not in it.
+/// The readings of one moment, in the order of the [`catalogue`](crate::catalogue).
 ///
-/// With the feature `serde` it can be serialised: a map of the time, in RFC 3339, and of the metrics by name, in which
-/// attributes make nested maps, one level for each.
+/// A metric that cannot be read is left out. [`RuntimeMetrics::snapshot`](crate::RuntimeMetrics::snapshot) makes one:
+///
+/// ```
+/// let metrics = opentelemetry_instrumentation_runtime::init_runtime_metrics(&opentelemetry::global::meter("example"));
+/// let snapshot = metrics.snapshot();
+/// if let Some(live) = snapshot.get("rust.memory.used").and_then(|reading| reading.value()?.as_u64()) {
+///     println!("{live} bytes are allocated");
+/// }
+/// ```
+///
+/// With the feature `serde` it implements `Serialize`: a map of the time, in RFC 3339, and the metrics by name. Each
+/// attribute makes one level of nested maps.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     pub(crate) time: SystemTime,
@@ -16,23 +26,23 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// When it was taken.
+    /// Returns the time at which the snapshot was taken.
     pub fn time(&self) -> SystemTime {
         self.time
     }
 
-    /// Its readings.
+    /// Returns the readings in the order of the [`catalogue`](crate::catalogue).
     pub fn readings(&self) -> &[Reading] {
         &self.readings
     }
 
-    /// The reading of a metric, if it has one.
+    /// Returns the reading of a metric by name, or `None` if the metric has no point.
     pub fn get(&self, name: &str) -> Option<&Reading> {
         self.readings.iter().find(|reading| reading.metric.name() == name)
     }
 }
 
-/// A metric's points at the moment of a snapshot.
+/// The points of one metric at the moment of a snapshot.
 #[derive(Clone, Debug)]
 pub struct Reading {
     pub(crate) metric: &'static Metric,
@@ -40,17 +50,17 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Which metric.
+    /// Returns the metric that was read.
     pub fn metric(&self) -> &'static Metric {
         self.metric
     }
 
-    /// One point for each set of attributes.
+    /// Returns the points, one for each set of attributes.
     pub fn points(&self) -> &[Point] {
         &self.points
     }
 
-    /// The value of the only point, if there is exactly one.
+    /// Returns the value of the only point, or `None` if there are several points.
     pub fn value(&self) -> Option<&Value> {
         match self.points.as_slice() {
             [point] => Some(&point.value),
@@ -59,7 +69,7 @@ impl Reading {
     }
 }
 
-/// A value and what it is the value of.
+/// A value and the attributes that distinguish it from the metric's other values.
 #[derive(Clone, Debug)]
 pub struct Point {
     pub(crate) attributes: Attributes,
@@ -68,31 +78,31 @@ pub struct Point {
 }
 
 impl Point {
-    /// What tells this point from the metric's others.
+    /// Returns the attributes that distinguish this point from the metric's other points.
     pub fn attributes(&self) -> &Attributes {
         &self.attributes
     }
 
-    /// The value.
+    /// Returns the value, in the unit of the metric.
     pub fn value(&self) -> &Value {
         &self.value
     }
 }
 
-/// A number, or a distribution of them.
+/// The value of a point: a number or a distribution.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Value {
-    /// A count or an amount.
+    /// A count or an amount, such as bytes.
     U64(u64),
-    /// Seconds.
+    /// A number of seconds.
     F64(f64),
-    /// A distribution.
+    /// A distribution of seconds.
     Histogram(Histogram),
 }
 
 impl Value {
-    /// The number, if it is one: counts beyond 2^53 are rounded.
+    /// Returns the number, or `None` for a distribution. Counts above 2^53 are rounded.
     pub fn as_f64(&self) -> Option<f64> {
         match self {
             Value::U64(value) => Some(*value as f64),
@@ -101,7 +111,7 @@ impl Value {
         }
     }
 
-    /// The count or amount, if it is one.
+    /// Returns the count or amount, or `None` for seconds and distributions.
     pub fn as_u64(&self) -> Option<u64> {
         match self {
             Value::U64(value) => Some(*value),
@@ -111,7 +121,7 @@ impl Value {
 }
 
 impl Value {
-    /// Nothing, of the same kind.
+    /// Returns zero of the same kind.
     pub(crate) fn zero(&self) -> Value {
         match self {
             Value::U64(_) => Value::U64(0),
@@ -125,7 +135,7 @@ impl Value {
         self.merge(other, u64::saturating_add, |a, b| a + b);
     }
 
-    /// Makes it no less than another value of the same kind.
+    /// Raises the value to at least another value of the same kind.
     pub(crate) fn raise(&mut self, other: &Value) {
         self.merge(other, u64::max, f64::max);
     }
@@ -163,25 +173,25 @@ impl From<Histogram> for Value {
     }
 }
 
-/// A distribution of durations in seconds since the start of what is measured.
+/// A distribution of durations in seconds, cumulative since the measured object started.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Histogram {
-    /// The upper bounds of the buckets but the last, which has none. Rising.
+    /// The inclusive upper bounds of all buckets but the last, in rising order. The last bucket has no bound.
     pub bounds: Arc<[f64]>,
-    /// How many samples fell into each bucket: one more than `bounds`.
+    /// The number of samples in each bucket. There is one more bucket than there are bounds.
     pub counts: Vec<u64>,
-    /// Their sum.
+    /// The sum of all samples, in seconds.
     pub sum: f64,
 }
 
 impl Histogram {
-    /// With the same buckets and nothing in them.
+    /// Returns a histogram with the same buckets and no samples.
     pub(crate) fn empty(&self) -> Histogram {
         Histogram { bounds: Arc::clone(&self.bounds), counts: vec![0; self.counts.len()], sum: 0.0 }
     }
 
-    /// Adds one with the same buckets.
+    /// Adds the samples of a histogram with the same buckets.
     pub(crate) fn add(&mut self, other: &Histogram) {
         self.counts
             .iter_mut()
@@ -190,7 +200,7 @@ impl Histogram {
         self.sum += other.sum;
     }
 
-    /// What has come on top of an earlier one.
+    /// Returns the samples that an earlier histogram does not contain.
     pub(crate) fn less(mut self, earlier: &Histogram) -> Histogram {
         self.counts
             .iter_mut()
@@ -205,11 +215,11 @@ impl Histogram {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AttributeValue {
-    /// A text known when the crate was compiled.
+    /// A text that is compiled into the program.
     Static(&'static str),
-    /// A text chosen at run time, such as a runtime's name.
+    /// A text from run time, such as the name of a runtime.
     Shared(Arc<str>),
-    /// A number, such as a worker's index.
+    /// A number, such as the index of a worker.
     Int(i64),
 }
 
@@ -241,31 +251,33 @@ impl From<i64> for AttributeValue {
     }
 }
 
-/// The attributes of a point, sorted by key. Inline, because most points have none and the others few: taking a
-/// snapshot allocates nothing for them.
+/// The attributes of a point, sorted by key.
+///
+/// They are stored inline, since most points have none and the others have few, so that a snapshot allocates nothing
+/// for them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Attributes([Option<(&'static str, AttributeValue)>; Attributes::MOST]);
+pub struct Attributes([Option<(&'static str, AttributeValue)>; Attributes::MAX_LEN]);
 
 impl Attributes {
-    /// A runtime's name, a worker's index and the row's own.
-    pub(crate) const MOST: usize = 3;
+    /// The most attributes of a point: the runtime's name, the worker's index and the row's own.
+    pub(crate) const MAX_LEN: usize = 3;
 
-    /// Key and value of each, in the order of the keys.
+    /// Returns an iterator over keys and values, in the order of the keys.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &AttributeValue)> {
         self.0.iter().flatten().map(|(key, value)| (*key, value))
     }
 
-    /// The value under a key.
+    /// Returns the value of a key, or `None` if there is no such attribute.
     pub fn get(&self, key: &str) -> Option<&AttributeValue> {
         self.iter().find(|(found, _)| *found == key).map(|(_, value)| value)
     }
 
-    /// Whether there is none.
+    /// Returns true if there are no attributes.
     pub fn is_empty(&self) -> bool {
         self.iter().next().is_none()
     }
 
-    /// These and one more.
+    /// Adds one attribute and returns all.
     pub(crate) fn and(mut self, key: &'static str, value: impl Into<AttributeValue>) -> Self {
         self.insert(key, value.into());
         self
@@ -273,14 +285,14 @@ impl Attributes {
 
     pub(crate) fn insert(&mut self, key: &'static str, value: AttributeValue) {
         let mut carried = Some((key, value));
-        for place in &mut self.0 {
-            let comes_first = match (&carried, &*place) {
+        for slot in &mut self.0 {
+            let comes_first = match (&carried, &*slot) {
                 (Some((new, _)), Some((old, _))) => new < old,
                 (Some(_), None) => true,
                 (None, _) => return,
             };
             if comes_first {
-                std::mem::swap(place, &mut carried);
+                std::mem::swap(slot, &mut carried);
             }
         }
         debug_assert!(carried.is_none(), "more attributes than a point has room for");
@@ -292,7 +304,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn attributes_are_sorted_whatever_the_order_they_come_in() {
+    fn attributes_are_sorted_by_key() {
         let keys = |attributes: &Attributes| attributes.iter().map(|(key, _)| key).collect::<Vec<_>>();
         let forwards = Attributes::default().and("a", "1").and("b", 2).and("c", "3");
         let backwards = Attributes::default().and("c", "3").and("b", 2).and("a", "1");

@@ -1,4 +1,4 @@
-//! Writes snapshots: to OpenTelemetry, as JSON, as a line for a log, and over HTTP.
+//! Reports snapshots to OpenTelemetry, as JSON, as a log line and over HTTP.
 
 #[cfg(feature = "debug")]
 pub mod debug;

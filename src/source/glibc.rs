@@ -1,6 +1,6 @@
-//! `glibc.*`: what glibc's `malloc` says of itself.
+//! `glibc.*`: the statistics of glibc's `malloc`.
 
-#![cfg_attr(all(target_os = "linux", target_env = "gnu"), allow(unsafe_code, reason = "asks a C library"))]
+#![cfg_attr(all(target_os = "linux", target_env = "gnu"), allow(unsafe_code, reason = "calls a C library"))]
 
 use crate::settings::Settings;
 use crate::source::row::{Row, up_down_counter};
@@ -8,25 +8,25 @@ use crate::source::table::{Source, Table};
 
 pub(crate) static TABLE: Table<Mallinfo> = Table {
     name: "glibc",
-    about: "What glibc's `malloc` says of itself, where it is the program's global allocator. On request, with `glibc(true)`: with many free chunks one reading takes tens of milliseconds, during which other threads wait for the allocator.",
+    about: "The statistics of glibc's `malloc`, if it is the program's global allocator. Opt-in with `glibc(true)`: with many free chunks one reading takes tens of milliseconds, and other threads wait for the allocator meanwhile.",
     attributes: &[],
     rows: &[
         row("glibc.memory.arena", |info, to| to.value(info.arena as u64))
-            .description("Bytes in the heaps of `malloc`'s arenas.")
+            .description("Bytes in the heaps of the arenas.")
             .origin("`mallinfo2`: `arena`.")
-            .advice("What `malloc` has of the system, but for large allocations. More arenas than CPUs are rarely of use: see `MALLOC_ARENA_MAX`."),
+            .advice("This is the memory that `malloc` holds, apart from large allocations. More arenas than CPUs are rarely useful: see `MALLOC_ARENA_MAX`."),
         row("glibc.memory.mapped", |info, to| to.value(info.hblkhd as u64))
-            .description("Bytes in large allocations that are mapped one by one.")
+            .description("Bytes in large allocations, each of which has a mapping.")
             .origin("`mallinfo2`: `hblkhd`.")
-            .advice("Given back to the system as soon as they are freed."),
+            .advice("The system gets this memory back as soon as it is freed."),
         row("glibc.memory.used", |info, to| to.value(info.uordblks as u64))
             .description("Bytes allocated from the arenas.")
             .origin("`mallinfo2`: `uordblks`.")
-            .advice("`rust.memory.used` with `malloc`'s own overhead, less what is mapped, and what C libraries beside it take."),
+            .advice("Contains `rust.memory.used`, the overhead of `malloc` and the memory of C libraries, without large allocations."),
         row("glibc.memory.free", |info, to| to.value(info.fordblks as u64))
-            .description("Bytes that are free in the arenas.")
+            .description("Free bytes in the arenas.")
             .origin("`mallinfo2`: `fordblks`.")
-            .advice("High for long: fragmentation, memory that cannot go back to the system because something behind it is alive."),
+            .advice("A value that stays high means fragmentation: the memory cannot return to the system because a live allocation lies behind it."),
     ],
 };
 
@@ -40,7 +40,7 @@ const fn row(
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub(crate) use libc::mallinfo2 as Mallinfo;
 
-/// Never made.
+/// A stand-in, so that the rows compile. It has no instance.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub(crate) struct Mallinfo {
     arena: usize,
@@ -54,12 +54,12 @@ pub(crate) fn source(settings: &Settings) -> Source {
     use crate::source::row::Scope;
 
     if !settings.glibc {
-        return TABLE.off("not asked for");
+        return TABLE.off("not requested");
     }
     let Some(mallinfo2) = mallinfo2() else {
-        return TABLE.off("this glibc has no mallinfo2, which came with 2.33");
+        return TABLE.off("mallinfo2 is missing: it needs glibc 2.33 or later");
     };
-    // SAFETY: it takes nothing and locks what it reads.
+    // SAFETY: `mallinfo2` takes no argument and locks each arena while it reads it.
     let read = move || unsafe { mallinfo2() };
     if !is_global(read) {
         return TABLE.off("glibc's malloc is not the global allocator");
@@ -69,26 +69,28 @@ pub(crate) fn source(settings: &Settings) -> Source {
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub(crate) fn source(_: &Settings) -> Source {
-    TABLE.off("this is not glibc")
+    TABLE.off("the C library is not glibc")
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 type Read = unsafe extern "C" fn() -> Mallinfo;
 
-/// Looked up when it is asked for: programs that name it could not be started with an older glibc.
+/// Looks the function up at run time. A program that links to it would not start with an older glibc.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn mallinfo2() -> Option<Read> {
-    // SAFETY: the name ends with a zero.
+    // SAFETY: the name is a C string.
     let function = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"mallinfo2".as_ptr()) };
-    // SAFETY: it is null, which is `None`, or glibc's function of that name, which has this type.
+    // SAFETY: the pointer is null, which is `None`, or glibc's function of that name, which has this type.
     unsafe { std::mem::transmute::<*mut libc::c_void, Option<Read>>(function) }
 }
 
-/// Whether what the program allocates shows in `malloc`'s figures and is gone from them afterwards. It is never touched,
-/// so it is address space alone. Other threads may allocate at the same moment: hence several attempts.
+/// Returns true if an allocation of the program raises `malloc`'s figures and its release lowers them.
+///
+/// The allocation is never written to, so it takes address space only. Other threads may allocate at the same moment,
+/// therefore the check is repeated.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn is_global(read: impl Fn() -> Mallinfo) -> bool {
-    // More than `malloc` keeps in lists that it counts as allocated.
+    // More than the free lists that `malloc` counts as allocated can hold.
     const PROBE: usize = 1 << 20;
     let in_use = || {
         let info = read();

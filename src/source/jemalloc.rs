@@ -1,41 +1,41 @@
-//! `jemalloc.*`: jemalloc's own figures.
+//! `jemalloc.*`: the statistics of jemalloc.
 
 use crate::source::row::up_down_counter;
 use crate::source::table::{Source, Table};
 
 pub(crate) static TABLE: Table<Stats> = Table {
     name: "jemalloc",
-    about: "jemalloc's own figures, where it is the program's global allocator. Needs the feature `jemalloc`.",
+    about: "The statistics of jemalloc, if it is the program's global allocator. Needs the feature `jemalloc`.",
     attributes: &[],
     rows: &[
         up_down_counter("jemalloc.memory.allocated", "By", |stats: &Stats, to| to.value(stats.allocated))
-            .description("Bytes that the program has allocated from jemalloc.")
+            .description("Bytes currently allocated from jemalloc.")
             .origin("jemalloc: `stats.allocated`.")
-            .advice("`rust.memory.used`, rounded up to jemalloc's size classes, and what C libraries beside it take."),
+            .advice("Contains `rust.memory.used`, rounded up to jemalloc's size classes, and the memory of C libraries that use jemalloc."),
         up_down_counter("jemalloc.memory.active", "By", |stats: &Stats, to| to.value(stats.active))
-            .description("Bytes in pages from which something is allocated.")
+            .description("Bytes in pages with a live allocation.")
             .origin("jemalloc: `stats.active`.")
-            .advice("Far above `jemalloc.memory.allocated`: fragmentation, pages held by a few survivors."),
+            .advice("A value far above `jemalloc.memory.allocated` means fragmentation: a few live allocations keep whole pages."),
         up_down_counter("jemalloc.memory.resident", "By", |stats: &Stats, to| to.value(stats.resident))
-            .description("Bytes in physical memory that jemalloc occupies, at most.")
+            .description("Bytes of physical memory used by jemalloc, at most.")
             .origin("jemalloc: `stats.resident`.")
-            .advice("Far above `jemalloc.memory.active`: freed pages that have not gone back to the system yet. Lower `dirty_decay_ms` if they should."),
+            .advice("A value far above `jemalloc.memory.active` means that freed pages have not returned to the system yet. Lower `dirty_decay_ms` to return them sooner."),
         up_down_counter("jemalloc.memory.mapped", "By", |stats: &Stats, to| to.value(stats.mapped))
-            .description("Bytes in the extents that jemalloc has mapped.")
+            .description("Bytes mapped by jemalloc.")
             .origin("jemalloc: `stats.mapped`.")
-            .advice("What jemalloc has of the system, Go's `Sys`."),
+            .advice("This is the memory that jemalloc holds; Go calls it `Sys`."),
         up_down_counter("jemalloc.memory.retained", "By", |stats: &Stats, to| to.value(stats.retained))
-            .description("Bytes of address space that jemalloc keeps for later without memory behind them.")
+            .description("Bytes of address space kept by jemalloc without memory behind them.")
             .origin("jemalloc: `stats.retained`.")
-            .advice("Costs address space alone."),
+            .advice("Costs only address space."),
         up_down_counter("jemalloc.memory.metadata", "By", |stats: &Stats, to| to.value(stats.metadata))
-            .description("Bytes that jemalloc uses for itself.")
+            .description("Bytes used by jemalloc itself.")
             .origin("jemalloc: `stats.metadata`.")
-            .advice("Rises with the number of arenas and of threads."),
+            .advice("Rises with the number of arenas and threads."),
     ],
 };
 
-/// What could be read.
+/// The statistics that could be read.
 pub(crate) struct Stats {
     allocated: Option<u64>,
     active: Option<u64>,
@@ -69,7 +69,7 @@ mod read {
 
     use super::Stats;
 
-    /// The figures' places in jemalloc's tree, looked up once.
+    /// The positions of the statistics in jemalloc's tree, looked up once.
     pub(super) struct Names {
         epoch: epoch_mib,
         allocated: stats::allocated_mib,
@@ -93,7 +93,7 @@ mod read {
             })
         }
 
-        /// All figures of one moment.
+        /// Reads all statistics of one moment.
         pub(super) fn read(&self) -> Stats {
             let fresh = self.epoch.advance().is_ok();
             let value = |value: Result<usize>| value.ok().filter(|_| fresh).map(|value| value as u64);
@@ -108,7 +108,7 @@ mod read {
         }
     }
 
-    /// Whether an allocation of this thread is one of jemalloc's.
+    /// Returns true if jemalloc serves the allocations of this thread.
     pub(super) fn is_global() -> bool {
         let Ok(allocated) = thread::allocatedp::read() else { return false };
         let before = allocated.get();

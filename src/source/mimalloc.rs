@@ -1,27 +1,27 @@
-//! `mimalloc.*`: mimalloc's own figures. It keeps none of what the program has allocated.
+//! `mimalloc.*`: the statistics of mimalloc. It has none of the bytes currently allocated.
 
-#![cfg_attr(feature = "mimalloc", allow(unsafe_code, reason = "asks a C library"))]
+#![cfg_attr(feature = "mimalloc", allow(unsafe_code, reason = "calls a C library"))]
 
 use crate::source::row::up_down_counter;
 use crate::source::table::{Source, Table};
 
 pub(crate) static TABLE: Table<Stats> = Table {
     name: "mimalloc",
-    about: "mimalloc's own figures, where it is the program's global allocator. Needs the feature `mimalloc`.",
+    about: "The statistics of mimalloc, if it is the program's global allocator. Needs the feature `mimalloc`.",
     attributes: &[],
     rows: &[
         up_down_counter("mimalloc.memory.committed", "By", |stats: &Stats, to| to.value(stats.committed))
-            .description("Bytes that mimalloc has obtained from the system to use.")
+            .description("Bytes committed by mimalloc.")
             .origin("mimalloc: `committed` of `mi_stats_get_json`.")
-            .advice("What mimalloc has of the system. Far above `rust.memory.used`: fragmentation, or freed memory that it keeps for later."),
+            .advice("This is the memory that mimalloc holds. A value far above `rust.memory.used` means fragmentation, or freed memory that mimalloc keeps."),
         up_down_counter("mimalloc.memory.reserved", "By", |stats: &Stats, to| to.value(stats.reserved))
-            .description("Bytes of address space that mimalloc has reserved.")
+            .description("Bytes of address space reserved by mimalloc.")
             .origin("mimalloc: `reserved` of `mi_stats_get_json`.")
-            .advice("Grows by large steps, a gibibyte at first, and costs address space alone."),
+            .advice("Grows in large steps, first by 1 GiB, and costs only address space."),
     ],
 };
 
-/// What could be read.
+/// The statistics that could be read.
 pub(crate) struct Stats {
     committed: Option<u64>,
     reserved: Option<u64>,
@@ -43,18 +43,18 @@ pub(crate) fn source() -> Source {
     TABLE.off("the feature `mimalloc` is off")
 }
 
-/// Whether an allocation is one of mimalloc's.
+/// Returns true if mimalloc serves the program's allocations.
 #[cfg(feature = "mimalloc")]
 fn is_global() -> bool {
     let allocation = std::hint::black_box(Box::new(0_u8));
-    // SAFETY: it takes any pointer, and only looks the address up.
+    // SAFETY: the function takes any pointer and only looks its address up.
     unsafe { libmimalloc_sys::mi_is_in_heap_region(std::ptr::from_ref(&*allocation).cast()) }
 }
 
-/// The statistics as JSON: the one form in which mimalloc's versions agree.
+/// Returns the statistics as JSON, the one form that all versions of mimalloc share.
 #[cfg(feature = "mimalloc")]
 fn json(buffer: &mut [u8]) -> &str {
-    // SAFETY: the buffer is writable for as many bytes as it says, and mimalloc ends what it writes with a zero.
+    // SAFETY: the buffer is writable for the given length, and mimalloc terminates the text with a zero within it.
     let given = unsafe { libmimalloc_sys::mi_stats_get_json(buffer.len(), buffer.as_mut_ptr().cast()) };
     match std::ffi::CStr::from_bytes_until_nul(buffer) {
         Ok(text) if !given.is_null() => text.to_str().unwrap_or_default(),
@@ -67,7 +67,7 @@ fn parse(json: &str) -> Stats {
     Stats { committed: current(json, "\"committed\""), reserved: current(json, "\"reserved\"") }
 }
 
-/// The current value of one statistic. What mimalloc's counters show as negative is nothing.
+/// Returns the current value of one statistic. A negative value, which mimalloc's counters can show, counts as zero.
 #[cfg(any(feature = "mimalloc", test))]
 fn current(json: &str, key: &str) -> Option<u64> {
     let (_, after) = json.split_once(key)?;

@@ -1,20 +1,20 @@
-//! The sources: each a table of rows and a function that takes the sample they read.
+//! The sources. Each is a table of rows and a function that takes the sample they read.
 
 #[cfg_attr(
     not(all(target_os = "linux", target_env = "gnu")),
-    allow(dead_code, reason = "there is never a sample")
+    allow(dead_code, reason = "this build takes no sample")
 )]
 pub(crate) mod glibc;
-#[cfg_attr(not(feature = "jemalloc"), allow(dead_code, reason = "there is never a sample"))]
+#[cfg_attr(not(feature = "jemalloc"), allow(dead_code, reason = "this build takes no sample"))]
 pub(crate) mod jemalloc;
-#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "there is never a sample"))]
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "this build takes no sample"))]
 pub(crate) mod limits;
 #[cfg(target_os = "linux")]
 mod linux;
 pub(crate) mod memory;
-#[cfg_attr(not(feature = "mimalloc"), allow(dead_code, reason = "there is never a sample"))]
+#[cfg_attr(not(feature = "mimalloc"), allow(dead_code, reason = "this build takes no sample"))]
 pub(crate) mod mimalloc;
-#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "there is never a sample"))]
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "this build takes no sample"))]
 pub(crate) mod process;
 pub(crate) mod replay;
 pub(crate) mod row;
@@ -27,7 +27,7 @@ use std::sync::Arc;
 use crate::settings::Settings;
 use table::{Group, Source};
 
-/// Every source of this process, on or off.
+/// Returns every source, those that are off included, in the order of [`catalogue`].
 pub(crate) fn all(settings: &Settings, runtimes: &Arc<tokio::Runtimes>) -> Vec<Source> {
     vec![
         memory::source(settings),
@@ -41,7 +41,20 @@ pub(crate) fn all(settings: &Settings, runtimes: &Arc<tokio::Runtimes>) -> Vec<S
     ]
 }
 
-/// Every metric there is, whether this build and this machine have it or not, in the order in which they are reported.
+/// Returns every metric that the library can report, by source, in the order in which snapshots contain them.
+///
+/// The list is the same in every build and on every machine. `METRICS.md` is generated from it.
+///
+/// ```
+/// use opentelemetry_instrumentation_runtime::catalogue;
+///
+/// for group in catalogue() {
+///     println!("{}: {}", group.name, group.about);
+///     for metric in group.metrics {
+///         println!("  {} [{}] {}", metric.name(), metric.unit(), metric.description());
+///     }
+/// }
+/// ```
 pub fn catalogue() -> Vec<Group> {
     vec![
         memory::TABLE.group(),

@@ -1,21 +1,22 @@
-//! Histograms that somebody else has counted, as single values for an instrument that counts for itself.
+//! Turns a histogram that Tokio or another part has counted into values that an instrument can record.
 
 use crate::snapshot::Histogram;
 
-/// What has to be recorded to get from what was recorded `before` to `now`: values and how often each, one for each
-/// bucket, from the top down. No more than `most` values in all; the rest is due next time. `before` is brought up to
-/// date.
+/// Returns the values to record so that an instrument which has recorded `before` shows `now`.
 ///
-/// The number of values in each bucket is exact. The values lie between their bucket's bounds, and so that their sum
-/// is the one told if the buckets allow it.
-pub(crate) fn due(now: &Histogram, before: &mut Histogram, most: u64) -> Vec<(f64, u64)> {
+/// Each entry is a value and how often to record it: one entry for each bucket, from the highest down. At most `limit`
+/// values are returned; the rest follows on the next call. The values are added to `before`.
+///
+/// The number of values in each bucket is exact. Each value lies within its bucket, and all are placed so that their
+/// sum is that of `now` if the buckets allow it.
+pub(crate) fn due(now: &Histogram, before: &mut Histogram, limit: u64) -> Vec<(f64, u64)> {
     if now.counts.len() != before.counts.len() {
         return Vec::new();
     }
     let buckets: Vec<Bucket> =
         (0..now.counts.len()).filter_map(|index| Bucket::new(now, before, index)).collect();
-    let place = Place::of(&buckets, now.sum - before.sum);
-    let mut left = most;
+    let position = Position::of(&buckets, now.sum - before.sum);
+    let mut left = limit;
     let mut due = Vec::new();
     for bucket in buckets.into_iter().rev() {
         let count = bucket.count.min(left);
@@ -23,7 +24,7 @@ pub(crate) fn due(now: &Histogram, before: &mut Histogram, most: u64) -> Vec<(f6
             continue;
         }
         left -= count;
-        let value = bucket.value(place);
+        let value = bucket.value(position);
         if let Some(done) = before.counts.get_mut(bucket.index) {
             *done += count;
             before.sum += value * count as f64;
@@ -33,12 +34,12 @@ pub(crate) fn due(now: &Histogram, before: &mut Histogram, most: u64) -> Vec<(f6
     due
 }
 
-/// The values that a bucket has got.
+/// The new values of a bucket.
 struct Bucket {
     index: usize,
     count: u64,
     low: f64,
-    /// Infinite for the last one.
+    /// The upper bound, infinite for the last bucket.
     high: f64,
 }
 
@@ -54,28 +55,28 @@ impl Bucket {
         self.high - self.low
     }
 
-    /// Above the lower bound, which belongs to the bucket below, and up to the upper one.
-    fn value(&self, place: Place) -> f64 {
+    /// Returns the value at a position. It is above the lower bound, which belongs to the bucket below.
+    fn value(&self, position: Position) -> f64 {
         let value = match self.high.is_finite() {
-            true => self.low + place.between * self.width(),
-            false => self.low + place.beyond,
+            true => self.low + position.between * self.width(),
+            false => self.low + position.beyond,
         };
         value.max(self.low.next_up()).min(self.high)
     }
 }
 
-/// Where in their buckets the values lie.
+/// The position of the values in their buckets.
 #[derive(Clone, Copy)]
-struct Place {
-    /// From 0, the lower bound, to 1, the upper.
+struct Position {
+    /// From 0 for the lower bound to 1 for the upper bound.
     between: f64,
-    /// In the last bucket: how far above its lower bound.
+    /// In the last bucket, the distance from the lower bound.
     beyond: f64,
 }
 
-impl Place {
-    /// The place at which all of them together come to `sum`.
-    fn of(buckets: &[Bucket], sum: f64) -> Place {
+impl Position {
+    /// Returns the position at which the values of all buckets add up to `sum`.
+    fn of(buckets: &[Bucket], sum: f64) -> Position {
         let counted = |bucket: &Bucket| bucket.count > 0;
         let least: f64 = buckets.iter().map(|bucket| bucket.low * bucket.count as f64).sum();
         let range: f64 = buckets
@@ -86,9 +87,9 @@ impl Place {
         let excess = sum - least;
         let last = buckets.iter().find(|bucket| counted(bucket) && bucket.high.is_infinite());
         match last.map(|last| (excess - range / 2.0) / last.count as f64) {
-            Some(beyond) if beyond >= 0.0 => Place { between: 0.5, beyond },
-            _ if range > 0.0 => Place { between: (excess / range).clamp(0.0, 1.0), beyond: 0.0 },
-            _ => Place { between: 0.5, beyond: 0.0 },
+            Some(beyond) if beyond >= 0.0 => Position { between: 0.5, beyond },
+            _ if range > 0.0 => Position { between: (excess / range).clamp(0.0, 1.0), beyond: 0.0 },
+            _ => Position { between: 0.5, beyond: 0.0 },
         }
     }
 }
@@ -101,7 +102,7 @@ mod tests {
         Histogram { bounds: [1.0, 2.0, 4.0].into(), counts: counts.into(), sum }
     }
 
-    /// What an instrument with the same bounds makes of it, by the rule that a bucket includes its upper bound.
+    /// Records values as an instrument with the same bounds does: a bucket includes its upper bound.
     fn record(due: &[(f64, u64)], into: &mut Histogram) {
         for (value, times) in due {
             let bucket = into.bounds.partition_point(|bound| bound < value);
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sum_that_cannot_be_true_is_brought_into_the_buckets() {
+    fn an_impossible_sum_still_fills_the_buckets() {
         for sum in [-5.0, 0.0, 1e9] {
             let now = histogram([1, 1, 1, 0], sum);
             let mut arrived = now.empty();
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_much_for_one_time_comes_later_and_the_slowest_come_first() {
+    fn values_above_the_limit_come_later_and_the_slowest_come_first() {
         let now = histogram([1000, 100, 10, 1], 1000.0 * 0.5 + 150.0 + 30.0 + 9.0);
         let mut before = now.empty();
         let mut arrived = now.empty();
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_on_top_is_added() {
+    fn later_values_are_added() {
         let mut before = histogram([1, 0, 0, 0], 0.5);
         let now = histogram([1, 2, 0, 0], 3.5);
         let due = due(&now, &mut before, u64::MAX);

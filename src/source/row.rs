@@ -1,11 +1,11 @@
-//! A row of a table: a metric, and how to read it from the sample of its source.
+//! A row of a table: a metric and its reading function.
 
 use std::marker::PhantomData;
 
 use crate::metric::{Availability, Kind, Metric};
 use crate::snapshot::{AttributeValue, Attributes, Histogram, Point, Value};
 
-/// A row: a metric and how to read it from its source's sample.
+/// A metric and the function that reads it from its source's sample.
 pub(crate) struct Row<S> {
     pub(crate) metric: Metric,
     read: Read<S>,
@@ -17,7 +17,7 @@ enum Read<S> {
     Histogram(fn(&S, &mut Points<'_, Histogram>)),
 }
 
-/// A monotonic count of things.
+/// Makes a row for a monotonic count of things.
 pub(crate) const fn counter<S>(
     name: &'static str,
     unit: &'static str,
@@ -26,12 +26,12 @@ pub(crate) const fn counter<S>(
     Row::new(name, Kind::Counter, unit, Read::U64(read))
 }
 
-/// A monotonic sum of time.
+/// Makes a row for a monotonic sum of seconds.
 pub(crate) const fn counter_of_seconds<S>(name: &'static str, read: fn(&S, &mut Points<'_, f64>)) -> Row<S> {
     Row::new(name, Kind::Counter, "s", Read::F64(read))
 }
 
-/// An amount that can be added up over processes.
+/// Makes a row for an amount whose sum over processes has a meaning.
 pub(crate) const fn up_down_counter<S>(
     name: &'static str,
     unit: &'static str,
@@ -40,7 +40,7 @@ pub(crate) const fn up_down_counter<S>(
     Row::new(name, Kind::UpDownCounter, unit, Read::U64(read))
 }
 
-/// An amount that cannot be added up.
+/// Makes a row for an amount whose sum over processes has no meaning.
 pub(crate) const fn gauge<S>(
     name: &'static str,
     unit: &'static str,
@@ -49,12 +49,12 @@ pub(crate) const fn gauge<S>(
     Row::new(name, Kind::Gauge, unit, Read::U64(read))
 }
 
-/// A point or stretch of time.
+/// Makes a row for a number of seconds that can fall.
 pub(crate) const fn gauge_of_seconds<S>(name: &'static str, read: fn(&S, &mut Points<'_, f64>)) -> Row<S> {
     Row::new(name, Kind::Gauge, "s", Read::F64(read))
 }
 
-/// A distribution of durations.
+/// Makes a row for a distribution of durations in seconds.
 pub(crate) const fn histogram<S>(name: &'static str, read: fn(&S, &mut Points<'_, Histogram>)) -> Row<S> {
     Row::new(name, Kind::Histogram, "s", Read::Histogram(read))
 }
@@ -64,49 +64,49 @@ impl<S> Row<S> {
         Row { metric: Metric::new(name, kind, unit), read }
     }
 
-    /// The sentence that is exported with it.
+    /// Sets the description that is exported with the metric.
     pub(crate) const fn description(mut self, description: &'static str) -> Self {
         self.metric.description = description;
         self
     }
 
-    /// Where the number comes from.
+    /// Sets the origin of the number.
     pub(crate) const fn origin(mut self, origin: &'static str) -> Self {
         self.metric.origin = origin;
         self
     }
 
-    /// What it means when it moves, and what to do.
+    /// Sets the meaning of a change and the advice for it.
     pub(crate) const fn advice(mut self, advice: &'static str) -> Self {
         self.metric.advice = advice;
         self
     }
 
-    /// The attribute that [`Points::with`] sets.
+    /// Sets the attribute that [`Points::with`] adds to each point.
     pub(crate) const fn attribute(mut self, attribute: &'static str) -> Self {
         self.metric.attribute = Some(attribute);
         self
     }
 
-    /// The attribute that its points have beside, when the builder was told so.
+    /// Sets the attribute that the points have if a setting of the builder asks for it.
     pub(crate) const fn opt_in_attribute(mut self, attribute: &'static str) -> Self {
         self.metric.opt_in_attribute = Some(attribute);
         self
     }
 
-    /// Reported when asked for only.
+    /// Marks the metric as reported on request only.
     pub(crate) const fn opt_in(mut self) -> Self {
         self.metric.availability = Availability::OptIn;
         self
     }
 
-    /// Readable under `--cfg tokio_unstable` only.
+    /// Marks the metric as readable under `--cfg tokio_unstable` only.
     pub(crate) const fn unstable(mut self) -> Self {
         self.metric.availability = Availability::Unstable;
         self
     }
 
-    /// Appends what the sample says of this metric to `out`.
+    /// Appends the points of this metric to `out`.
     pub(crate) fn read(&self, sample: &S, scope: &Scope, out: &mut Vec<Point>) {
         let attribute = self.metric.attribute;
         match self.read {
@@ -117,17 +117,17 @@ impl<S> Row<S> {
     }
 }
 
-/// What all points of one sample have in common.
+/// The properties that all points of one sample share.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Scope {
-    /// The attributes of every point.
+    /// The attributes of each point.
     pub(crate) attributes: Attributes,
-    /// Which incarnation of the thing is read. When another one takes over its attributes (a runtime that is
-    /// started anew under its old name), its counters go on from where the last one's ended.
+    /// The incarnation of the thing that is read. When another incarnation takes over its attributes, such as a
+    /// runtime that starts again under its old name, the counters continue from their last values.
     pub(crate) epoch: u64,
 }
 
-/// Takes what a row reads.
+/// Receives the values that a row reads.
 pub(crate) struct Points<'a, T> {
     attribute: Option<&'static str>,
     scope: &'a Scope,
@@ -136,12 +136,12 @@ pub(crate) struct Points<'a, T> {
 }
 
 impl<T: Into<Value>> Points<'_, T> {
-    /// The one point of this metric. `None`, what cannot be read, is no point.
+    /// Adds the only point of this metric. `None`, a value that cannot be read, adds no point.
     pub(crate) fn value(&mut self, value: impl Into<Option<T>>) {
         self.push(self.scope.attributes.clone(), value.into());
     }
 
-    /// The point for one value of the row's own attribute.
+    /// Adds the point for one value of the row's own attribute.
     pub(crate) fn with(&mut self, attribute: impl Into<AttributeValue>, value: impl Into<Option<T>>) {
         let mut attributes = self.scope.attributes.clone();
         if let Some(key) = self.attribute {
@@ -150,7 +150,7 @@ impl<T: Into<Value>> Points<'_, T> {
         self.push(attributes, value.into());
     }
 
-    /// A point for one part of the sample's whole, such as a worker.
+    /// Adds the point for one part of the sample, such as a worker.
     pub(crate) fn at(
         &mut self,
         key: &'static str,
@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_reads_points_with_its_scope_s_attributes_and_its_own() {
+    fn a_row_adds_its_own_attribute_to_those_of_the_scope() {
         static ROW: Row<[u64; 2]> = counter("x", "{thing}", |sample: &[u64; 2], to| {
             to.with("first", sample[0]);
             to.with("second", None);

@@ -1,24 +1,24 @@
-//! A table binds the rows of one source to the function that takes their sample.
+//! Binds the rows of one source to the function that takes their sample.
 
 use crate::metric::{Availability, Metric};
 use crate::snapshot::{Attributes, Reading};
 use crate::source::row::{Row, Scope};
 
-/// The metrics of one source.
+/// The metrics of one source, as [`catalogue`](crate::catalogue) lists them.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Group {
-    /// What the source is called: as a rule the prefix of its metrics.
+    /// The name of the source, usually the prefix of its metrics' names.
     pub name: &'static str,
-    /// What it needs and what its numbers mean as a whole.
+    /// One or more sentences on the meaning and the requirements of the source.
     pub about: &'static str,
-    /// The attributes that any of its points may carry, beside the metric's own.
+    /// The attributes that all points of the source may have, in addition to the metric's own.
     pub attributes: &'static [&'static str],
-    /// Its metrics.
+    /// The metrics, in the order of the catalogue.
     pub metrics: Vec<&'static Metric>,
 }
 
-/// A source's rows, and what its points have in common: see [`Group`].
+/// The rows of a source and the properties that its points share: see [`Group`].
 pub(crate) struct Table<S: 'static> {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
@@ -32,7 +32,7 @@ impl<S> Table<S> {
         Group { name: self.name, about: self.about, attributes: self.attributes, metrics }
     }
 
-    /// A source that can be read. `sampler` hands over one sample for each scope there is at the moment.
+    /// Makes a source that can be read. `sampler` passes one sample for each scope that exists at the moment.
     pub(crate) fn on(
         &'static self,
         opt_in: bool,
@@ -59,7 +59,7 @@ impl<S> Table<S> {
         }
     }
 
-    /// A source that cannot be read here, and why.
+    /// Makes a source that cannot be read in this process, with the reason.
     pub(crate) fn off(&'static self, why: &'static str) -> Source {
         Source {
             name: self.name,
@@ -73,30 +73,30 @@ impl<S> Table<S> {
 
 type Fill = Box<dyn FnMut(&mut [Reading]) + Send>;
 
-/// Of a histogram, hands over the values that are new since the last time, and how often each is to be recorded.
+/// Passes the values of a histogram that are new since the last call, and how often to record each.
 type Replay = Box<dyn FnMut(&'static Metric, &mut dyn FnMut(&Attributes, f64, u64)) + Send>;
 
-/// A table that is bound to what it reads in this process.
+/// A table that is bound to its sampler in this process.
 pub(crate) struct Source {
     pub(crate) name: &'static str,
-    /// The rows that are on.
+    /// The metrics that are on.
     pub(crate) metrics: Vec<&'static Metric>,
-    /// How to append the points to the readings of `metrics`, or why there are none.
+    /// Appends the points to the readings of `metrics`; or the reason why the source is off.
     pub(crate) state: Result<Fill, &'static str>,
-    /// Whether there is anything to read yet: no instrument is registered before that.
+    /// Returns true once there is something to read. The instruments are registered only then.
     pub(crate) exists: Box<dyn Fn() -> bool + Send>,
-    /// How to pass on its histograms, since OpenTelemetry knows none that is observed.
+    /// Passes on the histograms, since OpenTelemetry has no observable histogram.
     pub(crate) replay: Replay,
 }
 
 impl Source {
-    /// Puts off the registration of the instruments until there is something to read.
+    /// Delays the registration of the instruments until there is something to read.
     pub(crate) fn when(mut self, exists: impl Fn() -> bool + Send + 'static) -> Self {
         self.exists = Box::new(exists);
         self
     }
 
-    /// Says how the histograms are passed on.
+    /// Sets the function that passes on the histograms.
     pub(crate) fn replayed_by(
         mut self,
         replay: impl FnMut(&'static Metric, &mut dyn FnMut(&Attributes, f64, u64)) + Send + 'static,

@@ -1,4 +1,4 @@
-//! Helpers that know nothing of metrics.
+//! Helpers that are independent of metrics.
 
 pub(crate) mod log;
 pub(crate) mod mutex;

@@ -1,4 +1,4 @@
-//! Readings to instruments: the one file that names OpenTelemetry, beside the signatures that take a `Meter`.
+//! Reports readings through OpenTelemetry instruments.
 
 use opentelemetry::metrics::Meter;
 use opentelemetry::{Key, KeyValue, StringValue};
@@ -7,7 +7,7 @@ use crate::collector::Recorder;
 use crate::metric::{Kind, Metric};
 use crate::snapshot::{AttributeValue, Attributes, Point, Value};
 
-/// Registers the instrument of a metric that is no histogram. `read` hands over its points, on each collection.
+/// Registers the instrument of a metric that is not a histogram. `read` passes its points on each collection.
 pub(crate) fn register(
     meter: &Meter,
     metric: &'static Metric,
@@ -33,20 +33,21 @@ pub(crate) fn register(
             )
         };
     }
-    // All times are seconds, and nothing else is fractional.
+    // All times are seconds; all other values are whole numbers.
     match (metric.kind(), metric.unit()) {
         (Kind::Counter, "s") => observable!(f64_observable_counter, real),
         (Kind::Counter, _) => observable!(u64_observable_counter, count),
         (Kind::UpDownCounter, _) => observable!(i64_observable_up_down_counter, amount),
         (Kind::Gauge, "s") => observable!(f64_observable_gauge, real),
         (Kind::Gauge, _) => observable!(u64_observable_gauge, count),
-        // Not to be observed: see `histogram`.
+        // Histograms cannot be observed: see `histogram`.
         (Kind::Histogram, _) => {}
     }
 }
 
-/// Registers a histogram, whose values are recorded by the one who gets this: under which attributes, which value,
-/// how often. It may be called from a callback.
+/// Registers a histogram and returns the function that records into it.
+///
+/// The function takes attributes, a value and the number of times to record it. A callback may call it.
 pub(crate) fn histogram(meter: &Meter, metric: &'static Metric, bounds: &[f64]) -> Recorder {
     let histogram = meter
         .f64_histogram(metric.name())
@@ -69,24 +70,24 @@ fn amount(value: &Value) -> Option<i64> {
     value.as_u64().map(|value| i64::try_from(value).unwrap_or(i64::MAX))
 }
 
-/// OTLP carries integers as `i64`; a larger one would arrive as 0.
+/// Limits a count to `i64::MAX`, since OTLP carries integers as `i64` and a larger one would arrive as 0.
 fn count(value: &Value) -> Option<u64> {
     amount(value).map(i64::unsigned_abs)
 }
 
-/// Hands the attributes over as OpenTelemetry's own, without allocating.
-fn with_key_values(attributes: &Attributes, use_them: impl FnOnce(&[KeyValue])) {
+/// Passes the attributes as OpenTelemetry's type, without an allocation.
+fn with_key_values(attributes: &Attributes, act: impl FnOnce(&[KeyValue])) {
     let mut list =
         attributes.iter().map(|(key, value)| KeyValue::new(Key::from_static_str(key), key_value(value)));
     let mut count = 0;
-    let buffer: [KeyValue; Attributes::MOST] = std::array::from_fn(|_| match list.next() {
+    let buffer: [KeyValue; Attributes::MAX_LEN] = std::array::from_fn(|_| match list.next() {
         Some(attribute) => {
             count += 1;
             attribute
         }
         None => KeyValue::new(Key::from_static_str(""), false),
     });
-    use_them(buffer.get(..count).unwrap_or_default());
+    act(buffer.get(..count).unwrap_or_default());
 }
 
 fn key_value(value: &AttributeValue) -> opentelemetry::Value {

@@ -1,4 +1,4 @@
-//! OpenTelemetry: instruments on a meter, and the view that keeps them small.
+//! Reports to OpenTelemetry: instruments on a meter, and the view that keeps them small.
 
 pub(crate) mod instruments;
 #[cfg(feature = "view")]

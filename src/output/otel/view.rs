@@ -1,15 +1,15 @@
-//! The view that keeps our instruments small.
+//! The view that limits the memory of the instruments.
 
 use opentelemetry_sdk::metrics::{Instrument, Stream};
 
 use crate::{count::task, source};
 
-/// A view for a meter provider of your own, which the one of the module `otlp` has built in.
+/// A view that limits the memory of this crate's instruments.
 ///
-/// The SDK sets room for 2000 series aside for every instrument, some 130 kB, and has no way to ask for less but a
-/// view. This one leaves room for 64 runtimes, 256 workers, and the names of tasks that
-/// [`task_name_limit`](crate::Builder::task_name_limit) allows when the instruments are registered. It leaves all
-/// instruments but ours alone.
+/// Add it to a meter provider that you build yourself. The provider of the module `otlp` has it already. Without it
+/// the SDK allocates some 130 kB for each instrument, room for 2000 series. The view leaves room for 64 runtimes, 256
+/// workers, and as many task names as [`task_name_limit`](crate::Builder::task_name_limit) allows when the instruments
+/// are registered. It does not affect the instruments of other crates.
 ///
 /// ```
 /// use opentelemetry_sdk::metrics::SdkMeterProvider;
@@ -20,21 +20,21 @@ use crate::{count::task, source};
 pub fn view(instrument: &Instrument) -> Option<Stream> {
     let name = instrument.name();
     let ours =
-        source::catalogue().iter().any(|family| family.metrics.iter().any(|metric| metric.name() == name));
+        source::catalogue().iter().any(|group| group.metrics.iter().any(|metric| metric.name() == name));
     if !ours {
         return None;
     }
     Stream::builder().with_cardinality_limit(limit(name)).build().ok()
 }
 
-/// How many series the metric may come to. The rest is summed up in one that the SDK marks as overflow.
+/// Returns the number of series that a metric may have. The SDK sums all further ones in one overflow series.
 fn limit(name: &str) -> usize {
     match name {
-        // A name of a task is an attribute, with up to three outcomes.
+        // Each task name has up to three outcomes.
         name if name.starts_with("rust.task.") => 3 * task::most_names(),
-        // Each worker of a large machine, where that is asked for.
+        // One series for each worker of a large machine, with `per_worker(true)`.
         name if name.starts_with("tokio.worker.") => 256,
-        // Above all, one for each runtime.
+        // One series for each runtime.
         _ => 64,
     }
 }

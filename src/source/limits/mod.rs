@@ -1,4 +1,4 @@
-//! `rust.memory.limit`, `rust.cpu.*`, `rust.file_descriptor.limit`: what the process may use.
+//! `rust.memory.limit`, `rust.cpu.*`, `rust.file_descriptor.limit`: the limits of the process.
 
 #[cfg(target_os = "linux")]
 mod cgroup;
@@ -10,40 +10,40 @@ use crate::source::table::{Source, Table};
 
 pub(crate) static TABLE: Table<Limits> = Table {
     name: "limits",
-    about: "What the process may use: its control groups (version 1, 2 or both), its CPU affinity, its resource limits. \
-            They are read anew each time, since all of them can be changed while the process runs. On Linux.",
+    about: "The limits of the process: control groups (version 1, 2 or both), CPU affinity and resource limits. \
+            Each collection reads them again, since all of them can change while the process runs. Linux only.",
     attributes: &[],
     rows: &[
         up_down_counter("rust.memory.limit", "By", |limits: &Limits, to| to.value(limits.memory))
-            .description("Memory that the process's control group may occupy.")
-            .origin("The smallest `memory.max` of the process's control group and those above it, as far as they can be seen; version 1: `hierarchical_memory_limit`. No point where there is no limit.")
-            .advice("At this amount of memory the kernel kills: hold `process.memory.usage` against it, and remember the group's other processes and its page cache."),
+            .description("Bytes of memory that the process's control group may use.")
+            .origin("The smallest `memory.max` of the process's control group and those above it, as far as they can be seen; version 1: `hierarchical_memory_limit`. No point if there is no limit.")
+            .advice("The kernel kills the process above this limit. Compare `process.memory.usage` with it; the group's other processes and its page cache count too."),
         up_down_counter("rust.cpu.count", "{cpu}", |limits: &Limits, to| to.value(limits.cpus))
             .description("CPUs that the process may use.")
-            .origin("The main thread's affinity, or the control groups' quota in whole CPUs where that is less, but at least 1: as `std::thread::available_parallelism`, Tokio's default number of workers, has it.")
-            .advice("The most that the rate of `process.cpu.time` can come to. A change while the process runs does not change Tokio's number of workers."),
+            .origin("The main thread's affinity, or the control groups' quota in whole CPUs if that is lower, but at least 1. `std::thread::available_parallelism`, Tokio's default number of workers, follows the same rule.")
+            .advice("This is the upper limit of the rate of `process.cpu.time`. Tokio does not follow a change while the process runs."),
         counter_of_seconds("rust.cpu.throttled.time", |limits: &Limits, to| {
             to.value(limits.throttling.map(|throttling| throttling.time.as_secs_f64()));
         })
-        .description("Time that the CPU quota kept the process's control group from running.")
-        .origin("`cpu.stat` of those of the process's control groups that have a quota, added up over groups and CPUs: `throttled_usec`; version 1: `throttled_time`. No point where there is no quota.")
-        .advice("Rising means latency: for up to a tenth of a second nothing of the process runs. Raise the quota, or run no more threads than it has CPUs."),
+        .description("Seconds for which the CPU quota stopped the process's control group.")
+        .origin("`throttled_usec` in `cpu.stat`, summed over those of the process's control groups that have a quota; version 1: `throttled_time`. The kernel sums over CPUs. No point if there is no quota.")
+        .advice("A rising value means latency: no thread of the process runs for up to a tenth of a second. Raise the quota, or run no more threads than the quota has CPUs."),
         counter("rust.cpu.throttles", "{throttle}", |limits: &Limits, to| {
             to.value(limits.throttling.map(|throttling| throttling.count));
         })
-        .description("Periods in which the CPU quota was used up before their end.")
-        .origin("`cpu.stat`, as for `rust.cpu.throttled.time`: `nr_throttled`.")
-        .advice("Its rate over the periods, of which there are ten a second as a rule, is how often requests are held up by the quota."),
+        .description("Periods in which the CPU quota ran out.")
+        .origin("`nr_throttled` in `cpu.stat`, as for `rust.cpu.throttled.time`.")
+        .advice("There are usually ten periods a second. The rate divided by ten is the share of time in which the quota delays requests."),
         up_down_counter("rust.file_descriptor.limit", "{file_descriptor}", |limits: &Limits, to| {
             to.value(limits.file_descriptors);
         })
-        .description("File descriptors that the process may have open.")
-        .origin("`getrlimit`: the soft limit of `RLIMIT_NOFILE`. No point where there is no limit.")
-        .advice("When `process.unix.file_descriptor.count` gets there, nothing can be opened or accepted any more."),
+        .description("Highest number of open file descriptors that the process may have.")
+        .origin("`getrlimit`: the soft limit of `RLIMIT_NOFILE`. No point if there is no limit.")
+        .advice("At this number of `process.unix.file_descriptor.count` the process can open and accept nothing more."),
     ],
 };
 
-/// Reads the limits, where the system has them.
+/// Returns the source. It is on if the system is Linux.
 pub(crate) fn source() -> Source {
     #[cfg(target_os = "linux")]
     {
@@ -53,10 +53,10 @@ pub(crate) fn source() -> Source {
         })
     }
     #[cfg(not(target_os = "linux"))]
-    TABLE.off("only read on Linux")
+    TABLE.off("supported on Linux only")
 }
 
-/// What the rows read. What is unlimited or cannot be had is `None`.
+/// The sample that the rows read. A field without a limit, or one that cannot be read, is `None`.
 pub(crate) struct Limits {
     memory: Option<u64>,
     cpus: Option<u64>,
@@ -64,7 +64,7 @@ pub(crate) struct Limits {
     file_descriptors: Option<u64>,
 }
 
-/// What a CPU quota has cost so far.
+/// The throttling that CPU quotas have caused so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Throttling {
     count: u64,
@@ -89,7 +89,7 @@ impl Limits {
     }
 }
 
-/// Whole, because that is what a number of threads is derived from.
+/// Returns whole CPUs, since a number of threads is derived from it.
 #[cfg(target_os = "linux")]
 fn whole_cpus(quota: f64) -> u64 {
     (quota as u64).max(1)

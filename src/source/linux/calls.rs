@@ -1,67 +1,69 @@
-//! The system calls that the machine's sources make and std has no words for.
+//! Calls the system functions that std does not offer.
 
 #![allow(unsafe_code, reason = "calls into libc")]
 
 use std::mem::MaybeUninit;
 use std::time::Duration;
 
-/// What all threads of the process together have used since it started, those that ended included.
+/// Returns the resources used by all threads of the process since it started, ended threads included.
 pub(in crate::source) fn usage() -> Option<libc::rusage> {
     let mut usage = MaybeUninit::uninit();
-    // SAFETY: `getrusage` asks for a pointer that a `rusage` can be written to.
+    // SAFETY: `getrusage` needs a pointer that is valid for writing a `rusage`; `usage` is one.
     let done = unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) } == 0;
-    // SAFETY: on success it has written all of it.
+    // SAFETY: on success `getrusage` has initialised the whole value.
     done.then(|| unsafe { usage.assume_init() })
 }
 
-/// The time since the machine was booted, including the time that it was suspended: the clock that the kernel
-/// writes a process's start with.
+/// Returns the time since the machine booted, including the time in suspension.
+///
+/// The kernel records the start of a process by this clock.
 pub(in crate::source) fn since_boot() -> Option<Duration> {
     let mut time = MaybeUninit::<libc::timespec>::uninit();
-    // SAFETY: `clock_gettime` asks for a pointer that a `timespec` can be written to.
+    // SAFETY: `clock_gettime` needs a pointer that is valid for writing a `timespec`; `time` is one.
     let done = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, time.as_mut_ptr()) } == 0;
-    // SAFETY: on success it has written all of it.
+    // SAFETY: on success `clock_gettime` has initialised the whole value.
     let time = done.then(|| unsafe { time.assume_init() })?;
     Some(Duration::new(time.tv_sec.try_into().ok()?, time.tv_nsec.try_into().ok()?))
 }
 
-/// The unit of time in `/proc/self/stat`, as parts of a second.
+/// Returns the clock ticks per second, the unit of time in `/proc/self/stat`.
 pub(in crate::source) fn ticks_per_second() -> Option<u64> {
     configured(libc::_SC_CLK_TCK)
 }
 
-/// The unit of memory in `/proc/self/statm`.
+/// Returns the bytes of a page, the unit of memory in `/proc/self/statm`.
 pub(in crate::source) fn page_size() -> Option<u64> {
     configured(libc::_SC_PAGESIZE)
 }
 
-/// The number of descriptors that the process may have open, unless it is unlimited.
+/// Returns the number of file descriptors that the process may open. `None` means unlimited.
 pub(in crate::source) fn file_descriptor_limit() -> Option<u64> {
     let mut limit = MaybeUninit::<libc::rlimit>::uninit();
-    // SAFETY: `getrlimit` asks for a pointer that a `rlimit` can be written to.
+    // SAFETY: `getrlimit` needs a pointer that is valid for writing a `rlimit`; `limit` is one.
     let done = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, limit.as_mut_ptr()) } == 0;
-    // SAFETY: on success it has written all of it.
+    // SAFETY: on success `getrlimit` has initialised the whole value.
     let limit = done.then(|| unsafe { limit.assume_init() })?;
-    #[allow(clippy::useless_conversion, reason = "it has 32 bits on some systems")]
+    #[allow(clippy::useless_conversion, reason = "the field has 32 bits on some systems")]
     (limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur.into())
 }
 
-/// The number of CPUs that the main thread may run on. Not the calling thread, which may be pinned to one of them.
-/// `None` where there are more than libc's set has room for.
+/// Returns the number of CPUs that the main thread may run on.
+///
+/// The calling thread may be pinned to fewer. Returns `None` if the machine has more CPUs than libc's set can hold.
 pub(in crate::source) fn affinity() -> Option<u64> {
     let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
     let main_thread = std::process::id().try_into().ok()?;
-    // SAFETY: `sched_getaffinity` asks for a pointer that as many bytes can be written to as it is told.
+    // SAFETY: `sched_getaffinity` needs a pointer that is valid for writing the given number of bytes, which is `set`'s.
     let done = unsafe { libc::sched_getaffinity(main_thread, size_of_val(&set), set.as_mut_ptr()) } == 0;
-    // SAFETY: a bit set of integers, which zeros were written to and then whatever the kernel has written.
+    // SAFETY: `set` is made of integers. It was zeroed, so that it is initialised whatever the kernel wrote.
     let set = done.then(|| unsafe { set.assume_init() })?;
-    // SAFETY: `CPU_COUNT` reads the set and nothing else.
+    // SAFETY: `CPU_COUNT` only reads the set, which is initialised.
     let count = unsafe { libc::CPU_COUNT(&set) };
     count.try_into().ok().filter(|count| *count > 0)
 }
 
 fn configured(name: libc::c_int) -> Option<u64> {
-    // SAFETY: `sysconf` takes any number, and answers those that it does not know with -1.
+    // SAFETY: `sysconf` takes any number and returns -1 for an unknown one.
     let value = unsafe { libc::sysconf(name) };
     value.try_into().ok().filter(|value| *value > 0)
 }

@@ -1,14 +1,14 @@
-//! The kernel's text files.
+//! Reads and parses the kernel's text files.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// Reads them one after the other into the same buffer.
+/// Reads files one after the other into the same buffer.
 ///
-/// A file is opened anew each time instead of being kept open: that costs some 5 us, but takes no descriptor from
-/// the application, and goes on with the right process after a `fork` and with the right file after a daemon has
-/// closed all that it inherited.
+/// It opens a file for each reading, which costs some 5 us. A file kept open would take a descriptor from the
+/// application, show the parent process after a `fork`, and be another file once a daemon has closed all descriptors
+/// that it inherited.
 #[derive(Default)]
 pub(in crate::source) struct Reader {
     path: PathBuf,
@@ -16,27 +16,27 @@ pub(in crate::source) struct Reader {
 }
 
 impl Reader {
-    /// Far more than the longest of them, the list of mounts.
-    const MOST: u64 = 1 << 24;
+    /// The longest text that is read. The longest file in practice, the list of mounts, is far shorter.
+    const MAX_LENGTH: u64 = 1 << 24;
 
-    /// The whole file, if it can be read.
+    /// Returns the whole file, or `None` if it cannot be read.
     pub(in crate::source) fn read(&mut self, directory: &Path, name: &str) -> Option<&[u8]> {
         self.path.as_mut_os_string().clear();
         self.path.push(directory);
         self.path.push(name);
         self.text.clear();
-        // `take` also keeps std from asking for the file's size, which is 0 here, on every reading.
-        File::open(&self.path).ok()?.take(Self::MOST).read_to_end(&mut self.text).ok()?;
+        // `take` also keeps std from querying the file's size, which is 0 here, on every reading.
+        File::open(&self.path).ok()?.take(Self::MAX_LENGTH).read_to_end(&mut self.text).ok()?;
         Some(&self.text)
     }
 }
 
-/// The number that is all that a text says.
+/// Parses a text that is one number.
 pub(in crate::source) fn number(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text.trim_ascii()).ok()?.parse().ok()
 }
 
-/// The number after a key, in a text with a key and a number on each line.
+/// Returns the number after a key, in a text with a key and a number on each line.
 pub(in crate::source) fn number_of(text: &[u8], key: &str) -> Option<u64> {
     text.split(|byte| *byte == b'\n').find_map(|line| {
         let rest = line.strip_prefix(key.as_bytes())?.strip_prefix(b" ")?;

@@ -1,4 +1,4 @@
-//! Reads the Linux kernel: its text files and its system calls.
+//! Reads the Linux kernel through its text files and its system calls.
 
 pub(super) mod calls;
 pub(super) mod files;

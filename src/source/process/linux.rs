@@ -1,4 +1,4 @@
-//! Reading the process from `/proc`.
+//! Reads the process from `/proc` and the system calls beside it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -45,7 +45,7 @@ impl Sampler {
 
     fn since(&self, start: u64) -> Option<f64> {
         let start = Duration::try_from_secs_f64(start as f64 / self.ticks_per_second? as f64).ok()?;
-        // Ticks are coarser than the clock: right after the start it may be behind.
+        // Ticks are coarser than the clock, which can be behind the start right after it.
         Some(sys::since_boot()?.saturating_sub(start).as_secs_f64())
     }
 }
@@ -60,10 +60,10 @@ impl Memory {
 
 impl Stat {
     fn parse(text: &[u8]) -> Option<Self> {
-        // The second field is the name, in parentheses: any bytes, parentheses and spaces included.
+        // The second field is the name in parentheses. It may hold any bytes, also parentheses and spaces.
         let name_end = text.iter().rposition(|byte| *byte == b')')?;
         let mut fields = std::str::from_utf8(text.get(name_end + 1..)?).ok()?.split_ascii_whitespace();
-        // The kernel's manual counts from 1, and the third is the first after the name.
+        // proc(5) counts fields from 1; the third is the first one after the name.
         let threads = fields.nth(20 - 3)?.parse().ok()?;
         let start = fields.nth(22 - 20 - 1)?.parse().ok()?;
         Some(Stat { threads, start })
@@ -79,7 +79,7 @@ impl Io {
 fn file_descriptors() -> Option<u64> {
     const DIRECTORY: &str = "/proc/self/fd";
     match std::fs::metadata(DIRECTORY).ok()?.len() {
-        // An old kernel. One of the entries is the directory that is being read.
+        // A kernel before 6.2. One of the entries is the directory that this call reads.
         0 => (std::fs::read_dir(DIRECTORY).ok()?.count() as u64).checked_sub(1),
         size => Some(size),
     }
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn a_stat_that_ends_early_or_holds_no_numbers_is_none() {
         let start_ends = STAT.windows(6).position(|field| field == b"152872").unwrap() + 6;
-        // The name's parenthesis may be missing, a field be missing, or a number be cut short: the last is not seen.
+        // A cut in the last number itself cannot be detected.
         for length in 0..start_ends - 5 {
             assert_eq!(Stat::parse(&STAT[..length]), None, "cut after {length} bytes");
         }

@@ -1,4 +1,4 @@
-//! `process.*`: what the kernel says of this process.
+//! `process.*`: the kernel's statistics of this process.
 
 #[cfg(target_os = "linux")]
 mod linux;
@@ -14,7 +14,7 @@ use crate::source::table::{Source, Table};
 
 pub(crate) static TABLE: Table<Process> = Table {
     name: "process",
-    about: "The process as the kernel sees it, as OpenTelemetry's semantic conventions name it. On Linux.",
+    about: "The kernel's statistics of the process, named by OpenTelemetry's semantic conventions. Linux only.",
     attributes: &[],
     rows: &[
         counter_of_seconds("process.cpu.time", |process: &Process, to| {
@@ -22,66 +22,66 @@ pub(crate) static TABLE: Table<Process> = Table {
             to.with("system", process.usage.map(|usage| seconds(usage.ru_stime)));
         })
         .attribute("cpu.mode")
-        .description("CPU time that the process's threads have used.")
+        .description("Seconds of CPU time used by all threads of the process.")
         .origin("`getrusage`: `ru_utime`, `ru_stime`.")
-        .advice("Its rate is the number of CPUs in use; near `rust.cpu.count` the process is out of CPU. Much `system`: many or expensive system calls, or paging."),
+        .advice("The rate is the number of CPUs in use; near `rust.cpu.count` the process is short of CPU. A high share of `system` means many or expensive system calls, or paging."),
         up_down_counter("process.memory.usage", "By", |process: &Process, to| {
             to.value(process.memory.map(|memory| memory.resident));
         })
-        .description("Physical memory that the process occupies.")
+        .description("Bytes of physical memory used by the process.")
         .origin("`/proc/self/statm`: `resident`.")
-        .advice("This is what a memory limit is held against. Far above `rust.memory.used`: the allocator keeps freed memory, or something beside it uses some, such as stacks, mapped files and C libraries."),
+        .advice("A memory limit applies to this value. A value far above `rust.memory.used` means that the allocator keeps freed memory, or that stacks, mapped files or C libraries use some."),
         up_down_counter("process.memory.virtual", "By", |process: &Process, to| {
             to.value(process.memory.map(|memory| memory.size));
         })
-        .description("Address space that the process has reserved.")
+        .description("Bytes of address space reserved by the process.")
         .origin("`/proc/self/statm`: `size`.")
-        .advice("Large numbers are normal, since reserving costs nothing. Rising without end: mappings, or stacks of threads, that are never given back."),
+        .advice("Large values are normal, since reserved address space costs nothing. A value that rises without end means that mappings or threads leak."),
         up_down_counter("process.thread.count", "{thread}", |process: &Process, to| {
             to.value(process.stat.map(|stat| stat.threads));
         })
         .description("Threads of the process.")
         .origin("`/proc/self/stat`: `num_threads`.")
-        .advice("Tokio's workers and its blocking pool, which grows up to 512 threads, and whatever else was started. Rising without falling: threads that never end."),
+        .advice("Contains Tokio's workers, its blocking pool of up to 512 threads, and all others. A value that rises and never falls means threads that never end."),
         up_down_counter("process.unix.file_descriptor.count", "{file_descriptor}", |process: &Process, to| {
             to.value(process.file_descriptors);
         })
-        .description("File descriptors that the process has open.")
-        .origin("The size of `/proc/self/fd`; on kernels before 6.2, which do not tell it, the number of its entries.")
-        .advice("Rises with the connections. Rising without falling is a leak; at `rust.file_descriptor.limit` nothing can be opened or accepted any more."),
+        .description("Open file descriptors of the process.")
+        .origin("The size of `/proc/self/fd`. On kernels before 6.2, where the size is 0, the number of its entries.")
+        .advice("Rises with the number of connections. A value that rises and never falls is a leak. At `rust.file_descriptor.limit` the process can open and accept nothing more."),
         counter("process.context_switches", "{context_switch}", |process: &Process, to| {
             to.with("voluntary", process.count(|usage| usage.ru_nvcsw));
             to.with("involuntary", process.count(|usage| usage.ru_nivcsw));
         })
         .attribute("process.context_switch.type")
-        .description("Times that a CPU was taken from one of the process's threads, or given up by it to wait.")
-        .origin("`getrusage`: `ru_nvcsw`, `ru_nivcsw`, of all threads.")
-        .advice("`involuntary`: more threads want to run than there are CPUs. `voluntary`: threads wait, for work, locks or the disk."),
+        .description("Context switches of all threads of the process.")
+        .origin("`getrusage`: `ru_nvcsw`, `ru_nivcsw`.")
+        .advice("`involuntary` rises when more threads want to run than there are CPUs. `voluntary` rises when threads wait for work, locks or the disk."),
         counter("process.paging.faults", "{fault}", |process: &Process, to| {
             to.with("major", process.count(|usage| usage.ru_majflt));
             to.with("minor", process.count(|usage| usage.ru_minflt));
         })
         .attribute("system.paging.fault.type")
-        .description("Memory accesses that the kernel had to prepare a page for, major ones from the disk.")
+        .description("Page faults of the process; major ones read from the disk.")
         .origin("`getrusage`: `ru_majflt`, `ru_minflt`.")
-        .advice("`minor` rises when fresh memory is touched. `major` in steady operation: memory is short, and code or data is read from the disk again and again."),
+        .advice("`minor` rises when the process touches fresh memory. `major` that rises in steady operation means that memory is short: the kernel reads code or data from the disk again and again."),
         gauge_of_seconds("process.uptime", |process: &Process, to| to.value(process.uptime))
-            .description("Time since the process was started.")
-            .origin("`/proc/self/stat`: `starttime`, against the clock that counts from the boot.")
-            .advice("Falls when the process has been restarted."),
+            .description("Seconds since the process started.")
+            .origin("`CLOCK_BOOTTIME` minus `starttime` in `/proc/self/stat`.")
+            .advice("A value that falls shows a restart."),
         counter("process.disk.io", "By", |process: &Process, to| {
             to.with("read", process.io.map(|io| io.read));
             to.with("write", process.io.map(|io| io.written));
         })
         .attribute("disk.io.direction")
         .opt_in()
-        .description("Bytes that the process made the disks read and write.")
-        .origin("`/proc/self/io`: `read_bytes`, `write_bytes`. Where that file is forbidden there is no point.")
-        .advice("What the page cache serves is not in it. Rising reads under constant load: the working set no longer fits into memory."),
+        .description("Bytes that the process made the disks read or write.")
+        .origin("`/proc/self/io`: `read_bytes`, `write_bytes`. No point if that file is forbidden.")
+        .advice("Reads from the page cache are not included. If `read` rises under constant load, the working set no longer fits into memory."),
     ],
 };
 
-/// Reads the process, where the settings and the system let it.
+/// Returns the source. It is on if the settings ask for it and the system is Linux.
 pub(crate) fn source(settings: &Settings) -> Source {
     if !settings.process {
         return TABLE.off("turned off");
@@ -94,10 +94,10 @@ pub(crate) fn source(settings: &Settings) -> Source {
         })
     }
     #[cfg(not(target_os = "linux"))]
-    TABLE.off("only read on Linux")
+    TABLE.off("supported on Linux only")
 }
 
-/// What the rows read. What cannot be had is `None`.
+/// The sample that the rows read. A field that cannot be read is `None`.
 pub(crate) struct Process {
     usage: Option<rusage>,
     memory: Option<Memory>,
@@ -128,7 +128,7 @@ struct Memory {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stat {
     threads: u64,
-    /// In ticks since the boot.
+    /// The start of the process, in ticks since the boot.
     start: u64,
 }
 
@@ -139,7 +139,7 @@ struct Io {
     written: u64,
 }
 
-/// For the rows to compile where libc has no such types. There is never a value of them.
+/// Stand-ins for libc's types on systems without them, so that the rows compile. They have no instances.
 #[cfg(not(unix))]
 #[allow(non_camel_case_types, reason = "libc's names")]
 mod stand_in {

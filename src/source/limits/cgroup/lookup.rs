@@ -1,4 +1,4 @@
-//! Where a process's control groups are, from `/proc/self/cgroup` and `/proc/self/mountinfo`.
+//! Finds the process's control groups from `/proc/self/cgroup` and `/proc/self/mountinfo`.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -19,7 +19,7 @@ impl Controller {
     }
 }
 
-/// Which of the two file formats. On a hybrid system each controller has its own.
+/// The version of the file formats. On a hybrid system each controller has its own version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Version {
     V1,
@@ -31,12 +31,12 @@ pub(super) enum Version {
 pub(super) struct Group {
     pub(super) version: Version,
     mount_point: PathBuf,
-    /// Below the mount point, whose path it starts with.
+    /// The directory of the group. Its path starts with the mount point.
     directory: PathBuf,
 }
 
 impl Group {
-    /// Finds it, if it can be seen from here: a container sees the part of the tree that was mounted for it.
+    /// Finds the group of a controller. A container finds it only in the part of the tree that is mounted for it.
     pub(super) fn find(
         controller: Controller,
         memberships: &[u8],
@@ -54,18 +54,20 @@ impl Group {
                 let directory = mount_point.join(below);
                 directory.is_dir().then_some(Group { version, mount_point, directory })
             })
-            // The mount that shows the most levels.
+            // Prefers the mount that shows the most levels.
             .max_by_key(|group| group.levels().count())
     }
 
-    /// The directories of the process's own group and of those above it, in this order.
+    /// Returns the directories of the process's own group and of the groups above it, in this order.
     pub(super) fn levels(&self) -> impl Iterator<Item = &Path> {
         self.directory.ancestors().take_while(|level| level.starts_with(&self.mount_point))
     }
 }
 
-/// The process's group in the hierarchy that has the controller, from `/proc/self/cgroup`: `number:controllers:path`
-/// on each line. The line of version 2 names no controllers: it has those that the others have not.
+/// Returns the process's group in the hierarchy of the controller.
+///
+/// Each line of `/proc/self/cgroup` is `number:controllers:path`. The line of version 2 names no controllers: it has
+/// all that the other lines do not name.
 fn membership(text: &[u8], controller: Controller) -> Option<(Version, &Path)> {
     let mut unified = None;
     for line in text.split(|byte| *byte == b'\n') {
@@ -85,8 +87,10 @@ fn membership(text: &[u8], controller: Controller) -> Option<(Version, &Path)> {
     unified
 }
 
-/// Where a group is below the root of a mount. `None` where it is not, or where the way leads through the parents of
-/// the process's cgroup namespace, whose names cannot be known.
+/// Returns the path of a group below the root of a mount.
+///
+/// Returns `None` if the group is elsewhere, or above the root of the process's cgroup namespace, where names are
+/// unknown.
 fn below<'a>(mount_root: &Path, group: &'a Path) -> Option<&'a Path> {
     let leads_out = |path: &Path| path.components().any(|part| part == Component::ParentDir);
     group.strip_prefix(mount_root).ok().filter(|_| !leads_out(mount_root) && !leads_out(group))
@@ -101,7 +105,7 @@ struct Mount<'a> {
 }
 
 impl<'a> Mount<'a> {
-    /// `id parent device root point settings optional... - type source settings`.
+    /// Parses `id parent device root point settings optional... - type source settings`.
     fn parse(line: &'a [u8]) -> Option<Self> {
         let separator = line.windows(3).position(|three| three == b" - ")?;
         let (front, back) = (line.get(..separator)?, line.get(separator + 3..)?);
@@ -126,7 +130,7 @@ impl<'a> Mount<'a> {
     }
 }
 
-/// The kernel writes white space and backslashes in octal: `\040`.
+/// Undoes the octal escapes that the kernel writes for white space and backslashes, such as `\040`.
 fn unescaped(field: &[u8]) -> PathBuf {
     let mut path = Vec::with_capacity(field.len());
     let mut rest = field;

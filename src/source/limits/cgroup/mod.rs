@@ -1,4 +1,4 @@
-//! The control groups that the process is in.
+//! The control groups of the process.
 
 mod lookup;
 
@@ -11,11 +11,11 @@ use lookup::{Controller, Group, Version};
 
 /// The groups that limit this process's memory and CPU time.
 pub(super) struct Cgroups {
-    /// `/`, except in tests.
+    /// The root of the file system: `/`, except in tests.
     root: PathBuf,
     proc_self: PathBuf,
     reader: Reader,
-    /// `/proc/self/cgroup` as it was when the groups were looked up.
+    /// The content of `/proc/self/cgroup` when the groups were looked up.
     memberships: Vec<u8>,
     memory: Option<Group>,
     cpu: Option<Group>,
@@ -34,13 +34,13 @@ impl Cgroups {
         }
     }
 
-    /// Looks the groups up, if the process has been moved since the last time.
+    /// Looks the groups up again if the process was moved since the last call.
     pub(super) fn refresh(&mut self) {
         let memberships = self.reader.read(&self.proc_self, "cgroup").unwrap_or_default();
         if memberships != self.memberships {
             self.memberships.clear();
             self.memberships.extend_from_slice(memberships);
-            // Not the reader that is kept, whose buffer would stay as long as this file.
+            // A reader of its own: the buffer of `self.reader` would keep the length of this long file.
             let mut reader = Reader::default();
             let mounts = reader.read(&self.proc_self, "mountinfo").unwrap_or_default();
             let find = |controller| Group::find(controller, &self.memberships, mounts, &self.root);
@@ -56,7 +56,7 @@ impl Cgroups {
                 let reader = &mut self.reader;
                 group.levels().filter_map(|level| number(reader.read(level, "memory.max")?)).min()
             }
-            // Here the kernel has walked up already, also where we could not see it.
+            // The kernel has already taken the groups above into account, even those that a container cannot see.
             Version::V1 => {
                 let own = group.levels().next()?;
                 let hierarchical = self
@@ -70,7 +70,7 @@ impl Cgroups {
         }
     }
 
-    /// The smallest quota, in CPUs, and what the quotas have cost.
+    /// Returns the smallest quota in CPUs, and the throttling by all quotas.
     pub(super) fn cpu(&mut self) -> (Option<f64>, Option<Throttling>) {
         let Some(group) = &self.cpu else { return (None, None) };
         let reader = &mut self.reader;
@@ -89,10 +89,11 @@ impl Cgroups {
     }
 }
 
-/// Version 1 writes no limit as the largest number of whole pages in an `i64`, whatever a page's size: at most 64 KiB.
+/// The smallest value by which version 1 says that there is no limit: the largest number of bytes in whole pages that an
+/// `i64` holds. Pages have at most 64 KiB.
 const NO_MEMORY_LIMIT: u64 = i64::MAX as u64 & !0xffff;
 
-/// A group's quota, in CPUs.
+/// Returns the quota of a group, in CPUs.
 fn quota(reader: &mut Reader, version: Version, level: &Path) -> Option<f64> {
     match version {
         Version::V2 => cpu_max(reader.read(level, "cpu.max")?),
@@ -103,7 +104,7 @@ fn quota(reader: &mut Reader, version: Version, level: &Path) -> Option<f64> {
     }
 }
 
-/// Quota and period, `max` for no quota.
+/// Parses `quota period`, in which `max` means no quota.
 fn cpu_max(text: &[u8]) -> Option<f64> {
     let (quota, period) = std::str::from_utf8(text).ok()?.trim_ascii().split_once(' ')?;
     ratio(quota.parse().ok()?, period.parse().ok()?)

@@ -1,4 +1,4 @@
-//! The groups of made-up machines, written into a directory as the kernel would.
+//! Reads the control groups of made-up machines from a directory.
 
 use tempfile::TempDir;
 
@@ -139,12 +139,12 @@ fn a_container_sees_its_own_part_of_the_tree() {
     let part = V2.replace(" / /sys/fs/cgroup", r" /pod/4f /sys/fs/cgroup/my\040part");
     let files =
         [("my part/memory.max", "500\n"), ("my part/inner/memory.max", "max\n"), ("memory.max", "1\n")];
-    // Without a cgroup namespace of its own, the names are the host's.
+    // Without a cgroup namespace for the container, the names are those of the host.
     assert_eq!(Machine::new("0::/pod/4f\n", &part, &files).cgroups().memory_limit(), Some(500));
     assert_eq!(Machine::new("0::/pod/4f/inner\n", &part, &files).cgroups().memory_limit(), Some(500));
-    // With one, they start at the container.
+    // With a namespace, the names start at the container.
     assert_eq!(Machine::new("0::/\n", V2, &[("memory.max", "500\n")]).cgroups().memory_limit(), Some(500));
-    // What is mounted is another's part, or above where the namespace starts.
+    // The mount shows another group's part, or one above the root of the namespace.
     for memberships in ["0::/pod/5a\n", "0::/\n", "0::/../4f\n", "0::/gone (deleted)\n"] {
         assert_eq!(
             Machine::new(memberships, &part, &files).cgroups().memory_limit(),
