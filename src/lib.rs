@@ -54,7 +54,7 @@
 //!
 //! | feature | adds |
 //! |---|---|
-//! | `otlp` | `otlp`: an exporter that is configured by the standard `OTEL_*` variables; `otlp-grpc` and `otlp-http` have one protocol each |
+//! | `otlp` (`otlp-grpc`, `otlp-http`) | `otlp`: an exporter that is configured by the standard `OTEL_*` variables, with one protocol or both |
 //! | `otlp-tls`, `otlp-tls-webpki-roots` | https and client certificates; the latter compiles Mozilla's root certificates in |
 //! | `otlp-gzip`, `otlp-zstd` | compression of exports |
 //! | `view` | `view`, which limits the memory of the instruments in a meter provider of your own |

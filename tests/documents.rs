@@ -1,0 +1,114 @@
+//! Compares facts that stand in several documents: features, versions, file names, links.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const DOCUMENTS: [&str; 8] = [
+    "README.md",
+    "METRICS.md",
+    "BENCHMARKS.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "ARCHITECTURE.md",
+    "SECURITY.md",
+    "RELEASING.md",
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn text(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The features of the library that are meant for users.
+fn features() -> BTreeSet<String> {
+    let manifest = text("Cargo.toml");
+    let (_, after) = manifest.split_once("\n[features]\n").expect("a section of features");
+    let section = after.split("\n[").next().unwrap_or_default();
+    let names = section.lines().filter_map(|line| line.split_once(" = ")).map(|(name, _)| name);
+    names
+        .filter(|name| name.starts_with(|c: char| c.is_ascii_lowercase()) && *name != "default")
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The words in backquotes in the first column of the table of features.
+fn documented(document: &str, prefix: &str) -> BTreeSet<String> {
+    let text = text(document);
+    let lines = text.lines().map(|line| line.strip_prefix(prefix).unwrap_or(line).trim());
+    let rows =
+        lines.skip_while(|line| !line.starts_with("| feature |")).take_while(|line| line.starts_with('|'));
+    let cells = rows.filter_map(|row| row.split('|').nth(1));
+    cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
+}
+
+#[test]
+fn each_feature_is_documented_and_each_documented_feature_exists() {
+    let features = features();
+    assert!(features.contains("otlp"), "{features:?}");
+    for (document, prefix) in [("README.md", ""), ("src/lib.rs", "//!")] {
+        let documented = documented(document, prefix);
+        let missing: Vec<_> = features.difference(&documented).collect();
+        assert!(missing.is_empty(), "{document} lacks {missing:?}");
+        let unknown: Vec<_> = documented.difference(&features).collect();
+        assert!(unknown.is_empty(), "{document} has features that do not exist: {unknown:?}");
+    }
+}
+
+/// The version that the manifest asks for, such as `1.54`.
+fn version(manifest: &str, start: &str) -> String {
+    let line = manifest.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}"));
+    let number = line.split('"').nth(1).unwrap_or_else(|| panic!("{line}"));
+    number.split('.').take(2).collect::<Vec<_>>().join(".")
+}
+
+#[test]
+fn the_versions_in_the_readme_are_those_of_the_manifest() {
+    let manifest = text("Cargo.toml");
+    let row = format!(
+        "| {} | {} | {} or later | {} or later |",
+        version(&manifest, "version = "),
+        version(&manifest, "opentelemetry = "),
+        version(&manifest, "tokio = "),
+        version(&manifest, "rust-version = "),
+    );
+    assert!(text("README.md").contains(&row), "README.md lacks `{row}`");
+}
+
+/// The targets of links and pictures, and the paths in backquotes that begin with a folder of the repository.
+fn paths(document: &str) -> Vec<String> {
+    let links = document.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let links = links.filter(|link| !link.contains("://") && !link.starts_with('#'));
+    let quoted = document.split('`').skip(1).step_by(2);
+    let folders = ["src/", "tests/", "deploy/", "examples/", "benches/", "docs/", "model/", "demo/", ".ci/"];
+    let quoted = quoted.filter(|word| folders.iter().any(|folder| word.starts_with(folder)));
+    let quoted = quoted.filter(|word| !word.contains(['*', ' ', '\n']) && !word.contains("NAME"));
+    links.chain(quoted).map(|path| path.split('#').next().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn every_file_that_a_document_names_exists() {
+    let mut seen = 0;
+    for document in DOCUMENTS {
+        for path in paths(&text(document)) {
+            assert!(root().join(&path).exists(), "{document} names `{path}`");
+            seen += 1;
+        }
+    }
+    assert!(seen > 50, "{seen} paths");
+}
+
+#[test]
+fn every_benchmark_is_documented() {
+    let manifest = text("benches/Cargo.toml");
+    let names = manifest.split("[[bench]]").skip(1).filter_map(|entry| entry.split('"').nth(1));
+    let names: Vec<_> = names.collect();
+    assert!(names.len() > 5, "{names:?}");
+    let document = text("BENCHMARKS.md");
+    for name in names {
+        assert!(document.contains(&format!("--bench {name}")), "BENCHMARKS.md lacks {name}");
+    }
+}
