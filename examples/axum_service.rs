@@ -1,6 +1,7 @@
-//! An axum service that shuts down in order: `cargo run --example axum_service --features otlp`
+//! An axum service with a graceful shutdown: `cargo run --example axum_service --features otlp`
 //!
-//! On Ctrl-C or a request to terminate the server stops taking requests, those under way are finished, and the last export tells of them.
+//! On Ctrl-C or SIGTERM the server accepts no further requests and finishes those that it has. Then the last export
+//! includes them.
 
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 async fn hello() -> &'static str {
-    // Work in the background gets a name, so that it is told apart from the rest.
+    // Background work has a name, so that its tasks are counted separately.
     tokio::spawn(audit().with_task_name("audit"));
     "hello\n"
 }
@@ -42,7 +43,9 @@ async fn audit() {
     tokio::time::sleep(Duration::from_millis(20)).await;
 }
 
-/// Listens from now on: a signal that came before would end the program without a last export.
+/// Completes on Ctrl-C or SIGTERM.
+///
+/// It listens from the call on, not from the first poll: an earlier signal would end the program without a last export.
 #[cfg(unix)]
 fn stopped() -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};

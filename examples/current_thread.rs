@@ -1,7 +1,7 @@
-//! A `current_thread` program: `cargo run --example current_thread --features otlp`
+//! A program with a current-thread runtime: `cargo run --example current_thread --features otlp`
 //!
-//! Flush and shutdown are called on the only thread that the runtime has, which can do nothing else meanwhile. They
-//! work all the same, since the export has a thread and a runtime of its own.
+//! Flush and shutdown block the only thread of the runtime. They work, since the exporter has its own thread and
+//! runtime.
 
 use opentelemetry_instrumentation_runtime::{CountingAllocator, init_runtime_metrics, otlp};
 

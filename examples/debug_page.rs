@@ -1,8 +1,9 @@
-//! A service that can be looked at in the browser, and told what to do on its standard input.
+//! A service with a debug page in the browser, controlled by its standard input.
 //!
 //!     cargo run --release --example debug_page --features debug
 //!
-//! `allocate MEGABYTES`, `free`, `spawn COUNT` and `stall SECONDS` change what the page shows; it ends with the input.
+//! `allocate MEGABYTES`, `free`, `spawn COUNT` and `stall SECONDS` change what the page shows. The service ends with the
+//! input.
 
 use std::io::{self, BufRead, Write};
 use std::time::Duration;
@@ -15,7 +16,7 @@ static ALLOCATOR: CountingAllocator = CountingAllocator::system();
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let service = runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build()?;
-    // Of no provider: nothing is exported.
+    // The global provider is not set: nothing is exported.
     let meter = opentelemetry::global::meter("example");
     let metrics = RuntimeMetrics::builder().runtime("service", service.handle()).build(&meter);
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:0".into());
@@ -48,7 +49,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Allocates a little, now and then more of it.
+/// Allocates a varying amount again and again.
 async fn requests() {
     let mut size = 0;
     loop {

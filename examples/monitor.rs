@@ -1,4 +1,4 @@
-//! Without any backend: a line of JSON each second, and after it the one that Go programmers know.
+//! Reports without a backend: each second a line of JSON and a line in the style of Go's memory statistics.
 //!
 //!     cargo run --release --example monitor --features monitor
 
@@ -11,7 +11,7 @@ static ALLOCATOR: CountingAllocator = CountingAllocator::system();
 
 #[tokio::main]
 async fn main() {
-    // Of no provider: nothing is exported.
+    // The global provider is not set: nothing is exported.
     let metrics = init_runtime_metrics(&opentelemetry::global::meter("example"));
     let second = Duration::from_secs(1);
     let _lines = Monitor::start(&metrics, second, std::io::stdout());

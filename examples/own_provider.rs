@@ -1,8 +1,8 @@
-//! A meter provider of your own, with any exporter, such as OpenTelemetry's:
-//! `cargo run --example own_provider --features view`, with a receiver on localhost:4317.
+//! A meter provider built by the program, with the exporter of `opentelemetry-otlp`:
+//! `cargo run --example own_provider --features view`, with a collector on localhost:4317.
 //!
-//! This library then only registers its instruments, and its view keeps them small. Flushing and shutting down is up to
-//! the provider.
+//! The library only registers its instruments, and its view limits their memory. The program flushes and shuts down the
+//! provider.
 
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_instrumentation_runtime::{CountingAllocator, init_runtime_metrics, view};

@@ -1,6 +1,6 @@
 //! The shortest service that reports everything: `cargo run --example quickstart --features otlp`
 //!
-//! It sends to `http://localhost:4318`, or to wherever the standard `OTEL_*` variables say.
+//! It sends to `http://localhost:4318`, or to the endpoint in `OTEL_EXPORTER_OTLP_ENDPOINT`.
 
 use opentelemetry_instrumentation_runtime::{CountingAllocator, TaskExt, init_runtime_metrics, otlp};
 
@@ -16,7 +16,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// What the service is there for.
+/// Stands for the work of the service.
 async fn serve() {
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
 }

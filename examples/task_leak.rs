@@ -1,8 +1,8 @@
-//! Which task leaks? A service spawns five kinds of tasks, and one kind never ends.
+//! Finds a leaking task. A service spawns five kinds of tasks, and one kind never ends.
 //!
-//! `cargo run --example task_leak` counts them by the names that the program gives them;
-//! `RUSTFLAGS='--cfg tokio_unstable' cargo run --example task_leak` then once more with no name given anywhere, by the
-//! lines that spawn them.
+//! `cargo run --example task_leak` counts tasks by the names that the program gives them.
+//! `RUSTFLAGS='--cfg tokio_unstable' cargo run --example task_leak` counts them again without names, by the lines that
+//! spawn them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,9 +26,9 @@ fn main() -> std::io::Result<()> {
     Ok(())
 }
 
-/// What the tasks of a service share.
+/// The state that the tasks of the service share.
 struct Service {
-    /// Never closed: who waits for its end waits for ever.
+    /// Never closed: a task that waits for its end waits forever.
     shutdown: watch::Sender<()>,
     messages: mpsc::Sender<u64>,
 }
@@ -69,12 +69,12 @@ async fn retry(request: u64) {
     }
 }
 
-/// The leak: each request leaves one behind that waits for the service's end.
+/// The leak: each request leaves a task that waits for the end of the service.
 async fn notify(mut shutdown: watch::Receiver<()>) {
     while shutdown.changed().await.is_ok() {}
 }
 
-/// Serves requests and looks at the tasks alive after each five hundred of them.
+/// Serves requests and counts the live tasks after each five hundred.
 fn report(runtime: &Runtime, spawn: fn(&Service, u64)) {
     let _entered = runtime.enter();
     let metrics = RuntimeMetrics::builder().build(&NoopMeterProvider::new().meter("task_leak"));
@@ -88,7 +88,7 @@ fn report(runtime: &Runtime, spawn: fn(&Service, u64)) {
                 spawn(&service, request);
                 logged.recv().await;
             }
-            // For what is not a leak, time to end.
+            // Tasks that do not leak end meanwhile.
             sleep(Duration::from_millis(200)).await;
         });
         for (name, alive) in alive(&metrics.snapshot()) {
@@ -96,7 +96,7 @@ fn report(runtime: &Runtime, spawn: fn(&Service, u64)) {
                 continue;
             }
             let counts = seen.entry(name).or_default();
-            // A name that is seen for the first time had no task before.
+            // A name that appears for the first time had no task before.
             counts.resize(hundreds / 5 - 1, 0);
             counts.push(alive);
         }
@@ -111,7 +111,7 @@ fn report(runtime: &Runtime, spawn: fn(&Service, u64)) {
     metrics.stop();
 }
 
-/// `rust.task.count` by name, as any backend gets it.
+/// Returns `rust.task.count` by name, as a backend receives it.
 fn alive(snapshot: &Snapshot) -> BTreeMap<String, u64> {
     let points = snapshot.get("rust.task.count").map(|reading| reading.points()).unwrap_or_default();
     let each = points.iter().filter_map(|point| {

@@ -1,4 +1,4 @@
-//! Two runtimes, one for I/O and one for CPU work, of which one gets blocked: which one, and for how long?
+//! Finds the blocked one of two runtimes, one for I/O and one for CPU work, and how long it was blocked.
 //!
 //! `cargo run --example two_runtimes`
 
@@ -15,7 +15,7 @@ fn main() -> std::io::Result<()> {
     let io = Builder::new_multi_thread().name("io").worker_threads(2).enable_all().build()?;
     let cpu = Builder::new_multi_thread().name("cpu").worker_threads(2).enable_all().build()?;
 
-    // A service has a provider that exports. Here the snapshots are read, which need none.
+    // This provider exports nothing. The program reads snapshots instead.
     let provider = SdkMeterProvider::default();
     let metrics = RuntimeMetrics::builder()
         .runtime("", io.handle())
@@ -46,7 +46,7 @@ fn main() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Requests that come and go.
+/// Spawns short requests.
 fn serve(runtime: &Runtime) {
     runtime.spawn(async {
         let mut requests = time::interval(Duration::from_millis(2));
@@ -57,7 +57,7 @@ fn serve(runtime: &Runtime) {
     });
 }
 
-/// Work in short pieces, so that the workers are never blocked by it.
+/// Computes in short pieces, so that no worker is blocked.
 fn compute(runtime: &Runtime) {
     for _ in 0..4 {
         runtime.spawn(async {
@@ -70,7 +70,7 @@ fn compute(runtime: &Runtime) {
     }
 }
 
-/// What a snapshot says of a runtime.
+/// Formats the values of one runtime.
 fn line(snapshot: &Snapshot, runtime: &str) -> String {
     let (stalls, time) = stalls(snapshot, runtime);
     let slowest = match value(snapshot, "tokio.schedule.delay", runtime) {
@@ -85,7 +85,7 @@ fn line(snapshot: &Snapshot, runtime: &str) -> String {
     format!("  {runtime:<8} {stalls:>6} {time:>10.2} s   {slowest:<15} {bar}")
 }
 
-/// How many, and how long all of them together.
+/// Returns the number of stalls and their total seconds.
 fn stalls(snapshot: &Snapshot, runtime: &str) -> (u64, f64) {
     let count = value(snapshot, "tokio.worker.stalls", runtime).and_then(Value::as_u64);
     let time = value(snapshot, "tokio.worker.stall.time", runtime).and_then(Value::as_f64);
