@@ -67,7 +67,7 @@ mod read {
 
     use tikv_jemalloc_ctl::{Result, epoch, epoch_mib, stats, thread};
 
-    use super::Stats;
+    use crate::source::jemalloc::Stats;
 
     /// The positions of the statistics in jemalloc's tree, looked up once.
     pub(super) struct Names {

@@ -3,8 +3,6 @@
 #[cfg(target_os = "linux")]
 mod cgroup;
 
-use std::time::Duration;
-
 use crate::source::row::{counter, counter_of_seconds, up_down_counter};
 use crate::source::table::{Source, Table};
 
@@ -16,20 +14,20 @@ pub(crate) static TABLE: Table<Limits> = Table {
     rows: &[
         up_down_counter("rust.memory.limit", "By", |limits: &Limits, to| to.value(limits.memory))
             .description("Bytes of memory that the process's control group may use.")
-            .origin("The smallest `memory.max` of the process's control group and those above it, as far as they can be seen; version 1: `hierarchical_memory_limit`. No point if there is no limit.")
+            .origin("The smallest `memory.max` or `memory.high` of the process's control group and those above it, as far as they can be seen; version 1: `hierarchical_memory_limit`. No point if there is no limit.")
             .advice("The kernel kills the process above this limit. Compare `process.memory.usage` with it; the group's other processes and its page cache count too."),
         up_down_counter("rust.cpu.count", "{cpu}", |limits: &Limits, to| to.value(limits.cpus))
             .description("CPUs that the process may use.")
             .origin("The main thread's affinity, or the control groups' quota in whole CPUs if that is lower, but at least 1. `std::thread::available_parallelism`, Tokio's default number of workers, follows the same rule.")
             .advice("This is the upper limit of the rate of `process.cpu.time`. Tokio does not follow a change while the process runs."),
         counter_of_seconds("rust.cpu.throttled.time", |limits: &Limits, to| {
-            to.value(limits.throttling.map(|throttling| throttling.time.as_secs_f64()));
+            to.value(limits.throttled_seconds);
         })
         .description("Seconds for which the CPU quota stopped the process's control group.")
         .origin("`throttled_usec` in `cpu.stat`, summed over those of the process's control groups that have a quota; version 1: `throttled_time`. The kernel sums over CPUs. No point if there is no quota.")
         .advice("A rising value means latency: no thread of the process runs for up to a tenth of a second. Raise the quota, or run no more threads than the quota has CPUs."),
         counter("rust.cpu.throttles", "{throttle}", |limits: &Limits, to| {
-            to.value(limits.throttling.map(|throttling| throttling.count));
+            to.value(limits.throttles);
         })
         .description("Periods in which the CPU quota ran out.")
         .origin("`nr_throttled` in `cpu.stat`, as for `rust.cpu.throttled.time`.")
@@ -60,21 +58,15 @@ pub(crate) fn source() -> Source {
 pub(crate) struct Limits {
     memory: Option<u64>,
     cpus: Option<u64>,
-    throttling: Option<Throttling>,
+    throttles: Option<u64>,
+    throttled_seconds: Option<f64>,
     file_descriptors: Option<u64>,
-}
-
-/// The throttling that CPU quotas have caused so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Throttling {
-    count: u64,
-    time: Duration,
 }
 
 #[cfg(target_os = "linux")]
 impl Limits {
     fn sample(cgroups: &mut cgroup::Cgroups) -> Self {
-        use super::linux::calls as sys;
+        use crate::source::linux::calls as sys;
 
         cgroups.refresh();
         let (quota, throttling) = cgroups.cpu();
@@ -83,7 +75,8 @@ impl Limits {
         Limits {
             memory: cgroups.memory_limit(),
             cpus: cpus.map(|cpus| quota.map_or(cpus, |quota| cpus.min(whole_cpus(quota)))),
-            throttling,
+            throttles: throttling.map(|throttling| throttling.count),
+            throttled_seconds: throttling.map(|throttling| throttling.time.as_secs_f64()),
             file_descriptors: sys::file_descriptor_limit(),
         }
     }

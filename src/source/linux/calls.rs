@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::time::Duration;
 
 /// Returns the resources used by all threads of the process since it started, ended threads included.
-pub(in crate::source) fn usage() -> Option<libc::rusage> {
+pub(crate) fn usage() -> Option<libc::rusage> {
     let mut usage = MaybeUninit::uninit();
     // SAFETY: `getrusage` needs a pointer that is valid for writing a `rusage`; `usage` is one.
     let done = unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) } == 0;
@@ -17,7 +17,7 @@ pub(in crate::source) fn usage() -> Option<libc::rusage> {
 /// Returns the time since the machine booted, including the time in suspension.
 ///
 /// The kernel records the start of a process by this clock.
-pub(in crate::source) fn since_boot() -> Option<Duration> {
+pub(crate) fn since_boot() -> Option<Duration> {
     let mut time = MaybeUninit::<libc::timespec>::uninit();
     // SAFETY: `clock_gettime` needs a pointer that is valid for writing a `timespec`; `time` is one.
     let done = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, time.as_mut_ptr()) } == 0;
@@ -27,17 +27,17 @@ pub(in crate::source) fn since_boot() -> Option<Duration> {
 }
 
 /// Returns the clock ticks per second, the unit of time in `/proc/self/stat`.
-pub(in crate::source) fn ticks_per_second() -> Option<u64> {
+pub(crate) fn ticks_per_second() -> Option<u64> {
     configured(libc::_SC_CLK_TCK)
 }
 
 /// Returns the bytes of a page, the unit of memory in `/proc/self/statm`.
-pub(in crate::source) fn page_size() -> Option<u64> {
+pub(crate) fn page_size() -> Option<u64> {
     configured(libc::_SC_PAGESIZE)
 }
 
 /// Returns the number of file descriptors that the process may open. `None` means unlimited.
-pub(in crate::source) fn file_descriptor_limit() -> Option<u64> {
+pub(crate) fn file_descriptor_limit() -> Option<u64> {
     let mut limit = MaybeUninit::<libc::rlimit>::uninit();
     // SAFETY: `getrlimit` needs a pointer that is valid for writing a `rlimit`; `limit` is one.
     let done = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, limit.as_mut_ptr()) } == 0;
@@ -50,7 +50,7 @@ pub(in crate::source) fn file_descriptor_limit() -> Option<u64> {
 /// Returns the number of CPUs that the main thread may run on.
 ///
 /// The calling thread may be pinned to fewer. Returns `None` if the machine has more CPUs than libc's set can hold.
-pub(in crate::source) fn affinity() -> Option<u64> {
+pub(crate) fn affinity() -> Option<u64> {
     let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
     let main_thread = std::process::id().try_into().ok()?;
     // SAFETY: `sched_getaffinity` needs a pointer that is valid for writing the given number of bytes, which is `set`'s.

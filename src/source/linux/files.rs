@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// application, show the parent process after a `fork`, and be another file once a daemon has closed all descriptors
 /// that it inherited.
 #[derive(Default)]
-pub(in crate::source) struct Reader {
+pub(crate) struct Reader {
     path: PathBuf,
     text: Vec<u8>,
 }
@@ -20,7 +20,7 @@ impl Reader {
     const MAX_LENGTH: u64 = 1 << 24;
 
     /// Returns the whole file, or `None` if it cannot be read.
-    pub(in crate::source) fn read(&mut self, directory: &Path, name: &str) -> Option<&[u8]> {
+    pub(crate) fn read(&mut self, directory: &Path, name: &str) -> Option<&[u8]> {
         self.path.as_mut_os_string().clear();
         self.path.push(directory);
         self.path.push(name);
@@ -32,12 +32,12 @@ impl Reader {
 }
 
 /// Parses a text that is one number.
-pub(in crate::source) fn number(text: &[u8]) -> Option<u64> {
+pub(crate) fn number(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text.trim_ascii()).ok()?.parse().ok()
 }
 
 /// Returns the number after a key, in a text with a key and a number on each line.
-pub(in crate::source) fn number_of(text: &[u8], key: &str) -> Option<u64> {
+pub(crate) fn number_of(text: &[u8], key: &str) -> Option<u64> {
     text.split(|byte| *byte == b'\n').find_map(|line| {
         let rest = line.strip_prefix(key.as_bytes())?.strip_prefix(b" ")?;
         number(rest)

@@ -1,4 +1,4 @@
 //! Reads the Linux kernel through its text files and its system calls.
 
-pub(super) mod calls;
-pub(super) mod files;
+pub(crate) mod calls;
+pub(crate) mod files;

@@ -5,9 +5,15 @@ mod lookup;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Throttling;
 use crate::source::linux::files::{Reader, number, number_of};
 use lookup::{Controller, Group, Version};
+
+/// What a CPU quota has cost so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Throttling {
+    pub(super) count: u64,
+    pub(super) time: Duration,
+}
 
 /// The groups that limit this process's memory and CPU time.
 pub(super) struct Cgroups {
@@ -54,7 +60,8 @@ impl Cgroups {
         match group.version {
             Version::V2 => {
                 let reader = &mut self.reader;
-                group.levels().filter_map(|level| number(reader.read(level, "memory.max")?)).min()
+                let mut limit = |level, file| number(reader.read(level, file)?);
+                group.levels().flat_map(|level| MEMORY_LIMITS.map(|file| limit(level, file))).flatten().min()
             }
             // The kernel has already taken the groups above into account, even those that a container cannot see.
             Version::V1 => {
@@ -88,6 +95,10 @@ impl Cgroups {
         (smallest, throttling)
     }
 }
+
+/// Above the first one the kernel kills. Above the second one it throttles and reclaims, so that the process stands
+/// almost still before it comes to the first.
+const MEMORY_LIMITS: [&str; 2] = ["memory.max", "memory.high"];
 
 /// The smallest value by which version 1 says that there is no limit: the largest number of bytes in whole pages that an
 /// `i64` holds. Pages have at most 64 KiB.

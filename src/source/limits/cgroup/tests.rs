@@ -58,9 +58,28 @@ fn version_2_the_smallest_memory_limit_on_the_way_up_counts() {
 }
 
 #[test]
+fn version_2_the_kernel_throttles_at_memory_high_so_that_it_is_a_limit() {
+    let files = [
+        ("a/memory.max", "max\n"),
+        ("a/memory.high", "500\n"),
+        ("a/b/memory.max", "700\n"),
+        ("a/b/memory.high", "max\n"),
+    ];
+    let machine = Machine::new("0::/a/b\n", V2, &files);
+    assert_eq!(machine.cgroups().memory_limit(), Some(500));
+    machine.write("sys/fs/cgroup/a/b/memory.high", "600\n");
+    assert_eq!(machine.cgroups().memory_limit(), Some(500));
+    machine.write("sys/fs/cgroup/a/b/memory.high", "400\n");
+    assert_eq!(machine.cgroups().memory_limit(), Some(400));
+    machine.write("sys/fs/cgroup/a/b/memory.max", "300\n");
+    assert_eq!(machine.cgroups().memory_limit(), Some(300));
+}
+
+#[test]
 fn version_2_no_limit_and_no_quota_is_nothing() {
     let files = [
         ("a/memory.max", "max\n"),
+        ("a/memory.high", "max\n"),
         ("a/cpu.max", "max 100000\n"),
         ("a/cpu.stat", "usage_usec 5\nnr_periods 0\nnr_throttled 0\nthrottled_usec 0\n"),
     ];
