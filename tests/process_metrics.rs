@@ -194,7 +194,7 @@ fn written_bytes_are_counted_when_asked_for() {
     const SIZE: usize = 1 << 20;
     let metrics = metrics();
     let Some(before) = values(&metrics.snapshot()).get("process.disk.io{write}").copied() else {
-        eprintln!("skipped: /proc/self/io cannot be read here");
+        support::skip::skip("/proc/self/io cannot be read");
         return;
     };
     let mut file = tempfile::tempfile_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
@@ -203,7 +203,7 @@ fn written_bytes_are_counted_when_asked_for() {
     let written = value(&metrics, "process.disk.io{write}") - before;
     let kind = Command::new("stat").args(["-fc", "%T", env!("CARGO_TARGET_TMPDIR")]).output().unwrap();
     match String::from_utf8_lossy(&kind.stdout).trim() {
-        kind @ ("tmpfs" | "ramfs" | "overlayfs") => eprintln!("skipped: {kind} is no disk"),
+        kind @ ("tmpfs" | "ramfs" | "overlayfs") => eprintln!("not checked: {kind} is no disk"),
         _ => assert!(written >= SIZE as f64, "{written}"),
     }
     assert!(value(&metrics, "process.disk.io{read}") >= 0.0);
@@ -228,7 +228,7 @@ fn without_proc_the_system_calls_remain() {
     let through = ["unshare", "--mount", "sh", "-c", r#"umount -l /proc && exec "$0" "$@""#];
     let can = Command::new(through[0]).args(&through[1..]).arg("true").output();
     if !can.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: /proc cannot be unmounted here (not root, or no unshare)");
+        support::skip::skip("/proc cannot be unmounted (not root, or no unshare)");
         return;
     }
     let names: Vec<_> =

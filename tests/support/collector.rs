@@ -8,6 +8,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use crate::skip::skip;
+
 /// A running Collector. Dropping it ends the process.
 pub struct Collector {
     process: Child,
@@ -46,7 +48,7 @@ pub fn binary() -> Option<PathBuf> {
     let path = given
         .unwrap_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/tools/otelcol")));
     if !path.is_file() {
-        eprintln!("skipped: there is no Collector at {}, set OTELCOL", path.display());
+        skip(&format!("there is no Collector at {}, set OTELCOL", path.display()));
         return None;
     }
     Some(path)

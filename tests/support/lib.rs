@@ -8,5 +8,6 @@ pub mod proxy;
 pub mod reader;
 pub mod receiver;
 pub mod runtimes;
+pub mod skip;
 pub mod snapshot;
 pub mod tasks;
