@@ -27,18 +27,28 @@ use std::sync::Arc;
 use crate::settings::Settings;
 use table::{Group, Source};
 
+/// The one list of sources, in the order in which snapshots contain them. A new source is a file and a line here.
+static SOURCES: [Entry; 8] = [
+    Entry { group: || memory::TABLE.group(), source: |settings, _| memory::source(settings) },
+    Entry { group: || jemalloc::TABLE.group(), source: |_, _| jemalloc::source() },
+    Entry { group: || mimalloc::TABLE.group(), source: |_, _| mimalloc::source() },
+    Entry { group: || glibc::TABLE.group(), source: |settings, _| glibc::source(settings) },
+    Entry { group: || limits::TABLE.group(), source: |_, _| limits::source() },
+    Entry { group: || process::TABLE.group(), source: |settings, _| process::source(settings) },
+    Entry { group: || tokio::TABLE.group(), source: |_, runtimes| tokio::source(runtimes) },
+    Entry { group: || task::TABLE.group(), source: |settings, _| task::source(settings) },
+];
+
+struct Entry {
+    /// Describes the source.
+    group: fn() -> Group,
+    /// Binds it to this process.
+    source: fn(&Settings, &Arc<tokio::Runtimes>) -> Source,
+}
+
 /// Returns every source, those that are off included, in the order of [`catalogue`].
 pub(crate) fn all(settings: &Settings, runtimes: &Arc<tokio::Runtimes>) -> Vec<Source> {
-    vec![
-        memory::source(settings),
-        jemalloc::source(),
-        mimalloc::source(),
-        glibc::source(settings),
-        limits::source(),
-        process::source(settings),
-        tokio::source(runtimes),
-        task::source(settings),
-    ]
+    SOURCES.iter().map(|entry| (entry.source)(settings, runtimes)).collect()
 }
 
 /// Returns every metric that the library can report, by source, in the order in which snapshots contain them.
@@ -56,14 +66,5 @@ pub(crate) fn all(settings: &Settings, runtimes: &Arc<tokio::Runtimes>) -> Vec<S
 /// }
 /// ```
 pub fn catalogue() -> Vec<Group> {
-    vec![
-        memory::TABLE.group(),
-        jemalloc::TABLE.group(),
-        mimalloc::TABLE.group(),
-        glibc::TABLE.group(),
-        limits::TABLE.group(),
-        process::TABLE.group(),
-        tokio::TABLE.group(),
-        task::TABLE.group(),
-    ]
+    SOURCES.iter().map(|entry| (entry.group)()).collect()
 }
