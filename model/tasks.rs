@@ -1,31 +1,33 @@
 //! The counters of the named tasks under the model checker.
 
-mod names {
-    /// The real one is made by a list of names, which is no part of the model.
-    #[derive(Clone, Copy, Debug)]
-    pub(crate) struct NameId(usize);
+#[path = "../src/count/task/chunks.rs"]
+mod chunks;
+#[path = "../src/count/task/counters.rs"]
+mod counters;
+#[path = "../src/count/task/name.rs"]
+mod name;
+mod sync {
+    use loom::sync::MutexGuard;
+    pub(super) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-    impl NameId {
-        pub(crate) fn new(index: usize) -> Self {
-            NameId(index)
+    /// The library's mutex, which a panic does not poison.
+    pub(super) struct Mutex<T>(loom::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(super) fn new(value: T) -> Self {
+            Mutex(loom::sync::Mutex::new(value))
         }
 
-        pub(crate) fn index(self) -> usize {
-            self.0
+        pub(super) fn lock(&self) -> MutexGuard<'_, T> {
+            self.0.lock().unwrap()
         }
     }
-}
-mod sync {
-    pub(super) use loom::sync::atomic::{AtomicU64, Ordering};
-    pub(super) use loom::sync::{Mutex, MutexGuard};
 
     macro_rules! constructor {
         ($($function:tt)*) => { pub(crate) $($function)* };
     }
     pub(super) use constructor;
 }
-#[path = "../src/count/task/counters.rs"]
-mod counters;
 
 use counters::{Event, Slab, Slabs, Tally, Totals};
 use loom::sync::Arc;
@@ -35,7 +37,7 @@ use loom::sync::atomic::{
 };
 use loom::thread;
 
-use names::NameId;
+use name::NameId;
 
 const NAME: usize = 0;
 
@@ -56,9 +58,8 @@ fn sum(slabs: &Slabs) -> Totals {
     totals[NAME]
 }
 
-/// Adds up on a thread of its own, to be started last: the checker remembers who touched a counter last, and where
-/// a writer has read it before it writes, it does not think of letting others read in between, unless they come
-/// after.
+/// Adds up on another thread, which must be started last: the checker remembers which thread touched a counter last, and
+/// where a writer has read it before it writes, it lets only threads that were started later read in between.
 fn read(slabs: &Arc<Slabs>, look: impl FnOnce(Totals) + Send + 'static) -> thread::JoinHandle<()> {
     let slabs = Arc::clone(slabs);
     thread::spawn(move || look(sum(&slabs)))
@@ -70,8 +71,8 @@ fn no_end_is_seen_without_its_spawn() {
     check(|| {
         let slabs = Arc::new(Slabs::new());
         let handed_over = Arc::new(AtomicBool::new(false));
-        // Both have counted before: what joins meanwhile waits for the sum.
-        let [spawner, runner] = [(); 2].map(|()| tally(slabs.join()));
+        // Both have counted before: a thread that claims a slab meanwhile waits for the sum.
+        let [spawner, runner] = [(); 2].map(|()| tally(slabs.claim(0)));
         let spawner = thread::spawn({
             let handed_over = Arc::clone(&handed_over);
             move || {
@@ -95,7 +96,7 @@ fn no_end_is_seen_without_its_spawn() {
     });
 }
 
-/// Threads come and go while the sum is taken: no count is lost, none comes twice, none goes back.
+/// Threads come and go while the sum is taken: no count is lost, counted twice or falls.
 #[test]
 fn a_slab_is_handed_on_with_its_counts() {
     check(|| {
@@ -104,9 +105,9 @@ fn a_slab_is_handed_on_with_its_counts() {
             .map(|_| {
                 let slabs = slabs.clone();
                 thread::spawn(move || {
-                    let slab = slabs.join();
+                    let slab = slabs.claim(0);
                     tally(slab).add(Event::Polls, 1);
-                    slabs.leave(slab);
+                    slabs.release(slab);
                 })
             })
             .collect();
@@ -120,16 +121,16 @@ fn a_slab_is_handed_on_with_its_counts() {
     });
 }
 
-/// Several threads in their last destructors, with one slab for all.
+/// Several threads in their last destructors share one slab.
 #[test]
-fn late_counts_are_not_lost() {
+fn counts_of_threads_without_a_slab_are_not_lost() {
     check(|| {
         let slabs = Arc::new(Slabs::new());
-        tally(slabs.late());
+        tally(slabs.shared());
         let threads: Vec<_> = (0..2)
             .map(|_| {
                 let slabs = slabs.clone();
-                thread::spawn(move || tally(slabs.late()).add(Event::Cancelled, 1))
+                thread::spawn(move || tally(slabs.shared()).add(Event::Cancelled, 1))
             })
             .collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap());

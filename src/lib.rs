@@ -94,7 +94,7 @@ mod util;
 mod watch;
 
 pub use count::allocator::{AllocationStats, CountingAllocator, measure};
-pub use count::task::{NamedTask, TaskExt};
+pub use count::task::{NamedTask, TaskExt, spawn, spawn_blocking, spawn_blocking_named};
 #[cfg(tokio_unstable)]
 pub use count::task::{TaskHooks, task_hooks};
 pub use metric::{Availability, Kind, Metric};

@@ -1,7 +1,7 @@
 //! `rust.task.*`: what is counted of named tasks.
 
 use crate::count::allocator;
-use crate::count::task::{self, Event, Giver, Totals};
+use crate::count::task::{self, Event, NameOrigin, Totals};
 use crate::settings::Settings;
 use crate::snapshot::Attributes;
 use crate::source::row::{Scope, counter, counter_of_seconds, up_down_counter};
@@ -28,7 +28,7 @@ pub(crate) static TABLE: Table<Tasks> = Table {
             .origin("Calls of `with_task_name`; `task_hooks`: Tokio's spawn hook.")
             .advice("Its rate is the load that this kind of task answers."),
         counter("rust.task.ended", "{task}", |tasks: &Tasks, to| {
-            let known = tasks.giver == Giver::Program;
+            let known = tasks.origin == NameOrigin::Program;
             for (outcome, end) in [
                 ("completed", Event::Completed),
                 ("cancelled", Event::Cancelled),
@@ -53,7 +53,7 @@ pub(crate) static TABLE: Table<Tasks> = Table {
             .origin("The CPU's time-stamp counter where Linux keeps time by it, else `Instant`, before and after each poll.")
             .advice("Its rate is how many workers this kind of task keeps busy. Over `rust.task.polls`, it is the mean time of a poll."),
         counter_of_seconds("rust.task.scheduled.time", |tasks: &Tasks, to| {
-            to.value((tasks.giver == Giver::Program).then(|| seconds(&tasks.totals, Event::ScheduledTicks)));
+            to.value((tasks.origin == NameOrigin::Program).then(|| seconds(&tasks.totals, Event::ScheduledTicks)));
         })
         .opt_in()
         .description("Time that tasks of this name waited for a poll after they were woken.")
@@ -63,6 +63,10 @@ pub(crate) static TABLE: Table<Tasks> = Table {
             .description("Polls of tasks of this name that held the worker for the threshold (10 ms) or longer.")
             .origin("As `rust.task.busy.time`, but with the time of named tasks within the poll, against `slow_poll_threshold`.")
             .advice("Tasks of this name block the thread or compute for long: move that to `spawn_blocking`, or yield."),
+        counter("rust.task.stalls", "{stall}", |tasks: &Tasks, to| to.value(tasks.totals.of(Event::Stalls)))
+            .description("Stalls of a worker during which a task of this name was polled.")
+            .origin("When the watcher thread counts a stall in `tokio.worker.stalls`, it reads which task the worker's thread polls. The innermost name counts.")
+            .advice("This task held a worker: `profile::stalls` (feature `profile`) has the line at which it did."),
         counter("rust.task.memory.allocated", "By", |tasks: &Tasks, to| {
             to.value(tasks.memory.then(|| tasks.totals.of(Event::Allocated)));
         })
@@ -81,7 +85,7 @@ pub(crate) static TABLE: Table<Tasks> = Table {
 /// What the rows read: all tasks of one name.
 pub(crate) struct Tasks {
     totals: Totals,
-    giver: Giver,
+    origin: NameOrigin,
     /// Whether their memory was counted.
     memory: bool,
 }
@@ -106,9 +110,9 @@ pub(crate) fn source(settings: &Settings) -> Source {
         task::totals(&mut names, &mut totals);
         let memory = allocator::is_global();
         let named = names.iter().zip(&totals).filter(|(_, totals)| totals.of(Event::Spawned) > 0);
-        for ((name, giver), totals) in named {
+        for ((name, origin), totals) in named {
             let scope = Scope { attributes: Attributes::default().and(TASK_NAME, *name), epoch: 0 };
-            visit(&scope, &Tasks { totals: *totals, giver: *giver, memory });
+            visit(&scope, &Tasks { totals: *totals, origin: *origin, memory });
         }
     })
 }

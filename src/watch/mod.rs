@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
+use crate::count::task;
 use crate::util::log;
 use probe::Role;
 use stall::Pace;
@@ -179,7 +180,7 @@ impl Registry {
         drop(list);
         started.unwrap_or_else(warn);
         // Where the runtime is gone this drops the task at once, and with it the runtime from the list.
-        drop(handle.spawn(probe));
+        drop(task::uncounted(|| handle.spawn(probe)));
         Arc::downgrade(&runtime)
     }
 

@@ -13,6 +13,7 @@ use super::clock;
 use super::probe::{Probe, Role, Task};
 use super::pulse::Pulse;
 use super::stall::{Look, Pace, Worker};
+use crate::count::task;
 use crate::snapshot::Histogram;
 
 /// A runtime that is watched: the same for all who watch it.
@@ -172,7 +173,8 @@ impl Watched {
         let probes = self.probes.lock().clone();
         probes.iter().skip(1).for_each(|probe| probe.wake(&self.pulse, now));
         for _ in probes.len()..=wanted {
-            drop(self.handle.spawn(self.add_probe(Role::Accompanies)));
+            let probe = self.add_probe(Role::Accompanies);
+            drop(task::uncounted(|| self.handle.spawn(probe)));
         }
     }
 }

@@ -1,22 +1,22 @@
-//! The counters: for each name a block on each thread, which that thread alone writes and anyone may read.
+//! The counters: for each name a block on each thread, which only that thread writes and any thread may read.
 
-use std::sync::{OnceLock, PoisonError};
-
-use super::names::NameId;
+use super::chunks::Chunks;
+use super::name::NameId;
 use super::sync::Ordering::{Acquire, Relaxed, Release};
-use super::sync::{AtomicU64, Mutex, MutexGuard, constructor};
+use super::sync::{AtomicU32, AtomicU64, Mutex, constructor};
 
-/// What is counted.
+/// A counted event or amount.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Event {
     Completed,
     Cancelled,
     Panicked,
-    /// Ended under the hooks, which do not tell how.
+    /// Ended under the hooks, which do not report the outcome.
     Ended,
     Spawned,
     Polls,
     SlowPolls,
+    Stalls,
     BusyTicks,
     ScheduledTicks,
     Allocated,
@@ -38,79 +38,74 @@ impl Block {
     }
 }
 
-/// Where a thread counts what belongs to one name.
+/// The place where a thread counts the events of one name.
 #[derive(Clone, Copy)]
 pub(crate) struct Tally<'a> {
     block: &'a Block,
-    /// Whether this thread is the only one to write there.
-    own: bool,
+    /// Whether other threads write there too.
+    shared: bool,
 }
 
 impl Tally<'_> {
-    /// Released, so that whoever sees a task's end sees the spawn that came before it.
+    /// Adds to a counter. The store releases, so that a reader that sees a task's end also sees the spawn before it.
     #[inline]
     pub(crate) fn add(self, event: Event, count: u64) {
         let Some(counter) = self.block.0.get(event as usize) else { return };
-        if self.own {
-            counter.store(counter.load(Relaxed).wrapping_add(count), Release);
-        } else {
+        if self.shared {
             counter.fetch_add(count, Release);
+        } else {
+            counter.store(counter.load(Relaxed).wrapping_add(count), Release);
         }
     }
 }
 
-/// The blocks that one thread writes, by name. They come into being in chunks that double in size, so that a
-/// few names cost little and any of many is found in no time.
+/// What one thread writes: a block for each name, and the task that it polls.
 pub(crate) struct Slab {
-    chunks: [OnceLock<Box<[Block]>>; Slab::CHUNKS],
+    blocks: Chunks<Block>,
     shared: bool,
+    /// The name of the task that the thread polls, encoded; 0 for none.
+    current: AtomicU32,
+    /// The system's id of the thread; 0 where it is unknown or the slab is free.
+    thread: AtomicU32,
 }
 
 impl Slab {
-    const FIRST: usize = 8;
-    const CHUNKS: usize = 13;
-    /// How many names there is room for.
-    pub(crate) const NAMES: usize = Slab::FIRST * ((1 << Slab::CHUNKS) - 1);
+    constructor! { fn new(shared: bool) -> Self {
+        Slab { blocks: Chunks::new(), shared, current: AtomicU32::new(0), thread: AtomicU32::new(0) }
+    } }
 
-    const fn new(shared: bool) -> Self {
-        Slab { chunks: [const { OnceLock::new() }; Slab::CHUNKS], shared }
-    }
-
-    /// The number of the chunk and the place in it.
-    #[inline]
-    fn place(name: usize) -> (usize, usize) {
-        let from_first = name + Slab::FIRST;
-        let chunk = (from_first / Slab::FIRST).ilog2() as usize;
-        (chunk, from_first - (Slab::FIRST << chunk))
-    }
-
-    #[inline]
-    fn block(&self, name: usize) -> Option<&Block> {
-        let (chunk, place) = Slab::place(name);
-        self.chunks.get(chunk)?.get()?.get(place)
-    }
-
-    /// Where to count for a name, once something has been counted for it or one of its neighbours.
+    /// Returns the place to count for a name, once something was counted for it or for a neighbour.
     #[inline]
     pub(crate) fn tally(&self, name: NameId) -> Option<Tally<'_>> {
-        self.block(name.index()).map(|block| Tally { block, own: !self.shared })
+        self.blocks.get(name.index()).map(|block| Tally { block, shared: self.shared })
     }
 
-    /// The same, from the first time on.
+    /// Returns the place to count for a name and allocates it if necessary.
     #[cold]
     pub(crate) fn first_tally(&self, name: NameId) -> Option<Tally<'_>> {
-        let (chunk, _) = Slab::place(name.index());
-        self.chunks.get(chunk)?.get_or_init(|| (0..Slab::FIRST << chunk).map(|_| Block::new()).collect());
-        self.tally(name)
+        let block = self.blocks.get_or_allocate(name.index(), Block::new)?;
+        Some(Tally { block, shared: self.shared })
+    }
+
+    /// Returns the name of the task that the thread polls.
+    #[inline]
+    pub(crate) fn current(&self) -> Option<NameId> {
+        NameId::decode(self.current.load(Relaxed))
+    }
+
+    /// Notes which task the thread polls. Only that thread may call it.
+    #[inline]
+    pub(crate) fn set_current(&self, name: Option<NameId>) {
+        self.current.store(NameId::encode(name), Relaxed);
     }
 }
 
-/// The slabs of all threads. A thread that ends leaves its slab to the next one that starts, with the counts in
-/// it: nothing is lost, and memory is bounded by the largest number of threads alive at once.
+/// The slabs of all threads. A thread that ends releases its slab, with the counts in it, and the next thread that starts
+/// claims it: no count is lost, and the largest number of threads alive at once bounds the memory.
 pub(crate) struct Slabs {
     lists: Mutex<Lists>,
-    /// For what a thread counts after it has left its slab, in the destructors of its thread-locals.
-    late: Slab,
+    /// For threads without a slab: those that have released theirs and still run destructors, and the watcher.
+    shared: Slab,
 }
 
 struct Lists {
@@ -120,39 +115,48 @@ struct Lists {
 
 impl Slabs {
     constructor! { fn new() -> Self {
-        Slabs { lists: Mutex::new(Lists { all: Vec::new(), free: Vec::new() }), late: Slab::new(true) }
+        Slabs { lists: Mutex::new(Lists { all: Vec::new(), free: Vec::new() }), shared: Slab::new(true) }
     } }
 
-    /// A slab for a thread's own use, until it leaves it.
-    pub(crate) fn join(&self) -> &'static Slab {
-        let mut lists = self.lock();
-        if let Some(slab) = lists.free.pop() {
-            return slab;
-        }
-        let slab: &'static Slab = Box::leak(Box::new(Slab::new(false)));
-        lists.all.push(slab);
-        // So that leaving need not allocate.
-        let missing = lists.all.len() - lists.free.len();
-        lists.free.reserve(missing);
+    /// Returns a slab for the sole use of a thread, until the thread releases it.
+    pub(crate) fn claim(&self, thread: u32) -> &'static Slab {
+        let mut lists = self.lists.lock();
+        let slab = lists.free.pop().unwrap_or_else(|| {
+            let slab: &'static Slab = Box::leak(Box::new(Slab::new(false)));
+            lists.all.push(slab);
+            // So that a release need not allocate.
+            let missing = lists.all.len() - lists.free.len();
+            lists.free.reserve(missing);
+            slab
+        });
+        slab.thread.store(thread, Relaxed);
         slab
     }
 
-    pub(crate) fn leave(&self, slab: &'static Slab) {
-        self.lock().free.push(slab);
+    pub(crate) fn release(&self, slab: &'static Slab) {
+        slab.set_current(None);
+        slab.thread.store(0, Relaxed);
+        self.lists.lock().free.push(slab);
     }
 
-    /// Where a thread counts that has no slab any more.
-    pub(crate) fn late(&self) -> &Slab {
-        &self.late
+    /// Returns the slab for threads that have none.
+    pub(crate) fn shared(&self) -> &Slab {
+        &self.shared
     }
 
-    /// Adds up what all threads have counted, for each name.
+    /// Returns the name of the task that a thread polls at this moment.
+    pub(crate) fn current_of(&self, thread: u32) -> Option<NameId> {
+        let lists = self.lists.lock();
+        lists.all.iter().find(|slab| slab.thread.load(Relaxed) == thread)?.current()
+    }
+
+    /// Adds up the counts of all threads for each name.
     ///
-    /// All ends are read before any spawn, and no thread joins in between, so that no end is seen without its
-    /// spawn. The time that it takes depends on names and threads, never on tasks.
+    /// It reads all ends before any spawn, and no thread claims a slab in between, so that no end is seen without its
+    /// spawn. The time depends on names and threads, never on tasks.
     pub(crate) fn sum(&self, totals: &mut [Totals]) {
-        let lists = self.lock();
-        let slabs = || lists.all.iter().copied().chain([&self.late]);
+        let lists = self.lists.lock();
+        let slabs = || lists.all.iter().copied().chain([&self.shared]);
         totals.fill(Totals::default());
         for (name, total) in totals.iter_mut().enumerate() {
             let ends = Event::ENDS.map(|end| end as usize);
@@ -163,13 +167,9 @@ impl Slabs {
             slabs().for_each(|slab| total.add(slab, name, |event| !ends.contains(&event)));
         }
     }
-
-    fn lock(&self) -> MutexGuard<'_, Lists> {
-        self.lists.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-/// What all threads have counted for one name.
+/// The counts of one name, of all threads together.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Totals([u64; Event::COUNT]);
 
@@ -178,13 +178,13 @@ impl Totals {
         self.0.get(event as usize).copied().unwrap_or_default()
     }
 
-    /// How many tasks have ended in any way.
+    /// Returns how many tasks have ended, however they ended.
     pub(crate) fn ended(&self) -> u64 {
         Event::ENDS.iter().map(|end| self.of(*end)).sum()
     }
 
     fn add(&mut self, slab: &Slab, name: usize, which: impl Fn(usize) -> bool) {
-        let Some(block) = slab.block(name) else { return };
+        let Some(block) = slab.blocks.get(name) else { return };
         for (event, (total, counter)) in self.0.iter_mut().zip(&block.0).enumerate() {
             if which(event) {
                 *total = total.wrapping_add(counter.load(Acquire));
@@ -198,37 +198,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_name_has_a_block_of_its_own() {
+    fn each_name_has_its_own_block() {
         let slab = Slab::new(false);
         let mut seen = std::collections::HashSet::new();
-        for name in (0..1000).chain([Slab::NAMES - 1]) {
+        for name in (0..1000).chain([Chunks::CAPACITY - 1]) {
             let tally = slab.first_tally(NameId::new(name)).unwrap();
             assert!(seen.insert(std::ptr::from_ref(tally.block)), "{name}");
         }
-        assert!(slab.first_tally(NameId::new(Slab::NAMES)).is_none());
+        assert!(slab.first_tally(NameId::new(Chunks::CAPACITY)).is_none());
     }
 
     #[test]
-    fn what_a_thread_counted_outlives_it_and_its_slab_goes_to_the_next() {
+    fn counts_outlive_their_thread_and_the_slab_goes_to_the_next_thread() {
         let slabs = Slabs::new();
         for _ in 0..10 {
-            let slab = slabs.join();
+            let slab = slabs.claim(0);
             slab.first_tally(NameId::new(3)).unwrap().add(Event::Polls, 2);
-            slabs.leave(slab);
+            slabs.release(slab);
         }
         let mut totals = vec![Totals::default(); 4];
         slabs.sum(&mut totals);
         assert_eq!(totals[3].of(Event::Polls), 20);
-        assert_eq!(slabs.lock().all.len(), 1);
+        assert_eq!(slabs.lists.lock().all.len(), 1);
     }
 
     #[test]
-    fn threads_that_have_left_count_together() {
+    fn threads_without_a_slab_count_together() {
         let slabs = Slabs::new();
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    let tally = slabs.late().first_tally(NameId::new(0)).unwrap();
+                    let tally = slabs.shared().first_tally(NameId::new(0)).unwrap();
                     (0..10_000).for_each(|_| tally.add(Event::Spawned, 1));
                 });
             }
@@ -236,5 +236,17 @@ mod tests {
         let mut totals = [Totals::default()];
         slabs.sum(&mut totals);
         assert_eq!(totals[0].of(Event::Spawned), 40_000);
+    }
+
+    #[test]
+    fn another_thread_can_read_which_task_a_thread_polls() {
+        let slabs = Slabs::new();
+        let slab = slabs.claim(7);
+        assert_eq!(slabs.current_of(7), None);
+        slab.set_current(Some(NameId::new(3)));
+        assert_eq!(slabs.current_of(7), Some(NameId::new(3)));
+        assert_eq!(slabs.current_of(8), None);
+        slabs.release(slab);
+        assert_eq!(slabs.current_of(7), None);
     }
 }

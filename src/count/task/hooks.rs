@@ -1,41 +1,45 @@
-//! Tokio's hooks: tasks that nobody gave a name, by the place where they were spawned.
+//! Tokio's hooks: they count tasks that the program has not named under the location of their spawn.
 
-use std::cell::Cell;
-use std::panic::Location;
+use std::io;
 use std::sync::Arc;
 
-use tokio::runtime::{Builder, TaskMeta};
+use tokio::runtime::{Builder, Runtime, TaskMeta};
 use tokio::task::Id;
 
 use super::counters::Event;
-use super::names::NameId;
+use super::frames::{FRAMES, Marks, mark};
+use super::lookup::{exclude, name_of_location};
+use super::name::{NameId, NameOrigin};
+use super::own::take_is_own;
 use super::spawned::{SPAWNED, Task, UNPOLLED};
-use super::thread::{Measure, count};
-use super::{NAMES, place};
+use super::thread::count;
 
-/// Counts every task of the runtime that is to be built, in the metrics `rust.task.*`, under the place where it is
-/// spawned: `src/server.rs:88`, and with the crate before it if that is another one.
+/// Counts every task of the runtime that `builder` builds, in the metrics `rust.task.*`, under the location of its spawn:
+/// `src/server.rs:88`, and with the crate before it if that is another one.
 ///
-/// Tokio keeps one hook of each kind. Those that the builder has are replaced; hooks of your own belong on what
-/// is returned, which runs them beside the library's.
+/// Tokio keeps one hook of each kind. This replaces the hooks that the builder has; add your own hooks to the value that it
+/// returns, which runs them beside the library's.
 ///
-/// A task that has a name ([`with_task_name`](crate::TaskExt::with_task_name)) is counted under that alone. The
-/// name is the task's if the future was named outside the task and is polled when the task is polled first:
-/// whether it is the task's future itself or lies within a timeout or a span makes no difference. What a task
-/// names later is counted beside it. While a named future waits for its first poll anywhere in the process, a
-/// task that is spawned might be the one that has its name, and is not counted before its own first poll.
+/// A task that has a name ([`with_task_name`](crate::TaskExt::with_task_name)) is counted under the name alone. The
+/// name belongs to the task if the future was named outside the task and is polled when the task is polled first. The
+/// named future may be the task's own or lie within a timeout or a span. What a task names later is counted beside it.
+/// While a named future waits for its first poll anywhere in the process, a task that is spawned might be the one that
+/// has its name, and is not counted before its own first poll.
 ///
-/// Tokio does not tell its hooks how a task ended. `rust.task.ended` has no outcome for these tasks, unless the
-/// runtime's shutdown cancelled them. Blocking tasks and those of a `LocalSet` are not counted: there are no hooks
+/// Tokio does not report to its hooks how a task ended. `rust.task.ended` has no outcome for these tasks, unless the
+/// runtime's shutdown cancelled them. Blocking tasks and those of a `LocalSet` are not counted, since Tokio has no hooks
 /// for them.
+///
+/// The shortest `main` of a service that counts all its tasks, in place of `#[tokio::main]`:
 ///
 /// ```
 /// use opentelemetry_instrumentation_runtime::task_hooks;
 ///
-/// let mut builder = tokio::runtime::Builder::new_current_thread();
-/// task_hooks(&mut builder).on_task_spawn(|task| println!("{} is spawned", task.id()));
-/// let runtime = builder.build().unwrap();
-/// # runtime.block_on(async { tokio::spawn(async {}).await.unwrap() });
+/// # async fn serve() {}
+/// fn main() -> std::io::Result<()> {
+///     task_hooks(tokio::runtime::Builder::new_current_thread().enable_all()).build()?.block_on(serve());
+///     Ok(())
+/// }
 /// ```
 pub fn task_hooks(builder: &mut Builder) -> TaskHooks<'_> {
     builder.on_task_spawn(spawned).on_before_task_poll(poll_begins).on_after_task_poll(poll_ended);
@@ -43,7 +47,7 @@ pub fn task_hooks(builder: &mut Builder) -> TaskHooks<'_> {
     TaskHooks { builder, spawn: None, before_poll: None, after_poll: None, terminate: None }
 }
 
-/// The hooks of a runtime that is to be built. Made by [`task_hooks`].
+/// The hooks of a runtime that is being built. Made by [`task_hooks`].
 pub struct TaskHooks<'a> {
     builder: &'a mut Builder,
     spawn: Option<Hook>,
@@ -55,7 +59,15 @@ pub struct TaskHooks<'a> {
 type Hook = Arc<dyn Fn(&TaskMeta<'_>) + Send + Sync>;
 
 impl TaskHooks<'_> {
-    /// Calls this function too when a task is spawned, after those that were given before. As
+    /// Builds the runtime, as [`Builder::build`].
+    ///
+    /// # Errors
+    /// Those of [`Builder::build`].
+    pub fn build(self) -> io::Result<Runtime> {
+        self.builder.build()
+    }
+
+    /// Also calls this function when a task is spawned, after the functions that were added before. As
     /// [`Builder::on_task_spawn`].
     pub fn on_task_spawn(mut self, hook: impl Fn(&TaskMeta<'_>) + Send + Sync + 'static) -> Self {
         let hooks = chain(&mut self.spawn, hook);
@@ -66,7 +78,7 @@ impl TaskHooks<'_> {
         self
     }
 
-    /// Calls this function too before a task is polled. What it takes is not the task's time. As
+    /// Also calls this function before a task is polled. Its time is not the task's. As
     /// [`Builder::on_before_task_poll`].
     pub fn on_before_task_poll(mut self, hook: impl Fn(&TaskMeta<'_>) + Send + Sync + 'static) -> Self {
         let hooks = chain(&mut self.before_poll, hook);
@@ -77,7 +89,7 @@ impl TaskHooks<'_> {
         self
     }
 
-    /// Calls this function too after a task was polled. What it takes is not the task's time. As
+    /// Also calls this function after a task was polled. Its time is not the task's. As
     /// [`Builder::on_after_task_poll`].
     pub fn on_after_task_poll(mut self, hook: impl Fn(&TaskMeta<'_>) + Send + Sync + 'static) -> Self {
         let hooks = chain(&mut self.after_poll, hook);
@@ -88,7 +100,7 @@ impl TaskHooks<'_> {
         self
     }
 
-    /// Calls this function too when a task has ended. As [`Builder::on_task_terminate`].
+    /// Also calls this function when a task has ended. As [`Builder::on_task_terminate`].
     pub fn on_task_terminate(mut self, hook: impl Fn(&TaskMeta<'_>) + Send + Sync + 'static) -> Self {
         let hooks = chain(&mut self.terminate, hook);
         self.builder.on_task_terminate(move |task| {
@@ -105,7 +117,7 @@ impl std::fmt::Debug for TaskHooks<'_> {
     }
 }
 
-/// The hooks so far and one more.
+/// Appends a function to the hooks of one kind.
 fn chain(hooks: &mut Option<Hook>, next: impl Fn(&TaskMeta<'_>) + Send + Sync + 'static) -> Hook {
     let all: Hook = match hooks.take() {
         Some(first) => Arc::new(move |task| {
@@ -118,26 +130,30 @@ fn chain(hooks: &mut Option<Hook>, next: impl Fn(&TaskMeta<'_>) + Send + Sync + 
 }
 
 fn spawned(task: &TaskMeta<'_>) {
-    let Some(place) = place_of(task) else { return };
-    let state = if UNPOLLED.any() { Task::Pending(place) } else { Task::Counted(place) };
-    // Where the runtime is shutting down, a task may have ended before its spawn is told of.
+    if take_is_own() {
+        exclude(task.spawned_at());
+    }
+    let Some(location) = location_of(task) else { return };
+    let state = if UNPOLLED.is_zero() { Task::Counted(location) } else { Task::Pending(location) };
+    // While the runtime shuts down, a task may end before its spawn is reported.
     match SPAWNED.add(task.id(), state) {
-        Some(Task::Counted(place) | Task::Pending(place)) => {
-            count(place, Event::Spawned);
-            count(place, Event::Cancelled);
+        Some(Task::Counted(location) | Task::Pending(location)) => {
+            count(location, Event::Spawned);
+            count(location, Event::Cancelled);
         }
         Some(Task::Named(_)) | None => {}
     }
 }
 
 fn poll_begins(task: &TaskMeta<'_>) {
-    let marks = Marks { pending: SPAWNED.is_pending(task.id()), ..Marks::NONE };
-    FRAMES.with(|frames| frames.push(task.id(), marks));
+    let location = location_of(task);
+    let marks = Marks { pending: location.is_some() && SPAWNED.is_pending(task.id()), ..Marks::NONE };
+    FRAMES.with(|frames| frames.push(task.id(), location, marks));
 }
 
 fn poll_ended(task: &TaskMeta<'_>) {
-    let Some((measure, marks)) = FRAMES.with(|frames| frames.pop(task.id())) else { return };
-    measure.end(place_of(task).filter(|_| !marks.named));
+    let Some((measure, location, marks)) = FRAMES.with(|frames| frames.pop(task.id())) else { return };
+    measure.end(location.filter(|_| !marks.named));
     if marks.pending || marks.namer_ended {
         settle(task.id(), marks);
     }
@@ -155,124 +171,21 @@ fn settle(task: Id, marks: Marks) {
 }
 
 fn ended(task: &TaskMeta<'_>) {
-    // Not in a poll, it was cancelled by the runtime's shutdown.
+    // A task that ends outside a poll was cancelled by the runtime's shutdown.
     let in_poll = mark(task.id(), |marks| marks.ended = true);
     let end = if in_poll { Event::Ended } else { Event::Cancelled };
     match SPAWNED.remove(task.id()) {
-        Some(Task::Counted(place)) => count(place, end),
-        Some(Task::Pending(place)) => {
-            count(place, Event::Spawned);
-            count(place, end);
+        Some(Task::Counted(location)) => count(location, end),
+        Some(Task::Pending(location)) => {
+            count(location, Event::Spawned);
+            count(location, end);
         }
         Some(Task::Named(_)) | None => {}
     }
 }
 
-/// The name of the place where a task was spawned. None for the library's own probes.
+/// Returns the name of the location where a task was spawned. `None` for the tasks of this library.
 #[inline]
-fn place_of(task: &TaskMeta<'_>) -> Option<NameId> {
-    NAMES.of_place(task.spawned_at(), |place| (!is_probe(place)).then(|| place::label(place)))
-}
-
-/// Probes are spawned in `src/watch.rs` and below.
-fn is_probe(place: &Location<'_>) -> bool {
-    let sources = file!().get(..file!().len() - "task/hooks.rs".len());
-    sources
-        .and_then(|sources| place.file().strip_prefix(sources))
-        .is_some_and(|file| file.starts_with("watch"))
-}
-
-/// Whether this thread polls the task, and for the first time as far as it matters.
-pub(crate) fn is_in_first_poll(task: Id) -> bool {
-    let mut pending = false;
-    mark(task, |marks| pending = marks.pending);
-    pending
-}
-
-/// The poll in progress is counted under the task's own name.
-pub(crate) fn mark_named(task: Id) {
-    mark(task, |marks| marks.named = true);
-}
-
-/// The future that gave the task its name ends in the poll in progress.
-pub(crate) fn mark_namer_ended(task: Id) {
-    mark(task, |marks| marks.namer_ended = true);
-}
-
-/// Marks the poll of the task that is in progress on this thread. Whether there is one.
-fn mark(task: Id, change: impl FnOnce(&mut Marks)) -> bool {
-    FRAMES.with(|frames| match frames.find(task) {
-        Some((_, frame)) => {
-            let mut marks = frame.marks.get();
-            change(&mut marks);
-            frame.marks.set(marks);
-            true
-        }
-        None => false,
-    })
-}
-
-/// What has come up during a poll.
-#[derive(Clone, Copy)]
-struct Marks {
-    /// The poll may tell whether the task has a name.
-    pending: bool,
-    named: bool,
-    namer_ended: bool,
-    ended: bool,
-}
-
-impl Marks {
-    const NONE: Marks = Marks { pending: false, named: false, namer_ended: false, ended: false };
-}
-
-thread_local! {
-    static FRAMES: Frames = const { Frames { depth: Cell::new(0), frames: [const { Frame::new() }; 4] } };
-}
-
-/// The polls in progress on a thread, the innermost last. There is more than one where a task blocks on another
-/// runtime.
-struct Frames {
-    depth: Cell<usize>,
-    /// What lies deeper is not measured.
-    frames: [Frame; 4],
-}
-
-struct Frame {
-    task: Cell<Option<Id>>,
-    measure: Cell<Measure>,
-    marks: Cell<Marks>,
-}
-
-impl Frame {
-    const fn new() -> Self {
-        Frame { task: Cell::new(None), measure: Cell::new(Measure::NONE), marks: Cell::new(Marks::NONE) }
-    }
-}
-
-impl Frames {
-    #[inline]
-    fn push(&self, task: Id, marks: Marks) {
-        let depth = self.depth.get();
-        self.depth.set(depth + 1);
-        if let Some(frame) = self.frames.get(depth) {
-            frame.task.set(Some(task));
-            frame.marks.set(marks);
-            frame.measure.set(Measure::start());
-        }
-    }
-
-    /// Together with all that lies within and was left by a panic.
-    #[inline]
-    fn pop(&self, task: Id) -> Option<(Measure, Marks)> {
-        let (depth, frame) = self.find(task)?;
-        self.depth.set(depth);
-        Some((frame.measure.get(), frame.marks.get()))
-    }
-
-    #[inline]
-    fn find(&self, task: Id) -> Option<(usize, &Frame)> {
-        let open = self.frames.get(..self.depth.get()).unwrap_or(&self.frames);
-        open.iter().enumerate().rfind(|(_, frame)| frame.task.get() == Some(task))
-    }
+fn location_of(task: &TaskMeta<'_>) -> Option<NameId> {
+    name_of_location(task.spawned_at(), NameOrigin::Location)
 }

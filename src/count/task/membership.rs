@@ -1,5 +1,5 @@
-//! Which of Tokio's tasks a named future belongs to: under the hooks, a task that has a name is not counted under
-//! the place where it was spawned as well.
+//! Finds the Tokio task that a named future belongs to: under the hooks, a task that has a name is not counted under the
+//! location of its spawn as well.
 
 #[cfg(tokio_unstable)]
 pub(crate) use with_hooks::Membership;
@@ -8,7 +8,7 @@ pub(crate) use without_hooks::Membership;
 
 #[cfg(not(tokio_unstable))]
 mod without_hooks {
-    /// Nothing but named futures is counted.
+    /// Without hooks only named futures are counted, and nothing must be found.
     pub(crate) struct Membership;
 
     impl Membership {
@@ -29,16 +29,16 @@ mod without_hooks {
 mod with_hooks {
     use tokio::task::{Id, try_id};
 
-    use super::super::hooks;
+    use super::super::frames;
     use super::super::spawned::{SPAWNED, UNPOLLED};
 
-    /// What a named future is to the task that it is polled in.
+    /// The relation of a named future to the task that polls it.
     pub(crate) enum Membership {
-        /// Not polled yet, and made while that task was polled, if any.
+        /// Not polled yet. It was made while that task was polled, if any.
         Unpolled(Option<Id>),
         /// It gave the task its name.
         Namer(Id),
-        /// A part of some task, counted beside it.
+        /// A part of a task, counted beside it.
         Part,
     }
 
@@ -54,21 +54,21 @@ mod with_hooks {
         pub(crate) fn poll(&mut self) {
             match *self {
                 Membership::Part => {}
-                Membership::Namer(task) => hooks::mark_named(task),
+                Membership::Namer(task) => frames::mark_named(task),
                 Membership::Unpolled(maker) => self.first_poll(maker),
             }
         }
 
         fn first_poll(&mut self, maker: Option<Id>) {
             *self = Membership::Part;
-            // A task takes the name of a future that was made outside it, in its very first poll. What it makes
-            // itself is a part of it.
+            // A task takes the name of a future that was made outside it, in its very first poll. A future that the
+            // task makes itself is a part of it.
             if let Some(task) = try_id()
                 && Some(task) != maker
-                && hooks::is_in_first_poll(task)
+                && frames::is_in_first_poll(task)
                 && SPAWNED.name(task)
             {
-                hooks::mark_named(task);
+                frames::mark_named(task);
                 *self = Membership::Namer(task);
             }
             UNPOLLED.remove();
@@ -79,15 +79,15 @@ mod with_hooks {
         pub(crate) fn end(&mut self) {
             match std::mem::replace(self, Membership::Part) {
                 Membership::Part => {}
-                Membership::Namer(task) => hooks::mark_namer_ended(task),
+                Membership::Namer(task) => frames::mark_namer_ended(task),
                 Membership::Unpolled(maker) => {
-                    // Dropped with the task, most likely, which then ends without having been polled.
+                    // Most likely it is dropped with the task, which then ends without having been polled.
                     if let Some(task) = try_id()
                         && Some(task) != maker
                         && SPAWNED.name_unpolled(task)
                     {
-                        hooks::mark_named(task);
-                        hooks::mark_namer_ended(task);
+                        frames::mark_named(task);
+                        frames::mark_namer_ended(task);
                     }
                     UNPOLLED.remove();
                 }

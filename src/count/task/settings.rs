@@ -1,4 +1,4 @@
-//! What holds for the tasks of the whole process: they know no meter.
+//! The settings of the tasks. They hold for the whole process, since a named future knows no meter.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -9,21 +9,26 @@ use super::clock;
 static SLOW_POLL_NANOS: AtomicU64 = AtomicU64::new(10_000_000);
 static SCHEDULED_TIME: AtomicBool = AtomicBool::new(false);
 
-/// From when on a poll is slow.
+/// Sets how long a poll takes that counts as slow.
 pub(crate) fn set_slow_poll_threshold(threshold: Duration) {
     SLOW_POLL_NANOS.store(u64::try_from(threshold.as_nanos()).unwrap_or(u64::MAX), Relaxed);
 }
 
-/// Whether a poll of that length is slow.
+/// Returns whether a poll of that length is slow.
 #[inline]
 pub(crate) fn is_slow(ticks: u64) -> bool {
-    // Time-stamp counters make more than a tick in eight nanoseconds: most polls need no conversion to be told
-    // to be fast.
+    // A time-stamp counter makes more than one tick in eight nanoseconds: most polls are fast without a conversion.
     let threshold = SLOW_POLL_NANOS.load(Relaxed);
     ticks >= threshold / 8 && clock::nanos(ticks) >= threshold
 }
 
-/// Whether the time between wake and poll is measured.
+/// Returns whether a poll of that length is slow without a part of it.
+pub(crate) fn is_slow_without(ticks: u64, part: Duration) -> bool {
+    let part = u64::try_from(part.as_nanos()).unwrap_or(u64::MAX);
+    clock::nanos(ticks).saturating_sub(part) >= SLOW_POLL_NANOS.load(Relaxed)
+}
+
+/// Sets whether the time between wake and poll is measured.
 pub(crate) fn set_scheduled_time(on: bool) {
     SCHEDULED_TIME.store(on, Relaxed);
 }

@@ -1,9 +1,9 @@
-//! What the counters are made of. The model that checks them has its own version of this file.
+//! The primitives that the counters are built from. The model that checks the counters has its own version of this file.
 
-pub(super) use std::sync::atomic::{AtomicU64, Ordering};
-pub(super) use std::sync::{Mutex, MutexGuard};
+pub(super) use crate::util::mutex::Mutex;
+pub(super) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// A constructor that can initialise a `static`.
+/// Defines a constructor that can initialise a `static`.
 macro_rules! constructor {
     ($($function:tt)*) => { pub(crate) const $($function)* };
 }

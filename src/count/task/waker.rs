@@ -10,13 +10,13 @@ use super::clock;
 /// Stands in for the waker of a task.
 pub(crate) struct TimedWaker {
     waker: Waker,
-    /// When the task was woken first since its last poll, in ticks; 0 if it was not.
+    /// When the task was first woken since its last poll, in ticks; 0 if it was not.
     woken: AtomicU64,
 }
 
 impl TimedWaker {
-    /// The one that stands in for the context's waker: the same as long as that is.
-    pub(crate) fn of(last: &mut Option<Arc<TimedWaker>>, context: &Context<'_>) -> Waker {
+    /// Returns the waker that stands in for the context's, the same one as long as that does not change.
+    pub(crate) fn replace(last: &mut Option<Arc<TimedWaker>>, context: &Context<'_>) -> Waker {
         let timed = match last.take() {
             Some(timed) if timed.waker.will_wake(context.waker()) => timed,
             _ => Arc::new(TimedWaker { waker: context.waker().clone(), woken: AtomicU64::new(0) }),
@@ -24,7 +24,7 @@ impl TimedWaker {
         Waker::from(Arc::clone(last.insert(timed)))
     }
 
-    /// How many ticks have passed since the wake that the poll which now begins answers.
+    /// Returns how many ticks have passed since the wake that the present poll answers.
     pub(crate) fn scheduled_ticks(&self) -> Option<u64> {
         match self.woken.swap(0, Relaxed) {
             0 => None,
@@ -32,7 +32,7 @@ impl TimedWaker {
         }
     }
 
-    fn note(&self) {
+    fn note_wake(&self) {
         let _ = self.woken.compare_exchange(0, clock::ticks().max(1), Relaxed, Relaxed);
     }
 }
@@ -43,7 +43,7 @@ impl Wake for TimedWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.note();
+        self.note_wake();
         self.waker.wake_by_ref();
     }
 }

@@ -31,7 +31,7 @@ pub fn view(instrument: &Instrument) -> Option<Stream> {
 fn limit(name: &str) -> usize {
     match name {
         // Each task name has up to three outcomes.
-        name if name.starts_with("rust.task.") => 3 * task::most_names(),
+        name if name.starts_with("rust.task.") => 3 * task::max_names(),
         // One series for each worker of a large machine, with `per_worker(true)`.
         name if name.starts_with("tokio.worker.") => 256,
         // One series for each runtime.

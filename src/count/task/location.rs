@@ -1,19 +1,19 @@
-//! Where a task was spawned, as short as it can be said.
+//! Shortens the source location of a spawn.
 
 use std::panic::Location;
 
-/// `src/server.rs:88` in the program's own workspace, `crate-1.2.3/src/server.rs:88` elsewhere.
+/// Returns `src/server.rs:88` for the program's own workspace, `crate-1.2.3/src/server.rs:88` elsewhere.
 pub(crate) fn label(location: &Location<'_>) -> String {
     format!("{}:{}", shorten(&location.file().replace('\\', "/")), location.line())
 }
 
-/// The path from the crate's own directory on. Paths within the program's workspace are relative already.
+/// Returns the path from the crate's own directory on. Paths within the program's workspace are relative already.
 fn shorten(path: &str) -> &str {
     let after = |mark: &str, directories: usize| {
         let (_, rest) = path.split_once(mark)?;
         rest.splitn(directories + 1, '/').nth(directories)
     };
-    // The registry's directory tells nothing; a repository's and its revision's, which code it is.
+    // The registry's directory says nothing. A repository's and its revision's say which code it is.
     if let Some(short) = after("/registry/src/", 1).or_else(|| after("/git/checkouts/", 0)) {
         return short;
     }
@@ -26,7 +26,7 @@ fn shorten(path: &str) -> &str {
     path.get(start..).unwrap_or(path).trim_start_matches('/')
 }
 
-/// On any system, for a program may have been compiled on another one.
+/// Returns whether a path is absolute on any system, since a program may have been compiled on another one.
 fn is_absolute(path: &str) -> bool {
     path.starts_with('/') || path.get(1..3) == Some(":/")
 }
@@ -61,8 +61,8 @@ mod tests {
     }
 
     #[test]
-    fn the_line_comes_with_it() {
+    fn the_line_follows_the_path() {
         let location = Location::caller();
-        assert_eq!(label(location), format!("src/task/place.rs:{}", location.line()));
+        assert_eq!(label(location), format!("src/count/task/location.rs:{}", location.line()));
     }
 }
