@@ -7,12 +7,14 @@ use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use crate::metric::{Kind, Metric};
-use crate::snapshot::{Attributes, Point, Reading, Value};
+use crate::snapshot::{Attributes, CommonAttributes, Point, Reading, Value};
 use crate::source::table::Source;
 
 /// All sources and their last samples.
 pub(crate) struct Collector {
     pub(crate) sources: Vec<Slot>,
+    /// The attributes of every series.
+    common: Option<CommonAttributes>,
     /// The present collection of each reader's thread.
     collections: Vec<Collection>,
     /// The number of samples taken.
@@ -58,11 +60,12 @@ impl Collection {
 }
 
 impl Collector {
-    pub(crate) fn new(sources: Vec<Source>) -> Self {
+    pub(crate) fn new(sources: Vec<Source>, common: Option<CommonAttributes>) -> Self {
         let sources: Vec<_> = sources.into_iter().map(|source| Slot { source, registered: false }).collect();
         let totals = sources.iter().flat_map(|slot| &slot.source.metrics).map(|_| HashMap::new()).collect();
         Collector {
             sources,
+            common,
             collections: Vec::new(),
             samples: 0,
             totals,
@@ -141,8 +144,13 @@ impl Collector {
         for Slot { source, .. } in &mut self.sources {
             for (index, recorder) in self.recorders.range(first..first + source.metrics.len()) {
                 if let (Some(metric), Ok(_)) = (source.metrics.get(index - first), &source.state) {
-                    (source.replay)(metric, &mut |attributes, value, times| {
-                        recorder(attributes, value, times)
+                    (source.replay)(metric, &mut |attributes, value, times| match &self.common {
+                        Some(common) => {
+                            let mut attributes = attributes.clone();
+                            attributes.set_common(common);
+                            recorder(&attributes, value, times);
+                        }
+                        None => recorder(attributes, value, times),
                     });
                 }
             }
@@ -183,29 +191,59 @@ impl Collector {
         self.metrics().map(|metric| Reading { metric, points: Vec::new() }).collect()
     }
 
-    /// Reads every source once, makes its counters monotonic, and turns off a source that panics.
+    /// Reads one metric, and of the sources only the one that it belongs to.
+    pub(crate) fn read(&mut self, name: &str) -> Option<Reading> {
+        let mut first = 0;
+        for source in 0..self.sources.len() {
+            let metrics = self.sources.get(source)?.source.metrics.as_slice();
+            if let Some(index) = metrics.iter().position(|metric| metric.name() == name) {
+                let mut readings: Vec<_> =
+                    metrics.iter().map(|metric| Reading { metric, points: Vec::new() }).collect();
+                self.samples += 1;
+                self.fill_from(source, first, &mut readings);
+                return Some(readings.swap_remove(index)).filter(|reading| !reading.points.is_empty());
+            }
+            first += metrics.len();
+        }
+        None
+    }
+
+    /// Reads every source once.
     fn fill(&mut self, readings: &mut [Reading]) {
         self.samples += 1;
         let mut rest = &mut *readings;
-        for Slot { source, .. } in &mut self.sources {
-            let (own, others) = rest.split_at_mut(source.metrics.len().min(rest.len()));
+        let mut first = 0;
+        for source in 0..self.sources.len() {
+            let count = self.sources.get(source).map_or(0, |slot| slot.source.metrics.len());
+            let (own, others) = rest.split_at_mut(count.min(rest.len()));
             rest = others;
-            own.iter_mut().for_each(|reading| reading.points.clear());
-            if let Ok(fill) = &mut source.state
-                && catch_unwind(AssertUnwindSafe(|| fill(own))).is_err()
-            {
-                own.iter_mut().for_each(|reading| reading.points.clear());
-                source.state = Err("panicked while it was read");
-                self.panicked.push(source.name);
-            }
+            self.fill_from(source, first, own);
+            first += count;
         }
-        for (reading, totals) in readings.iter_mut().zip(&mut self.totals) {
+    }
+
+    /// Reads one source into the readings of its metrics, of which `first` is the index of the first.
+    fn fill_from(&mut self, source: usize, first: usize, readings: &mut [Reading]) {
+        let Some(Slot { source, .. }) = self.sources.get_mut(source) else { return };
+        readings.iter_mut().for_each(|reading| reading.points.clear());
+        if let Ok(fill) = &mut source.state
+            && catch_unwind(AssertUnwindSafe(|| fill(readings))).is_err()
+        {
+            readings.iter_mut().for_each(|reading| reading.points.clear());
+            source.state = Err("panicked while it was read");
+            self.panicked.push(source.name);
+        }
+        let totals = self.totals.get_mut(first..).unwrap_or_default();
+        for (reading, totals) in readings.iter_mut().zip(totals) {
             if matches!(reading.metric.kind(), Kind::Counter | Kind::Histogram) {
                 reading
                     .points
                     .iter_mut()
                     .for_each(|point| Total::make_monotonic(totals, point, self.samples));
                 Total::forget(totals, reading.points.len());
+            }
+            if let Some(common) = &self.common {
+                reading.points.iter_mut().for_each(|point| point.attributes.set_common(common));
             }
         }
     }
@@ -265,6 +303,7 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
     use super::*;
+    use crate::snapshot::AttributeValue;
     use crate::source::row::{Scope, counter, up_down_counter};
     use crate::source::table::Table;
 
@@ -295,7 +334,7 @@ mod tests {
             let scope = Scope { epoch: read.epoch.load(SeqCst), ..Scope::default() };
             visit(&scope, &read.value.load(SeqCst));
         });
-        (script, Collector::new(vec![source]))
+        (script, Collector::new(vec![source], None))
     }
 
     fn value(state: &mut Collector, index: usize) -> Option<u64> {
@@ -315,6 +354,35 @@ mod tests {
             assert_eq!(value(&mut state, 1), Some(collection * 10), "one moment for the whole collection");
             assert_eq!(value(&mut state, 2), Some(collection * 10));
             assert_eq!(script.samples.load(SeqCst), collection);
+        }
+    }
+
+    #[test]
+    fn one_metric_is_read_without_the_other_sources() {
+        let (first, state) = scripted();
+        let (second, other) = scripted();
+        let sources = state.sources.into_iter().chain(other.sources).map(|slot| slot.source).collect();
+        let mut state = Collector::new(sources, None);
+        first.value.store(3, SeqCst);
+        let value = |state: &mut Collector, name| state.read(name)?.value()?.as_u64();
+        assert_eq!(value(&mut state, "test.b"), Some(3));
+        first.value.store(2, SeqCst);
+        assert_eq!(value(&mut state, "test.b"), Some(3), "a counter never falls");
+        assert_eq!(value(&mut state, "test.c"), Some(2), "an amount may");
+        assert_eq!(value(&mut state, "test.d"), None);
+        assert_eq!(second.samples.load(SeqCst), 0, "its source has the same names and is not asked");
+    }
+
+    #[test]
+    fn common_attributes_are_on_every_point() {
+        let (_, state) = scripted();
+        let common: CommonAttributes = [("region", AttributeValue::Static("eu"))].into_iter().collect();
+        let sources = state.sources.into_iter().map(|slot| slot.source).collect();
+        let mut state = Collector::new(sources, Some(common));
+        for _ in 0..2 {
+            let points: Vec<_> = state.sample().into_iter().flat_map(|reading| reading.points).collect();
+            assert_eq!(points.len(), 3);
+            assert!(points.iter().all(|point| point.attributes.get("region").is_some()));
         }
     }
 
@@ -397,12 +465,15 @@ mod tests {
     fn only_the_last_ended_series_are_kept() {
         let name = Arc::new(AtomicU64::new(0));
         let read = Arc::clone(&name);
-        let mut state = Collector::new(vec![TABLE.on(false, move |visit| {
-            for name in [0, read.load(SeqCst)] {
-                let attributes = Attributes::default().and("name", name as i64);
-                visit(&Scope { attributes, epoch: name }, &1);
-            }
-        })]);
+        let mut state = Collector::new(
+            vec![TABLE.on(false, move |visit| {
+                for name in [0, read.load(SeqCst)] {
+                    let attributes = Attributes::default().and("name", name as i64);
+                    visit(&Scope { attributes, epoch: name }, &1);
+                }
+            })],
+            None,
+        );
         for next in 1..10_000 {
             name.store(next, SeqCst);
             assert_eq!(state.sample()[0].points().len(), 2);
@@ -422,7 +493,7 @@ mod tests {
         let (_, healthy) = scripted();
         let mut sources = vec![panicking];
         sources.extend(healthy.sources.into_iter().map(|slot| slot.source));
-        let mut state = Collector::new(sources);
+        let mut state = Collector::new(sources, None);
         let points: Vec<_> = state.sample().iter().map(|reading| reading.points.len()).collect();
         assert_eq!(points, [0, 0, 0, 1, 1, 1]);
         assert_eq!(state.sources[0].source.state.as_ref().err(), Some(&"panicked while it was read"));

@@ -62,6 +62,7 @@
 //! | `serde` | `Serialize` for [`Snapshot`] |
 //! | `monitor` | `Monitor`, which writes a JSON line at each interval |
 //! | `debug` | `debug`, HTTP endpoints and a page with plots |
+//! | `tower`, `axum` | `tower::TaskNameLayer`, which counts requests as tasks; by the routes of axum's router |
 //! | `internal-logs` | the library's warnings as `tracing` events; part of `otlp`, `monitor` and `debug` |
 //!
 //! # Errors
@@ -90,6 +91,8 @@ mod snapshot;
 mod source;
 #[cfg(feature = "profile")]
 mod stack;
+#[cfg(feature = "tower")]
+pub mod tower;
 mod util;
 mod watch;
 

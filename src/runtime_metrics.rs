@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, SystemTime};
 
+use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
 use tokio::runtime::Handle;
 
@@ -13,9 +14,8 @@ use crate::collector::Recorder;
 use crate::collector::{Collector, Unregistered};
 use crate::output::otel::instruments;
 use crate::settings::Settings;
-use crate::snapshot::{Point, Snapshot};
+use crate::snapshot::{Point, Reading, Snapshot};
 use crate::source;
-use crate::source::table::Source;
 use crate::source::tokio::Runtimes;
 use crate::util::log;
 
@@ -40,8 +40,8 @@ pub struct RuntimeMetrics {
 }
 
 impl RuntimeMetrics {
-    fn new(sources: Vec<Source>, runtimes: Arc<Runtimes>, meter: &Meter) -> Self {
-        let shared = Arc::new(Shared { state: Mutex::new(Some(Collector::new(sources))), runtimes });
+    fn new(collector: Collector, runtimes: Arc<Runtimes>, meter: &Meter) -> Self {
+        let shared = Arc::new(Shared { state: Mutex::new(Some(collector)), runtimes });
         let metrics = RuntimeMetrics { shared, meter: meter.clone() };
         metrics.register();
         metrics
@@ -106,6 +106,20 @@ impl RuntimeMetrics {
         Snapshot { time: SystemTime::now(), readings }
     }
 
+    /// Reads one metric by its name, such as `rust.memory.used`. Only the source that it belongs to is read, so that this
+    /// costs less than a [`snapshot`](Self::snapshot).
+    ///
+    /// Returns `None` for a metric that does not exist, is off or has no value here, and after [`stop`](Self::stop).
+    ///
+    /// ```
+    /// # let metrics = opentelemetry_instrumentation_runtime::init_runtime_metrics(&opentelemetry::global::meter("x"));
+    /// let tasks = metrics.read("tokio.task.count");
+    /// assert!(tasks.is_none(), "no runtime is watched here");
+    /// ```
+    pub fn read(&self, name: &str) -> Option<Reading> {
+        self.shared.with(|state| state.read(name)).flatten()
+    }
+
     /// Stops the reporting permanently, for all clones.
     ///
     /// The instruments stay registered, since OpenTelemetry cannot remove them, but report nothing more. Streams of
@@ -165,6 +179,16 @@ impl Builder {
     /// Watches a runtime in addition to the current one, as [`RuntimeMetrics::watch_runtime`] does.
     pub fn runtime(mut self, name: impl Into<String>, handle: &Handle) -> Self {
         self.runtimes.push((name.into(), handle.clone()));
+        self
+    }
+
+    /// Puts an attribute on every series, such as `KeyValue::new("cell", "eu-1")`.
+    ///
+    /// Texts and integers keep their type; other values are reported as text. A key that the library uses itself is
+    /// ignored with a warning in the log, and so is each attribute beyond the sixteenth. Of one key, the last value
+    /// counts. JSON and the debug page, which describe one process, leave these attributes out.
+    pub fn attribute(mut self, attribute: KeyValue) -> Self {
+        self.settings.attributes.push(attribute);
         self
     }
 
@@ -268,7 +292,9 @@ impl Builder {
         for (name, handle) in self.runtimes {
             runtimes.watch(name, &handle);
         }
-        RuntimeMetrics::new(source::all(&self.settings, &runtimes), runtimes, meter)
+        let common = source::common::common_attributes(&self.settings.attributes, &source::catalogue());
+        let collector = Collector::new(source::all(&self.settings, &runtimes), common);
+        RuntimeMetrics::new(collector, runtimes, meter)
     }
 }
 

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use opentelemetry::KeyValue;
+
 /// The settings, one field for each method of [`Builder`](crate::Builder) that sets one. The methods document them.
 #[derive(Debug)]
 pub(crate) struct Settings {
+    /// The attributes of every series.
+    pub(crate) attributes: Vec<KeyValue>,
     pub(crate) per_worker: bool,
     pub(crate) size_classes: bool,
     pub(crate) process: bool,
@@ -21,6 +25,7 @@ pub(crate) struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Settings {
+            attributes: Vec::new(),
             per_worker: false,
             size_classes: false,
             process: true,

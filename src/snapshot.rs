@@ -253,21 +253,35 @@ impl From<i64> for AttributeValue {
 
 /// The attributes of a point, sorted by key.
 ///
-/// They are stored inline, since most points have none and the others have few, so that a snapshot allocates nothing
-/// for them.
+/// Those that distinguish a metric's points lie inline, since most points have none and the others few. Those that all
+/// series have in common are shared. Taking a snapshot allocates for neither.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Attributes([Option<(&'static str, AttributeValue)>; Attributes::MAX_LEN]);
+pub struct Attributes {
+    own: [Option<(&'static str, AttributeValue)>; Attributes::MAX_LEN],
+    common: Option<CommonAttributes>,
+}
+
+/// The attributes that the builder was given for every series, sorted by key.
+pub(crate) type CommonAttributes = Arc<[(&'static str, AttributeValue)]>;
 
 impl Attributes {
-    /// The most attributes of a point: the runtime's name, the worker's index and the row's own.
+    /// A runtime's name, a worker's index and the row's own.
     pub(crate) const MAX_LEN: usize = 3;
+    pub(crate) const MAX_COMMON: usize = 16;
 
     /// Returns an iterator over keys and values, in the order of the keys.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &AttributeValue)> {
-        self.0.iter().flatten().map(|(key, value)| (*key, value))
+        let mut own = self.own().peekable();
+        let common = self.common.iter().flat_map(|common| common.iter());
+        let mut common = common.map(|(key, value)| (*key, value)).peekable();
+        std::iter::from_fn(move || match (own.peek(), common.peek()) {
+            (Some((own_key, _)), Some((common_key, _))) if own_key < common_key => own.next(),
+            (_, Some(_)) => common.next(),
+            (_, None) => own.next(),
+        })
     }
 
-    /// Returns the value of a key, or `None` if there is no such attribute.
+    /// Returns the value of a key.
     pub fn get(&self, key: &str) -> Option<&AttributeValue> {
         self.iter().find(|(found, _)| *found == key).map(|(_, value)| value)
     }
@@ -277,7 +291,21 @@ impl Attributes {
         self.iter().next().is_none()
     }
 
-    /// Adds one attribute and returns all.
+    /// Iterates over those that distinguish this point from the others of its metric in this process.
+    pub(crate) fn own(&self) -> impl Iterator<Item = (&'static str, &AttributeValue)> {
+        self.own.iter().flatten().map(|(key, value)| (*key, value))
+    }
+
+    pub(crate) fn has_common(&self) -> bool {
+        self.common.is_some()
+    }
+
+    /// Adds the attributes that all series have.
+    pub(crate) fn set_common(&mut self, common: &CommonAttributes) {
+        self.common = Some(Arc::clone(common));
+    }
+
+    /// Returns these and one more.
     pub(crate) fn and(mut self, key: &'static str, value: impl Into<AttributeValue>) -> Self {
         self.insert(key, value.into());
         self
@@ -285,14 +313,14 @@ impl Attributes {
 
     pub(crate) fn insert(&mut self, key: &'static str, value: AttributeValue) {
         let mut carried = Some((key, value));
-        for slot in &mut self.0 {
-            let comes_first = match (&carried, &*slot) {
+        for entry in &mut self.own {
+            let comes_first = match (&carried, &*entry) {
                 (Some((new, _)), Some((old, _))) => new < old,
                 (Some(_), None) => true,
                 (None, _) => return,
             };
             if comes_first {
-                std::mem::swap(slot, &mut carried);
+                std::mem::swap(entry, &mut carried);
             }
         }
         debug_assert!(carried.is_none(), "more attributes than a point has room for");
@@ -313,5 +341,20 @@ mod tests {
         assert_eq!(forwards.get("b"), Some(&AttributeValue::Int(2)));
         assert_eq!(forwards.get("d"), None);
         assert!(Attributes::default().is_empty());
+    }
+
+    #[test]
+    fn common_attributes_come_in_the_order_of_the_keys_too() {
+        let common: CommonAttributes =
+            [("b", AttributeValue::Static("2")), ("d", AttributeValue::Int(4))].into_iter().collect();
+        let mut attributes = Attributes::default().and("a", "1").and("c", "3").and("e", "5");
+        attributes.set_common(&common);
+        let keys: String = attributes.iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, "abcde");
+        assert_eq!(attributes.own().count(), 3);
+        assert_eq!(attributes.get("d"), Some(&AttributeValue::Int(4)));
+        let mut alone = Attributes::default();
+        alone.set_common(&common);
+        assert!(!alone.is_empty() && alone.own().next().is_none());
     }
 }

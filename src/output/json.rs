@@ -43,7 +43,7 @@ impl<'a, V> Nested<'a, V> {
     }
 
     fn key(&self, point: &'a Point) -> Option<&'a AttributeValue> {
-        point.attributes().iter().nth(self.depth).map(|(_, value)| value)
+        point.attributes().own().nth(self.depth).map(|(_, value)| value)
     }
 }
 
@@ -71,7 +71,7 @@ impl<V: Serialize> Serialize for Nested<'_, V> {
 }
 
 fn order_of_points(a: &Point, b: &Point) -> Ordering {
-    let (mut a, mut b) = (a.attributes().iter(), b.attributes().iter());
+    let (mut a, mut b) = (a.attributes().own(), b.attributes().own());
     loop {
         let (a, b) = (a.next().map(|(_, value)| value), b.next().map(|(_, value)| value));
         let order = order_of_keys(a, b);

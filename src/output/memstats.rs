@@ -54,7 +54,7 @@ pub(crate) fn sys(snapshot: &Snapshot) -> Option<u64> {
 /// The point without attributes where there is one, else the sum of all.
 pub(crate) fn sum(snapshot: &Snapshot, name: &str) -> Option<Value> {
     let points = snapshot.get(name)?.points();
-    if let Some(whole) = points.iter().find(|point| point.attributes().is_empty()) {
+    if let Some(whole) = points.iter().find(|point| point.attributes().own().next().is_none()) {
         return Some(whole.value().clone());
     }
     let (first, rest) = points.split_first()?;

@@ -1,5 +1,6 @@
 //! The sources. Each is a table of rows and a function that takes the sample they read.
 
+pub(crate) mod common;
 #[cfg_attr(
     not(all(target_os = "linux", target_env = "gnu")),
     allow(dead_code, reason = "this build takes no sample")

@@ -29,6 +29,12 @@ pub(crate) fn name_of_str(name: &str) -> NameId {
     uncharged(|| NAMES.find_or_add(name, NameOrigin::Program))
 }
 
+/// Returns the number of a name if it is known.
+#[cfg(feature = "tower")]
+pub(crate) fn known_name(name: &str) -> Option<NameId> {
+    NAMES.find(name)
+}
+
 /// Returns the number of a location's name: `src/server.rs:88`. `None` for the spawns of this library.
 #[inline]
 pub(crate) fn name_of_location(location: &'static Location<'static>, origin: NameOrigin) -> Option<NameId> {

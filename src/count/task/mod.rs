@@ -26,9 +26,15 @@ mod totals;
 mod waker;
 
 pub(crate) use clock::nanos;
+#[cfg(feature = "tower")]
+pub(crate) use counted::Counted;
 pub(crate) use counters::{Event, Totals};
 #[cfg(tokio_unstable)]
 pub use hooks::{TaskHooks, task_hooks};
+#[cfg(feature = "tower")]
+pub(crate) use lookup::{known_name, name_of_str, name_of_text};
+#[cfg(feature = "tower")]
+pub(crate) use name::NameId;
 pub(crate) use name::NameOrigin;
 pub use named::{NamedTask, TaskExt};
 pub(crate) use own::uncounted;

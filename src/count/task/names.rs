@@ -48,6 +48,12 @@ impl Names {
         self.find_or_add_in(&mut self.list.lock(), name, origin)
     }
 
+    /// Returns the number of a name that is known.
+    #[cfg(any(test, feature = "tower"))]
+    pub(crate) fn find(&self, name: &str) -> Option<NameId> {
+        self.list.lock().maps.as_ref()?.by_text.get(name).copied()
+    }
+
     /// Returns the number of the name of something that never moves or ends, such as a source location.
     pub(crate) fn find_or_add_location(
         &self,
@@ -161,6 +167,8 @@ mod tests {
         assert_eq!(id_of_location(&names, 1), Some(NameId::new(first)));
         assert_eq!(all(&names), [OTHER, "location 1"]);
         assert_eq!(names.text(NameId::new(first)), "location 1");
+        assert_eq!(names.find("location 1"), Some(NameId::new(first)));
+        assert_eq!(names.find("another"), None);
     }
 
     #[test]

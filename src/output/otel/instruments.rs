@@ -75,12 +75,20 @@ fn count(value: &Value) -> Option<u64> {
     amount(value).map(i64::unsigned_abs)
 }
 
-/// Passes the attributes as OpenTelemetry's type, without an allocation.
+/// Converts the attributes to OpenTelemetry's without allocating.
 fn with_key_values(attributes: &Attributes, act: impl FnOnce(&[KeyValue])) {
+    if attributes.has_common() {
+        with_buffer::<{ Attributes::MAX_LEN + Attributes::MAX_COMMON }>(attributes, act);
+    } else {
+        with_buffer::<{ Attributes::MAX_LEN }>(attributes, act);
+    }
+}
+
+fn with_buffer<const MAX: usize>(attributes: &Attributes, act: impl FnOnce(&[KeyValue])) {
     let mut list =
         attributes.iter().map(|(key, value)| KeyValue::new(Key::from_static_str(key), key_value(value)));
     let mut count = 0;
-    let buffer: [KeyValue; Attributes::MAX_LEN] = std::array::from_fn(|_| match list.next() {
+    let buffer: [KeyValue; MAX] = std::array::from_fn(|_| match list.next() {
         Some(attribute) => {
             count += 1;
             attribute
