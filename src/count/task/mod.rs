@@ -33,9 +33,8 @@ pub(crate) use counters::{Event, Totals};
 pub use hooks::{TaskHooks, task_hooks};
 #[cfg(feature = "tower")]
 pub(crate) use lookup::{known_name, name_of_str, name_of_text};
-#[cfg(feature = "tower")]
-pub(crate) use name::NameId;
-pub(crate) use name::NameOrigin;
+#[allow(unused_imports, reason = "the layer and profiles use `NameId`")]
+pub(crate) use name::{NameId, NameOrigin};
 pub use named::{NamedTask, TaskExt};
 pub(crate) use own::uncounted;
 pub(crate) use settings::{scheduled_time, set_scheduled_time, set_slow_poll_threshold};
