@@ -9,6 +9,8 @@ mod memstats;
 #[cfg(feature = "monitor")]
 mod monitor;
 pub(crate) mod otel;
+#[cfg(feature = "monitor")]
+mod sum;
 
 #[cfg(feature = "monitor")]
 pub use monitor::Monitor;

@@ -1,4 +1,4 @@
-//! The snapshot as a line of JSON, again and again.
+//! Writes a snapshot as a line of JSON, again and again.
 
 use std::convert::Infallible;
 use std::io::{self, Write};
@@ -9,17 +9,17 @@ use std::time::{Duration, Instant};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::metric::Kind;
-use crate::output::json::{self, Nested};
-use crate::output::memstats;
+use crate::output::json;
+use crate::output::memstats::{Line, Pauses, Stats};
 use crate::runtime_metrics::RuntimeMetrics;
 use crate::snapshot::{Point, Reading, Snapshot};
 use crate::util::log;
 
 /// Writes a line of JSON every interval, until it is dropped.
 ///
-/// It does so on a thread of its own, hence also while every runtime of the process is blocked. The first line comes
-/// after the first interval. When the writer fails, because a pipe was closed or a disk is full, there is one warning
-/// in the log and no line any more; the service is not disturbed. A writer that blocks holds up nothing but the lines.
+/// It runs on its own thread, so lines appear even while every runtime of the process is blocked. The first line
+/// appears after the first interval. If the writer fails, because a pipe was closed or a disk is full, the monitor logs
+/// one warning and ends; the service goes on. A writer that blocks delays only the lines.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -32,46 +32,52 @@ use crate::util::log;
 #[derive(Debug)]
 #[must_use = "dropping it ends the lines"]
 pub struct Monitor {
-    /// Nothing is ever sent: when this is dropped, the thread at the other end wakes up and ends.
+    /// Never sends: dropping it wakes and ends the thread that holds the receiver.
     _running: mpsc::Sender<Infallible>,
 }
 
 impl Monitor {
-    /// Each line is a whole snapshot: the time as `time`, then the metrics by name. A counter's growth in a second,
-    /// since the last line, is there too, under the metric's name with `/s`. Attributes make nested objects, whose
-    /// keys are the attribute's values:
+    /// Starts a monitor whose lines are whole snapshots.
+    ///
+    /// A line holds the time as `time`, then each metric by its name. The growth per second of a counter since the last
+    /// line stands under the metric's name with `/s`. Attributes make nested objects whose keys are the attribute's
+    /// values. Every `tokio.*` metric has a level for the runtime; the only runtime of a process is called `1` if it has
+    /// no name:
     ///
     /// ```json
-    /// {"time":"2026-11-23T20:36:35.123Z","process.cpu.time":{"system":0.1,"user":2.5},"process.cpu.time/s":{"system":0.0,"user":0.9}}
+    /// {"time":"2026-11-23T20:36:35.123Z","process.cpu.time":{"system":0.1,"user":2.5},"tokio.task.count":{"1":7},"process.cpu.time/s":{"system":0.0,"user":0.9}}
     /// ```
     ///
-    /// An interval below a millisecond is one of a millisecond.
+    /// An interval shorter than one millisecond becomes one millisecond.
     pub fn start(metrics: &RuntimeMetrics, interval: Duration, writer: impl Write + Send + 'static) -> Self {
         Self::spawn(metrics, interval, writer, |last, now, line| {
             serde_json::to_writer(line, &WithRates { last, now })
         })
     }
 
-    /// Each line has the keys that Go programmers know, as far as they can be read here:
+    /// Starts a monitor whose lines have the keys that monitors of Go programs print.
     ///
-    /// | key | is |
+    /// | key | value |
     /// |---|---|
     /// | `Alloc` | `rust.memory.used` |
     /// | `TotalAlloc` | `rust.memory.allocated` |
-    /// | `Sys` | what the allocator holds, `jemalloc.memory.mapped` or `mimalloc.memory.committed`; without them `process.memory.usage` |
+    /// | `Sys` | `jemalloc.memory.mapped` or `mimalloc.memory.committed`, or else `process.memory.usage` |
     /// | `Mallocs`, `Frees` | `rust.memory.allocations`, `rust.memory.deallocations` |
     /// | `LiveObjects` | `rust.memory.allocation.count` |
-    /// | `PauseTotalNs`, `NumGC` | what stops the world here: `tokio.worker.stall.time` in nanoseconds, `tokio.worker.stalls` |
-    /// | `NumGoroutine` | `tokio.task.count`, of all runtimes |
+    /// | `PauseTotalNs`, `NumGC` | stalls instead of pauses: `tokio.worker.stall.time` in nanoseconds, `tokio.worker.stalls` |
+    /// | `NumGoroutine` | `tokio.task.count` of all runtimes |
     ///
-    /// The first six but `Sys` need the `CountingAllocator`, the last three a watched runtime.
+    /// The first six except `Sys` need the `CountingAllocator`, the last three a watched runtime. A value that cannot be
+    /// read is left out.
     pub fn memstats(
         metrics: &RuntimeMetrics,
         interval: Duration,
         writer: impl Write + Send + 'static,
     ) -> Self {
-        Self::spawn(metrics, interval, writer, |_, now, line| {
-            serde_json::to_writer(line, &memstats::Line(&now.snapshot))
+        let mut pauses = Pauses::default();
+        Self::spawn(metrics, interval, writer, move |_, now, line| {
+            pauses.update(&now.snapshot);
+            serde_json::to_writer(line, &Line(Stats { snapshot: &now.snapshot, pauses: &pauses }))
         })
     }
 
@@ -79,21 +85,21 @@ impl Monitor {
         metrics: &RuntimeMetrics,
         interval: Duration,
         mut writer: impl Write + Send + 'static,
-        format: impl Fn(&Moment, &Moment, &mut Vec<u8>) -> serde_json::Result<()> + Send + 'static,
+        mut format: impl FnMut(&Sample, &Sample, &mut Vec<u8>) -> serde_json::Result<()> + Send + 'static,
     ) -> Self {
         let metrics = metrics.clone();
-        // A year is the same as never, and clocks cannot count to everything.
+        // An `Instant` cannot represent every `Duration`, and a year is as good as never.
         let interval = interval.clamp(Duration::from_millis(1), Duration::from_secs(365 * 86_400));
         let (running, stop) = mpsc::channel();
         let run = move || {
-            let mut last = Moment::now(&metrics);
+            let mut last = Sample::take(&metrics);
             let mut line = Vec::new();
             let mut next = last.instant + interval;
             while stop.recv_timeout(next.saturating_duration_since(Instant::now()))
                 == Err(RecvTimeoutError::Timeout)
             {
-                let now = Moment::now(&metrics);
-                // What was missed while the writer blocked is not made up for.
+                let now = Sample::take(&metrics);
+                // Lines that were missed while the writer blocked are not made up for.
                 next = (next + interval).max(now.instant);
                 line.clear();
                 let written = format(&last, &now, &mut line).map_err(io::Error::from).and_then(|()| {
@@ -102,42 +108,42 @@ impl Monitor {
                     writer.flush()
                 });
                 if let Err(error) = written {
-                    log::warn("the monitor cannot write and has ended", &error.to_string());
+                    log::warn("the monitor could not write a line and has ended", &error.to_string());
                     return;
                 }
                 last = now;
             }
         };
         if let Err(error) = thread::Builder::new().name("runtime-monitor".into()).spawn(run) {
-            log::warn("the monitor has no thread and prints nothing", &error.to_string());
+            log::warn("could not start a thread; the monitor will write no lines", &error.to_string());
         }
         Monitor { _running: running }
     }
 }
 
-/// A snapshot, and when it was taken on a clock that nobody sets.
-struct Moment {
+/// A snapshot and its time on the monotonic clock.
+struct Sample {
     instant: Instant,
     snapshot: Snapshot,
 }
 
-impl Moment {
-    fn now(metrics: &RuntimeMetrics) -> Self {
-        Moment { instant: Instant::now(), snapshot: metrics.snapshot() }
+impl Sample {
+    fn take(metrics: &RuntimeMetrics) -> Self {
+        Sample { instant: Instant::now(), snapshot: metrics.snapshot() }
     }
 }
 
 struct WithRates<'a> {
-    last: &'a Moment,
-    now: &'a Moment,
+    last: &'a Sample,
+    now: &'a Sample,
 }
 
 impl WithRates<'_> {
-    /// What the points of a counter have grown by in a second. A point that is new has no rate yet.
+    /// Returns the growth per second of a counter's points. A point that the last line did not have has no rate.
     fn rates<'a>(&self, reading: &'a Reading) -> Vec<(&'a Point, f64)> {
         let Some(before) = self.last.snapshot.get(reading.metric().name()) else { return Vec::new() };
         let seconds = (self.now.instant - self.last.instant).as_secs_f64();
-        // As a rule the points are those of the last time, in the same order.
+        // The points usually have the same order as last time.
         let mut candidates = before.points().iter().cycle();
         let rate = |point: &'a Point| {
             let found = candidates
@@ -153,12 +159,13 @@ impl WithRates<'_> {
 impl Serialize for WithRates<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        json::entries(&self.now.snapshot, &mut map)?;
+        json::write_snapshot(&mut map, &self.now.snapshot)?;
         let counters = self.now.snapshot.readings().iter();
         for reading in counters.filter(|reading| reading.metric().kind() == Kind::Counter) {
-            let mut rates = self.rates(reading);
+            let rates = self.rates(reading);
             if !rates.is_empty() {
-                map.serialize_entry(&format_args!("{}/s", reading.metric().name()), &Nested::of(&mut rates))?;
+                let key = format_args!("{}/s", reading.metric().name());
+                json::write_points(&mut map, key, reading.metric(), rates)?;
             }
         }
         map.end()
@@ -175,7 +182,7 @@ mod tests {
     fn rates_are_growth_over_time_of_points_that_were_there_before() {
         let start = Instant::now();
         let mode = |mode: &'static str| none().and("cpu.mode", mode);
-        let at = |seconds: u64, points| Moment {
+        let at = |seconds: u64, points| Sample {
             instant: start + Duration::from_secs(seconds),
             snapshot: snapshot(seconds, points),
         };
@@ -198,7 +205,7 @@ mod tests {
         let line = serde_json::to_string(&WithRates { last: &last, now: &now }).unwrap();
         let expected = concat!(
             r#"{"time":"1970-01-01T00:00:04.000Z","process.cpu.time":{"system":8.0,"user":3.0},"process.uptime":11.0,"#,
-            r#""tokio.worker.parks":5,"process.cpu.time/s":{"user":0.5}}"#
+            r#""tokio.worker.parks":{"1":5},"process.cpu.time/s":{"user":0.5}}"#
         );
         assert_eq!(line, expected);
     }

@@ -1,11 +1,21 @@
-//! What has happened between two snapshots.
+//! The change between two snapshots.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::output::memstats::sum;
-use crate::snapshot::{AttributeValue, Histogram, Snapshot, Value};
+use crate::output::sum::sum;
+use crate::snapshot::{AttributeValue, Histogram, Point, Snapshot, Value};
 
+/// How the value of a task name is read.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Read {
+    /// The value itself.
+    Level,
+    /// The growth in a second.
+    Rate,
+}
+
+/// Two snapshots and the time between them.
 pub(super) struct Change<'a> {
     pub(super) last: &'a Snapshot,
     pub(super) now: &'a Snapshot,
@@ -13,19 +23,19 @@ pub(super) struct Change<'a> {
 }
 
 impl Change<'_> {
-    /// The value that a metric has now, over all its points.
+    /// Returns the present value of a metric over all its points.
     pub(super) fn value(&self, name: &str) -> Option<f64> {
         sum(self.now, name)?.as_f64()
     }
 
-    /// The growth of a counter in a second.
+    /// Returns the growth of a counter in a second.
     pub(super) fn rate(&self, name: &str) -> Option<f64> {
         let grown = sum(self.now, name)?.as_f64()? - sum(self.last, name)?.as_f64()?;
         let seconds = self.time.as_secs_f64();
         (seconds > 0.0).then(|| grown.max(0.0) / seconds)
     }
 
-    /// The upper bound of what this share of the samples since then took.
+    /// Returns the upper bound of the durations of this share of the new samples.
     pub(super) fn quantile(&self, name: &str, share: f64) -> Option<f64> {
         let (now, last) = (histogram(self.now, name)?, histogram(self.last, name));
         let before =
@@ -46,17 +56,33 @@ impl Change<'_> {
         now.bounds.get(bucket).or_else(|| now.bounds.last()).copied()
     }
 
-    /// A metric's points by the value of an attribute, the largest first, no more than so many.
-    pub(super) fn largest(&self, name: &str, attribute: &str, most: usize) -> Vec<(Arc<str>, f64)> {
-        let points = self.now.get(name).map(|reading| reading.points()).unwrap_or_default();
-        let mut all: Vec<_> = points
-            .iter()
-            .filter_map(|point| Some((point.attributes().get(attribute)?, point.value().as_f64()?)))
-            .collect();
-        all.sort_by(|(_, a), (_, b)| b.total_cmp(a));
-        all.truncate(most);
-        all.into_iter().map(|(name, value)| (shared(name), value)).collect()
+    /// Returns the value of each task name, without rates of 0.
+    pub(super) fn by_name(&self, metric: &str, read: Read) -> Vec<(Arc<str>, f64)> {
+        let seconds = self.time.as_secs_f64();
+        let (now, last) = (points(self.now, metric), points(self.last, metric));
+        // The points usually have the same order as last time.
+        let mut before = last.iter().cycle();
+        let value = |point: &Point| {
+            let name = point.attributes().get("rust.task.name")?;
+            let value = point.value().as_f64()?;
+            let value = match read {
+                Read::Level => value,
+                Read::Rate => {
+                    let same = |before: &&Point| before.attributes() == point.attributes();
+                    let before = before.by_ref().take(last.len()).find(same);
+                    let rate =
+                        (value - before.and_then(|before| before.value().as_f64()).unwrap_or(0.0)) / seconds;
+                    (rate > 0.0 && rate.is_finite()).then_some(rate)?
+                }
+            };
+            Some((shared(name), value))
+        };
+        now.iter().filter_map(value).collect()
     }
+}
+
+fn points<'a>(snapshot: &'a Snapshot, metric: &str) -> &'a [Point] {
+    snapshot.get(metric).map(|reading| reading.points()).unwrap_or_default()
 }
 
 fn histogram(snapshot: &Snapshot, name: &str) -> Option<Histogram> {
@@ -107,13 +133,17 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_are_named() {
+    fn task_names_have_levels_and_rates() {
         let count = |name: &str, value| {
             ("rust.task.count", none().and("rust.task.name", Arc::<str>::from(name)), Value::U64(value))
         };
-        let now = snapshot(0, vec![count("a", 1), count("b", 3), count("c", 2)]);
-        let change = Change { last: &now, now: &now, time: Duration::from_secs(1) };
-        let largest = change.largest("rust.task.count", "rust.task.name", 2);
-        assert_eq!(largest, [(Arc::from("b"), 3.0), (Arc::from("c"), 2.0)]);
+        let last = snapshot(0, vec![count("a", 1), count("b", 1)]);
+        let now = snapshot(0, vec![count("new", 2), count("a", 1), count("b", 3)]);
+        let change = Change { last: &last, now: &now, time: Duration::from_millis(500) };
+        let name = Arc::<str>::from;
+        let levels = change.by_name("rust.task.count", Read::Level);
+        assert_eq!(levels, [(name("new"), 2.0), (name("a"), 1.0), (name("b"), 3.0)]);
+        let rates = change.by_name("rust.task.count", Read::Rate);
+        assert_eq!(rates, [(name("new"), 4.0), (name("b"), 4.0)], "a rate of 0 is left out");
     }
 }

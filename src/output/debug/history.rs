@@ -1,124 +1,14 @@
-//! What the plots show: which lines, and their last ten minutes.
+//! The last ten minutes of what the plots show.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::change::Change;
-use super::plot;
+use super::change::{Change, Read};
+use super::line::{Line, SECONDS, values_per_point};
+use super::plots::{self, ByName, Lines, Plot, stalled_workers};
 
-/// How long each sample stands for. The sampler keeps this pace.
-pub(super) const SECONDS: usize = 600;
-/// Of so many names the tasks are kept, those with the most of them.
-const NAMES: usize = 8;
-
-/// The plots of the page, in their order.
-pub(super) static PLOTS: &[Plot] = &[
-    Plot {
-        title: "Memory",
-        unit: Unit::Bytes,
-        needs: "the process's memory is read on Linux, the rest needs `CountingAllocator` as global allocator",
-        lines: Lines::Fixed(&[
-            ("used", |change| change.value("rust.memory.used")),
-            ("resident", |change| change.value("process.memory.usage")),
-            ("peak", |change| change.value("rust.memory.peak")),
-        ]),
-    },
-    Plot {
-        title: "Bytes allocated a second",
-        unit: Unit::Bytes,
-        needs: "needs `CountingAllocator` as global allocator",
-        lines: Lines::Fixed(&[
-            ("allocated", |change| change.rate("rust.memory.allocated")),
-            ("deallocated", |change| change.rate("rust.memory.deallocated")),
-        ]),
-    },
-    Plot {
-        title: "Allocations a second",
-        unit: Unit::Count,
-        needs: "needs `CountingAllocator` as global allocator",
-        lines: Lines::Fixed(&[
-            ("allocations", |change| change.rate("rust.memory.allocations")),
-            ("deallocations", |change| change.rate("rust.memory.deallocations")),
-            ("reallocations", |change| change.rate("rust.memory.reallocations")),
-        ]),
-    },
-    Plot {
-        title: "Tasks",
-        unit: Unit::Count,
-        needs: "needs a watched runtime",
-        lines: Lines::Fixed(&[("alive", |change| change.value("tokio.task.count"))]),
-    },
-    Plot {
-        title: "Tasks by name",
-        unit: Unit::Count,
-        needs: "needs tasks with a name: `with_task_name`",
-        lines: Lines::ByName,
-    },
-    Plot {
-        title: "Queue",
-        unit: Unit::Count,
-        needs: "needs a watched runtime",
-        lines: Lines::Fixed(&[("waiting for a worker", |change| change.value("tokio.queue.length"))]),
-    },
-    Plot {
-        title: "Busy",
-        unit: Unit::Share,
-        needs: "needs a watched runtime",
-        lines: Lines::Fixed(&[
-            // The time of a long poll is added when it ends, all at once.
-            ("workers", |change| {
-                let share = change.rate("tokio.worker.busy.time")? / change.value("tokio.worker.count")?;
-                Some(share.min(1.0))
-            }),
-            ("CPUs", |change| Some(change.rate("process.cpu.time")? / change.value("rust.cpu.count")?)),
-        ]),
-    },
-    Plot {
-        title: "Schedule delay",
-        unit: Unit::Seconds,
-        needs: "needs a watched runtime and its probe",
-        lines: Lines::Fixed(&[
-            ("median", |change| change.quantile("tokio.schedule.delay", 0.5)),
-            ("slowest", |change| change.quantile("tokio.schedule.delay", 1.0)),
-        ]),
-    },
-    Plot {
-        title: "Stalled workers",
-        unit: Unit::Count,
-        needs: "needs a watched runtime and its probe",
-        lines: Lines::Fixed(&[("stalled", stalled)]),
-    },
-];
-
-/// Workers that make no progress: the time of all stalls grows by a second each second for each of them.
-fn stalled(change: &Change<'_>) -> Option<f64> {
-    change.rate("tokio.worker.stall.time")
-}
-
-pub(super) struct Plot {
-    pub(super) title: &'static str,
-    pub(super) unit: Unit,
-    /// What is missing when it has no line.
-    pub(super) needs: &'static str,
-    pub(super) lines: Lines,
-}
-
-pub(super) enum Lines {
-    /// Name and reading of each.
-    Fixed(&'static [(&'static str, Read)]),
-    /// One for each of the task names with the most tasks.
-    ByName,
-}
-
-type Read = fn(&Change<'_>) -> Option<f64>;
-
-#[derive(Clone, Copy)]
-pub(super) enum Unit {
-    Bytes,
-    Count,
-    Seconds,
-    Share,
-}
+/// How many task names a plot shows, and a sample keeps.
+const MAX_NAMES: usize = 8;
 
 /// The last ten minutes, second by second.
 #[derive(Default)]
@@ -127,26 +17,16 @@ pub(super) struct History {
     pushed: usize,
 }
 
-/// One second. Single precision is far finer than a plot, and halves the memory.
+/// One second. Single precision is much finer than a plot and needs half the memory.
 struct Sample {
-    /// The fixed lines of all plots, one after the other, NaN where there is nothing.
+    /// The fixed lines of all plots, one after the other, NaN where nothing could be read.
     values: Box<[f32]>,
-    names: Box<[(Arc<str>, f32)]>,
+    /// The largest names of each plot by task name.
+    names: Box<[Names]>,
     stalled: bool,
 }
 
-/// A line of a plot, the latest value last.
-pub(super) struct Line {
-    pub(super) name: Arc<str>,
-    /// NaN where there is nothing.
-    pub(super) values: Vec<f64>,
-}
-
-impl Line {
-    pub(super) fn latest(&self) -> Option<f64> {
-        self.values.last().copied().filter(|value| value.is_finite())
-    }
-}
+type Names = Box<[(Arc<str>, f32)]>;
 
 impl History {
     pub(super) fn push(&mut self, change: &Change<'_>) {
@@ -154,54 +34,64 @@ impl History {
             self.samples.pop_front();
         }
         self.pushed += 1;
-        let read = |read: &Read| read(change).map_or(f32::NAN, |value| value as f32);
-        let names = change.largest("rust.task.count", "rust.task.name", NAMES);
         self.samples.push_back(Sample {
-            values: fixed().map(|(_, line)| read(line)).collect(),
-            names: names.into_iter().map(|(name, value)| (name, value as f32)).collect(),
-            stalled: stalled(change).is_some_and(|workers| workers > 0.0),
+            values: plots::fixed()
+                .map(|(_, read)| read(change).map_or(f32::NAN, |value| value as f32))
+                .collect(),
+            names: plots::by_name().map(|plot| largest(change, plot)).collect(),
+            stalled: stalled_workers(change).is_some_and(|workers| workers > 0.0),
         });
     }
 
-    /// The lines of a plot that have any value.
+    /// Returns the lines of a plot that have any value.
     pub(super) fn lines(&self, plot: &Plot) -> Vec<Line> {
         let mut lines: Vec<_> = match plot.lines {
             Lines::Fixed(own) => {
-                let first = fixed().position(|(title, _)| title == plot.title).unwrap_or_default();
-                let line = |(offset, (name, _)): (usize, &(&'static str, Read))| Line {
-                    name: Arc::from(*name),
+                let first = plots::fixed().position(|(title, _)| title == plot.title).unwrap_or_default();
+                let line = |(offset, name): (usize, &str)| Line {
+                    name: Arc::from(name),
                     values: self.values(|sample| sample.values.get(first + offset).copied()),
                 };
-                own.iter().enumerate().map(line).collect()
+                own.iter().map(|(name, _)| *name).enumerate().map(line).collect()
             }
-            Lines::ByName => self.by_name(),
+            Lines::ByName(by_name) => self.lines_by_name(by_name),
         };
         lines.retain(|line| line.values.iter().any(|value| value.is_finite()));
         lines
     }
 
-    /// Whether a plot shows anything now that it did not show a second ago: a point of it comes to several seconds when the
-    /// history is long, but a stall is shown at once.
+    /// Returns true if the plots differ from a second ago. A point of a long history stands for several seconds, but a
+    /// stall shows at once.
     pub(super) fn has_news(&self) -> bool {
         let mut stalled = self.samples.iter().rev().map(|sample| sample.stalled);
-        stalled.next() != stalled.next() || self.pushed.is_multiple_of(plot::step(self.samples.len()))
+        let (now, before) = (stalled.next().unwrap_or(false), stalled.next().unwrap_or(false));
+        now || before || self.pushed.is_multiple_of(values_per_point(self.samples.len()))
     }
 
-    /// For how many seconds a worker has been stalled without a break, until now.
-    pub(super) fn stalled_for(&self) -> usize {
-        self.samples.iter().rev().take_while(|sample| sample.stalled).count()
-    }
-
-    fn by_name(&self) -> Vec<Line> {
-        let Some(latest) = self.samples.back() else { return Vec::new() };
-        let named = |(name, _): &(Arc<str>, f32)| Line { name: Arc::clone(name), values: Vec::new() };
-        let mut lines: Vec<_> = latest.names.iter().map(named).collect();
-        for sample in &self.samples {
-            lines.iter_mut().for_each(|line| line.values.push(f64::NAN));
-            for (name, value) in &sample.names {
-                // A name is as a rule the same text in the same place: comparing all texts would cost more than to draw.
-                let line = lines.iter().position(|line| Arc::ptr_eq(&line.name, name));
-                let line = line.or_else(|| lines.iter().position(|line| line.name == *name));
+    /// Returns the lines of the names that were largest over the whole time.
+    fn lines_by_name(&self, plot: &'static ByName) -> Vec<Line> {
+        let Some(index) = plots::by_name().position(|other| std::ptr::eq(other, plot)) else {
+            return Vec::new();
+        };
+        let samples =
+            || self.samples.iter().map(|sample| sample.names.get(index).map_or(&[][..], |names| names));
+        let mut names: Vec<(&Arc<str>, f64)> = Vec::new();
+        for (name, value) in samples().flatten() {
+            match position(names.iter().map(|(name, _)| *name), name).and_then(|found| names.get_mut(found)) {
+                Some((_, sum)) => *sum += f64::from(*value),
+                None => names.push((name, f64::from(*value))),
+            }
+        }
+        names.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+        names.truncate(MAX_NAMES);
+        let mut lines: Vec<_> =
+            names.iter().map(|(name, _)| Line { name: Arc::clone(name), values: Vec::new() }).collect();
+        for sample in samples() {
+            // A rate of 0 is not kept. In a full sample it may also be one that was too small.
+            let absent = if plot.read == Read::Rate && sample.len() < MAX_NAMES { 0.0 } else { f64::NAN };
+            lines.iter_mut().for_each(|line| line.values.push(absent));
+            for (name, value) in sample {
+                let line = position(lines.iter().map(|line| &line.name), name);
                 if let Some(last) = line.and_then(|line| lines.get_mut(line)?.values.last_mut()) {
                     *last = f64::from(*value);
                 }
@@ -214,23 +104,30 @@ impl History {
         self.samples.iter().map(|sample| of(sample).map_or(f64::NAN, f64::from)).collect()
     }
 
-    /// What it occupies, but for the names, which the tasks' own registry holds.
+    /// The memory it occupies, except the names, which the registry of task names holds.
     #[cfg(test)]
     fn bytes(&self) -> usize {
-        let of = |sample: &Sample| size_of_val(&*sample.values) + size_of_val(&*sample.names);
+        let names = |names: &Names| size_of::<Names>() + size_of_val(&**names);
+        let of =
+            |sample: &Sample| size_of_val(&*sample.values) + sample.names.iter().map(names).sum::<usize>();
         self.samples.capacity() * size_of::<Sample>() + self.samples.iter().map(of).sum::<usize>()
     }
 }
 
-/// The fixed lines of all plots, with the title of theirs.
-fn fixed() -> impl Iterator<Item = (&'static str, &'static Read)> {
-    PLOTS.iter().flat_map(|plot| {
-        let lines = match plot.lines {
-            Lines::Fixed(lines) => lines,
-            Lines::ByName => &[],
-        };
-        lines.iter().map(|(_, read)| (plot.title, read))
-    })
+fn largest(change: &Change<'_>, plot: &ByName) -> Names {
+    let mut names = change.by_name(plot.metric, plot.read);
+    names.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+    names.truncate(MAX_NAMES);
+    names.into_iter().map(|(name, value)| (name, value as f32)).collect()
+}
+
+/// Finds a name among others. The same name is almost always the same allocation, so it compares pointers first:
+/// comparing every text would cost more than drawing.
+fn position<'a>(names: impl Iterator<Item = &'a Arc<str>> + Clone, wanted: &Arc<str>) -> Option<usize> {
+    names
+        .clone()
+        .position(|name| Arc::ptr_eq(name, wanted))
+        .or_else(|| names.clone().position(|name| name == wanted))
 }
 
 #[cfg(test)]
@@ -254,7 +151,7 @@ pub(super) mod tests {
         snapshot(second, points)
     }
 
-    /// That of a program that has run for `seconds`.
+    /// The history of a program that has run for `seconds`.
     pub(in crate::output::debug) fn after(seconds: u64) -> History {
         let mut history = History::default();
         for second in 1..=seconds {
@@ -265,7 +162,7 @@ pub(super) mod tests {
     }
 
     fn plot(title: &str) -> &'static Plot {
-        PLOTS.iter().find(|plot| plot.title == title).unwrap()
+        plots::PLOTS.iter().find(|plot| plot.title == title).unwrap()
     }
 
     #[test]
@@ -275,7 +172,7 @@ pub(super) mod tests {
         assert_eq!(history.samples.len(), SECONDS);
         assert!(history.bytes() < 1_000_000);
         let lines = history.lines(plot("Memory"));
-        assert_eq!(lines.len(), 1, "what has no value has no line");
+        assert_eq!(lines.len(), 1, "a line without a value is left out");
         assert_eq!((&*lines[0].name, lines[0].values.len()), ("used", SECONDS));
         assert_eq!((lines[0].values[0], lines[0].latest()), (101_000.0, Some(700_000.0)));
     }
@@ -288,29 +185,30 @@ pub(super) mod tests {
         assert_eq!(lines[0].latest(), Some(19.0), "10 squared less 9 squared");
         assert!(history.lines(plot("Queue")).is_empty());
         let names = history.lines(plot("Tasks by name"));
-        assert_eq!((names.len(), &*names[0].name, names[0].latest()), (NAMES, "task 199", Some(209.0)));
+        assert_eq!((names.len(), &*names[0].name, names[0].latest()), (MAX_NAMES, "task 199", Some(209.0)));
     }
 
     #[test]
-    fn a_stall_is_seen_while_it_lasts() {
-        assert_eq!(after(650).stalled_for(), 0);
-        assert_eq!(after(653).stalled_for(), 3);
+    fn a_name_keeps_its_line_of_rates_after_it_has_become_idle() {
+        let slow = |name: &str, value| {
+            ("rust.task.slow_polls", none().and("rust.task.name", Arc::<str>::from(name)), Value::U64(value))
+        };
+        let at = |a, b| snapshot(0, vec![slow("a", a), slow("b", b)]);
+        let mut history = History::default();
+        for (last, now) in [(at(0, 0), at(5, 0)), (at(5, 0), at(5, 1)), (at(5, 1), at(5, 1))] {
+            history.push(&Change { last: &last, now: &now, time: Duration::from_secs(1) });
+        }
+        let lines = history.lines(plot("Slow polls a second by task name"));
+        let lines: Vec<_> = lines.iter().map(|line| (&*line.name, line.values.clone())).collect();
+        assert_eq!(lines, [("a", vec![5.0, 0.0, 0.0]), ("b", vec![0.0, 1.0, 0.0])]);
     }
 
     #[test]
-    fn what_shows_nothing_new_is_no_news() {
+    fn unchanged_plots_are_no_news() {
         let news = |seconds: std::ops::Range<u64>| seconds.filter(|second| after(*second).has_news()).count();
         assert_eq!(news(100..112), 12, "each second is a point");
         assert_eq!(news(300..312), 6, "two are");
         assert_eq!(news(632..644), 4, "three are");
         assert!(after(651).has_news(), "a stall has begun");
-    }
-
-    #[test]
-    fn titles_tell_plots_apart() {
-        let mut titles: Vec<_> = PLOTS.iter().map(|plot| plot.title).collect();
-        titles.sort_unstable();
-        titles.dedup();
-        assert_eq!(titles.len(), PLOTS.len());
     }
 }

@@ -1,17 +1,20 @@
-//! The page.
+//! Renders the page.
 
 use axum::body::Bytes;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::history::{History, Line, PLOTS, Plot, Unit};
+use super::history::History;
+use super::line::{Line, Unit};
 use super::plot;
-use crate::output::memstats::{sum, total};
+use super::plots::{PLOTS, Plot};
+use super::stalls::Stall;
+use crate::output::sum::sum;
 use crate::snapshot::Snapshot;
 
 pub(super) const STYLE: &str = include_str!("page.css");
 pub(super) const SCRIPT: &str = include_str!("page.js");
 
-/// The whole page, with the plots of the moment.
+/// Returns the whole page with the present plots.
 pub(super) fn page(plots: &Bytes) -> String {
     let plots = String::from_utf8_lossy(plots);
     let page = html! {
@@ -22,7 +25,7 @@ pub(super) fn page(plots: &Bytes) -> String {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 title { "Runtime" }
-                // So that the browser does not look for one.
+                // Without an icon the browser requests one.
                 link rel="icon" href="data:,";
                 link rel="stylesheet" href="runtime/page.css";
                 script src="runtime/page.js" defer {}
@@ -44,18 +47,38 @@ pub(super) fn page(plots: &Bytes) -> String {
     page.into_string()
 }
 
-/// What changes each second.
-pub(super) fn plots(snapshot: &Snapshot, history: &History) -> String {
+/// Returns the part of the page that changes each second.
+pub(super) fn plots(snapshot: &Snapshot, stalls: &[Stall], history: &History) -> String {
     let markup = html! {
-        (status(snapshot, history))
+        (stall_banner(snapshot, stalls))
+        (facts(snapshot))
         div.plots { @for plot in PLOTS { (figure(plot, &history.lines(plot))) } }
     };
-    // A server-sent event cannot carry one, and a task's name may.
+    // A server-sent event cannot carry a carriage return, but a task's name can.
     markup.into_string().replace('\r', " ")
 }
 
-/// Whether a worker is stuck now, and how the process stands against its limits.
-fn status(snapshot: &Snapshot, history: &History) -> Markup {
+fn stall_banner(snapshot: &Snapshot, stalls: &[Stall]) -> Markup {
+    html! {
+        @if !stalls.is_empty() {
+            div #stall data-stalled="yes" role="alert" {
+                @for stall in stalls { p { (sentence(stall)) } }
+            }
+        } @else if snapshot.get("tokio.worker.stalls").is_some() {
+            p #stall data-stalled="no" { "No worker is stalled." }
+        }
+    }
+}
+
+fn sentence(stall: &Stall) -> String {
+    let details = [("runtime", &stall.runtime), ("cause", &stall.cause)];
+    let details = details.iter().filter_map(|(name, value)| Some(format!("; {name}: {}", value.as_deref()?)));
+    let seconds = Unit::Seconds.text(stall.duration.as_secs_f64());
+    format!("A worker is stalled: no progress for {seconds}{}", details.collect::<String>())
+}
+
+/// The process against its limits.
+fn facts(snapshot: &Snapshot) -> Markup {
     let number = |name| sum(snapshot, name).and_then(|value| value.as_f64());
     let bytes = |name| number(name).map(|value| Unit::Bytes.text(value));
     let count = |name| number(name).map(|value| value.to_string());
@@ -73,15 +96,6 @@ fn status(snapshot: &Snapshot, history: &History) -> Markup {
         ("up", number("process.uptime").map(whole_seconds)),
     ];
     html! {
-        @match (history.stalled_for(), total(snapshot, "tokio.worker.stalls")) {
-            (0, None) => {}
-            (0, Some(_)) => { p #stall data-stalled="no" { "No worker is stalled." } }
-            (seconds, _) => {
-                p #stall data-stalled="yes" role="alert" {
-                    "A worker is stalled: it has made no progress for " (seconds) " s."
-                }
-            }
-        }
         dl.facts {
             @for (name, text) in facts {
                 @if let Some(text) = text { div { dt { (name) } dd { (text) } } }
@@ -125,32 +139,46 @@ mod tests {
     use super::*;
     use crate::output::debug::change::Change;
     use crate::output::debug::history;
+    use crate::output::debug::line::SECONDS;
     use crate::output::json::tests::{none, snapshot};
     use crate::snapshot::Value;
 
     #[test]
-    fn a_name_is_text_whatever_is_in_it() {
+    fn a_name_is_escaped() {
         let name = "<script>alert('\"')</script>&\r\n\u{0}</svg>";
         let attributes = none().and("rust.task.name", Arc::<str>::from(name));
         let now = snapshot(0, vec![("rust.task.count", attributes, Value::U64(1))]);
         let mut history = History::default();
         history.push(&Change { last: &now, now: &now, time: Duration::from_secs(1) });
-        let html = plots(&now, &history);
+        let html = plots(&now, &[], &history);
         assert!(html.contains("&lt;script&gt;alert("), "{html}");
         assert!(!html.contains("<script") && !html.contains('\r'), "{html}");
     }
 
     #[test]
-    fn ten_minutes_of_every_plot_are_drawn_in_time() {
-        let history = history::tests::after(history::SECONDS as u64);
-        let now = snapshot(0, Vec::new());
-        let html = plots(&now, &history);
-        assert_eq!(html.matches("<figure").count(), PLOTS.len());
-        assert!(html.len() < 300_000, "{} bytes", html.len());
+    fn a_stall_is_shown_with_its_runtime_and_cause_only_while_it_lasts() {
+        let now = snapshot(0, vec![("tokio.worker.stalls", none(), Value::U64(1))]);
+        let runtime = Some("<io>".to_owned());
+        let stall =
+            Stall { runtime, cause: Some("blocked".to_owned()), duration: Duration::from_millis(700) };
+        let html = plots(&now, &[stall], &History::default());
+        let text = "A worker is stalled: no progress for 700 ms; runtime: &lt;io&gt;; cause: blocked";
+        assert!(html.contains(text) && html.contains(r#"data-stalled="yes""#), "{html}");
+        let html = plots(&now, &[], &History::default());
+        assert!(html.contains(r#"data-stalled="no""#) && !html.contains("no progress"), "{html}");
     }
 
     #[test]
-    fn nothing_is_taken_from_elsewhere() {
+    fn ten_minutes_of_every_plot_are_less_than_400_kb() {
+        let history = history::tests::after(SECONDS as u64);
+        let now = snapshot(0, Vec::new());
+        let html = plots(&now, &[], &history);
+        assert_eq!(html.matches("<figure").count(), PLOTS.len());
+        assert!(html.len() < 400_000, "{} bytes", html.len());
+    }
+
+    #[test]
+    fn the_page_loads_nothing_from_other_hosts() {
         let html = page(&Bytes::from_static(b"<p>plots</p>"));
         assert!(html.contains("<p>plots</p>"));
         for text in [&html, STYLE, SCRIPT] {

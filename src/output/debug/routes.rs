@@ -1,4 +1,4 @@
-//! The endpoints.
+//! The routes of the endpoints.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,19 +15,18 @@ use axum::routing::get;
 use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{Stream, StreamExt};
 
-use super::guard;
+use super::guard::{self, Hosts};
 use super::page;
 use super::sampler::{Feed, Moment};
 
 const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json; charset=utf-8";
-/// A connection does not last for ever, so that one that nobody reads any more does not either. Browsers come back by
-/// themselves.
-pub(super) const MOST_EVENTS: usize = 600;
+/// Ends connections whose client no longer reads. Browsers reconnect.
+pub(super) const MAX_EVENTS: usize = 600;
 const RECONNECT_AFTER: Duration = Duration::from_millis(200);
 
-pub(super) fn router(feed: Feed, hosts: Vec<String>) -> Router {
-    let hosts: Arc<[String]> = hosts.into();
+pub(super) fn router(feed: Feed, hosts: Hosts) -> Router {
+    let hosts = Arc::new(hosts);
     Router::new()
         .route("/debug/vars", get(vars))
         .route("/debug/metrics.json", get(metrics))
@@ -69,8 +68,8 @@ fn stream(
     answer: fn(&Moment) -> Bytes,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let moments = WatchStream::new(feed).filter(move |moment| send(moment));
-    let events = moments.take(MOST_EVENTS).map(move |moment| {
-        // Neither JSON nor our HTML has a carriage return in it, which an event cannot carry.
+    let events = moments.take(MAX_EVENTS).map(move |moment| {
+        // An event cannot carry a carriage return. Neither the JSON nor the HTML contains one.
         let event = Event::default().data(String::from_utf8_lossy(&answer(&moment)));
         Ok(event.retry(RECONNECT_AFTER))
     });

@@ -1,6 +1,5 @@
-//! A snapshot each second, and all that is answered from it.
+//! Takes a snapshot each second and makes the answers from it.
 
-use crate::util::mutex::Mutex;
 use std::sync::{Arc, MutexGuard, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,19 +10,23 @@ use tokio::sync::watch;
 use super::change::Change;
 use super::history::History;
 use super::page;
-use super::vars::{Pauses, Vars};
+use super::stalls::{Stall, Stalls};
+use super::vars::Vars;
+use crate::output::memstats::Pauses;
 use crate::runtime_metrics::RuntimeMetrics;
 use crate::snapshot::Snapshot;
 use crate::util::log;
+use crate::util::mutex::Mutex;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The latest moment, and a signal when there is a new one.
+/// Receives each new moment.
 pub(super) type Feed = watch::Receiver<Arc<Moment>>;
 
-/// A snapshot and its answers, each made when the first one asks for it, and for all.
+/// A snapshot and its answers. Each answer is made for the first request and kept for the others.
 pub(super) struct Moment {
     snapshot: Arc<Snapshot>,
+    stalls: Vec<Stall>,
     pauses: Pauses,
     shared: Arc<Shared>,
     json: OnceLock<Bytes>,
@@ -47,7 +50,7 @@ impl Moment {
         answer(&self.json, || serde_json::to_vec(&*self.snapshot).unwrap_or_default())
     }
 
-    /// Whether the plots are worth drawing again.
+    /// Returns true if the plots are worth drawing again.
     pub(super) fn has_news(&self) -> bool {
         self.shared.history().has_news()
     }
@@ -58,29 +61,34 @@ impl Moment {
         answer(&self.vars, || serde_json::to_vec(&vars).unwrap_or_default())
     }
 
-    /// The part of the page that changes.
+    /// Returns the part of the page that changes.
     pub(super) fn plots(&self) -> Bytes {
-        answer(&self.plots, || page::plots(&self.snapshot, &self.shared.history()).into())
+        answer(&self.plots, || page::plots(&self.snapshot, &self.stalls, &self.shared.history()).into())
     }
 }
 
-fn answer(place: &OnceLock<Bytes>, make: impl FnOnce() -> Vec<u8>) -> Bytes {
-    place.get_or_init(|| make().into()).clone()
+fn answer(cell: &OnceLock<Bytes>, make: impl FnOnce() -> Vec<u8>) -> Bytes {
+    cell.get_or_init(|| make().into()).clone()
 }
 
-/// Starts the thread, which ends when nobody holds the feed any more.
+/// Starts the thread, which ends when all receivers are dropped.
 pub(super) fn start(metrics: &RuntimeMetrics, command_line: bool) -> Feed {
+    let snapshot = metrics.snapshot();
+    let (mut pauses, mut stalls) = (Pauses::default(), Stalls::default());
+    pauses.update(&snapshot);
+    stalls.update(&snapshot);
     let sampler = Sampler {
         instant: Instant::now(),
-        snapshot: metrics.snapshot().into(),
-        pauses: Pauses::default(),
+        snapshot: snapshot.into(),
+        pauses,
+        stalls,
         metrics: metrics.clone(),
         shared: Arc::new(Shared { history: Mutex::default(), command_line }),
     };
-    let (sender, feed) = watch::channel(Arc::new(sampler.moment()));
+    let (sender, feed) = watch::channel(Arc::new(sampler.moment(Vec::new())));
     let run = move || sampler.run(&sender);
     if let Err(error) = thread::Builder::new().name("runtime-history".into()).spawn(run) {
-        log::warn("the debug endpoints have no thread and show but one moment", &error.to_string());
+        log::warn("could not start a thread; the debug page will not update", &error.to_string());
     }
     feed
 }
@@ -91,36 +99,40 @@ struct Sampler {
     instant: Instant,
     snapshot: Arc<Snapshot>,
     pauses: Pauses,
+    stalls: Stalls,
 }
 
 impl Sampler {
     fn run(mut self, sender: &watch::Sender<Arc<Moment>>) {
         let mut next = self.instant;
         loop {
-            // What was missed while the machine was asleep is not made up for.
+            // Samples that were missed while the machine was asleep are not made up for.
             next = (next + INTERVAL).max(Instant::now());
             thread::sleep(next.saturating_duration_since(Instant::now()));
             if sender.is_closed() {
                 return;
             }
-            self.sample();
-            sender.send_replace(Arc::new(self.moment()));
+            let stalls = self.sample();
+            sender.send_replace(Arc::new(self.moment(stalls)));
         }
     }
 
-    fn sample(&mut self) {
+    fn sample(&mut self) -> Vec<Stall> {
         let instant = Instant::now();
         let snapshot = Arc::new(self.metrics.snapshot());
         let change = Change { last: &self.snapshot, now: &snapshot, time: instant - self.instant };
         self.shared.history().push(&change);
-        self.pauses.follow(&snapshot);
+        self.pauses.update(&snapshot);
+        let stalls = self.stalls.update(&snapshot);
         self.instant = instant;
         self.snapshot = snapshot;
+        stalls
     }
 
-    fn moment(&self) -> Moment {
+    fn moment(&self, stalls: Vec<Stall>) -> Moment {
         Moment {
             snapshot: Arc::clone(&self.snapshot),
+            stalls,
             pauses: self.pauses.clone(),
             shared: Arc::clone(&self.shared),
             json: OnceLock::new(),
@@ -135,13 +147,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_thread_ends_when_nobody_looks_any_more() {
+    fn the_thread_ends_with_the_last_receiver() {
         let metrics = RuntimeMetrics::builder().build(&opentelemetry::global::meter("test"));
         let feed = start(&metrics, false);
         let shared = Arc::downgrade(&feed.borrow().shared);
         assert!(shared.upgrade().is_some());
         drop(feed);
-        // It wakes up once a second.
+        // The thread wakes once a second.
         while shared.upgrade().is_some() {
             thread::yield_now();
         }
@@ -152,7 +164,7 @@ mod tests {
         let metrics = RuntimeMetrics::builder().build(&opentelemetry::global::meter("test"));
         let feed = start(&metrics, false);
         let moment = Arc::clone(&feed.borrow());
-        assert_eq!(moment.json().as_ptr(), moment.json().as_ptr(), "made once");
+        assert_eq!(moment.json().as_ptr(), moment.json().as_ptr(), "each answer is made once");
         assert_eq!(moment.plots().as_ptr(), moment.plots().as_ptr());
         assert_eq!(moment.vars(), moment.vars());
     }

@@ -1,4 +1,4 @@
-//! A server of our own.
+//! Serves the endpoints on a thread with its own runtime.
 
 use std::fmt;
 use std::io;
@@ -18,24 +18,24 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{sleep, timeout};
 
-use super::routes::MOST_EVENTS;
+use super::routes::MAX_EVENTS;
 use crate::util::thread as background;
 
-/// More wait in the kernel's queue.
-const MOST_CONNECTIONS: usize = 64;
-const HEADERS_WITHIN: Duration = Duration::from_secs(5);
-const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
-/// Somewhat longer than all events of a connection take.
-const EVENTS_FOR: Duration = Duration::from_secs(MOST_EVENTS as u64 + 60);
-const MOST_HEADERS: usize = 64;
-const LONGEST_HEADERS: usize = 16 << 10;
+/// Further connections wait in the kernel's queue.
+const MAX_CONNECTIONS: usize = 64;
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longer than all events of a connection take.
+const EVENTS_TIMEOUT: Duration = Duration::from_secs(MAX_EVENTS as u64 + 60);
+const MAX_HEADERS: usize = 64;
+const MAX_HEADER_BYTES: usize = 16 << 10;
 
-/// Why the endpoints are not served.
+/// The reason why the endpoints cannot be served.
 #[non_exhaustive]
 pub enum Error {
-    /// Other machines could reach this address.
+    /// Other machines can reach this address.
     NotLoopback(SocketAddr),
-    /// The address cannot be resolved or bound to, or there is no thread to be had.
+    /// The address cannot be resolved or bound, or no thread can be started.
     Io(io::Error),
 }
 
@@ -43,17 +43,14 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::NotLoopback(addr) => {
-                write!(
-                    f,
-                    "{addr} can be reached from other machines; to mean it, set `beyond_loopback(true)`"
-                )
+                write!(f, "other machines can reach {addr}; set `allow_remote(true)` to allow that")
             }
-            Error::Io(error) => write!(f, "the debug endpoints cannot be served: {error}"),
+            Error::Io(error) => write!(f, "could not serve the debug endpoints: {error}"),
         }
     }
 }
 
-/// What `main` prints of an error that it returns.
+/// Reads like `Display`, because `main` prints the error that it returns with `Debug`.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -75,7 +72,7 @@ impl From<io::Error> for Error {
     }
 }
 
-/// The endpoints being served. Dropping it stops nothing.
+/// A running server of the endpoints. Dropping it does not stop the server.
 #[derive(Debug)]
 pub struct Server {
     local_addr: SocketAddr,
@@ -84,25 +81,30 @@ pub struct Server {
 }
 
 impl Server {
-    /// Where.
+    /// Returns the address and port of the server.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }
 
-    /// Ends all connections and closes the port, before it returns.
+    /// Ends all connections and closes the port. Returns when that is done.
     pub fn stop(self) {
-        // Without a receiver it has ended already.
+        // Without a receiver the server has already ended.
         let _ = self.stop.send(());
         let _ = self.thread.join();
     }
 }
 
-pub(super) fn bind(addr: impl ToSocketAddrs, beyond_loopback: bool) -> Result<TcpListener, Error> {
+pub(super) fn bind(addr: impl ToSocketAddrs, allow_remote: bool) -> Result<TcpListener, Error> {
     let addrs: Vec<_> = addr.to_socket_addrs()?.collect();
-    match addrs.iter().find(|addr| !addr.ip().is_loopback()) {
-        Some(addr) if !beyond_loopback => Err(Error::NotLoopback(*addr)),
+    match addrs.iter().find(|addr| !is_loopback(addr)) {
+        Some(addr) if !allow_remote => Err(Error::NotLoopback(*addr)),
         _ => Ok(TcpListener::bind(&*addrs)?),
     }
+}
+
+/// Returns true if only this machine can reach the address.
+pub(super) fn is_loopback(addr: &SocketAddr) -> bool {
+    addr.ip().to_canonical().is_loopback()
 }
 
 pub(super) fn run(listener: TcpListener, router: Router) -> Result<Server, Error> {
@@ -111,7 +113,7 @@ pub(super) fn run(listener: TcpListener, router: Router) -> Result<Server, Error
     let (stop, stopped) = oneshot::channel();
     let run = move |runtime: Runtime| {
         runtime.block_on(async {
-            // Without `Server` nobody can stop it, and it goes on.
+            // If the `Server` was dropped, the server goes on.
             let stopped = async {
                 if stopped.await.is_err() {
                     std::future::pending().await
@@ -129,41 +131,41 @@ pub(super) fn run(listener: TcpListener, router: Router) -> Result<Server, Error
 
 async fn accept(listener: TcpListener, router: Router) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
-    let free = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-    while let Ok(place) = Arc::clone(&free).acquire_owned().await {
+    let free = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    while let Ok(permit) = Arc::clone(&free).acquire_owned().await {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let router = router.clone();
                 tokio::spawn(async move {
                     answer(stream, router).await;
-                    drop(place);
+                    drop(permit);
                 });
             }
-            // No descriptor is free, for one: that takes its time.
+            // The process may have no free file descriptor at present.
             Err(_) => sleep(Duration::from_millis(100)).await,
         }
     }
 }
 
-/// Answers one request.
+/// Answers the one request of a connection.
 async fn answer(stream: TcpStream, router: Router) {
     let events = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&events);
+    let is_events = Arc::clone(&events);
     let router = router.layer(axum::middleware::map_response(move |response: axum::response::Response| {
         let kind = response.headers().get(CONTENT_TYPE);
-        told.store(kind.is_some_and(|kind| kind == "text/event-stream"), Ordering::Relaxed);
+        is_events.store(kind.is_some_and(|kind| kind == "text/event-stream"), Ordering::Relaxed);
         async { response }
     }));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS_WITHIN)
-        .max_headers(MOST_HEADERS)
-        .max_buf_size(LONGEST_HEADERS)
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEADER_BYTES)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut connection = std::pin::pin!(connection);
-    // How a connection failed is the client's affair.
-    if timeout(ANSWERED_WITHIN, connection.as_mut()).await.is_err() && events.load(Ordering::Relaxed) {
-        let _ = timeout(EVENTS_FOR, connection).await;
+    // Errors of a connection are the client's.
+    if timeout(ANSWER_TIMEOUT, connection.as_mut()).await.is_err() && events.load(Ordering::Relaxed) {
+        let _ = timeout(EVENTS_TIMEOUT, connection).await;
     }
 }
