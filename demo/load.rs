@@ -35,7 +35,7 @@ async fn requests() {
 /// Builds a document, waits as if for a database, answers.
 async fn request(id: u32) {
     let mut document: BTreeMap<String, String> =
-        (0..200).map(|field| (format!("field-{field}"), format!("{id}:{}", field * 7919))).collect();
+        (0..50).map(|field| (format!("field-{field}"), format!("{id}:{}", field * 7919))).collect();
     sleep(Duration::from_millis(20 + u64::from(id) * 10)).await;
     document.retain(|_, value| value.len() % 2 == 0);
     black_box(document.into_values().collect::<Vec<_>>().join(","));

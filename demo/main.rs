@@ -1,83 +1,152 @@
-//! A small service with two leaks, and its metrics as they arrive over OTLP.
+//! A small service with two leaks and a stall, which shows its own metrics in the terminal.
 //!
 //! `cargo run --release -p demo [-- --for 10s]`
 //!
-//! Without `OTEL_EXPORTER_OTLP_ENDPOINT` it receives its own exports and shows them as a table; with it, they go there.
+//! Without `OTEL_EXPORTER_OTLP_ENDPOINT` it receives its own exports and shows them. With it, the exports go there, and the
+//! terminal shows the same numbers.
 
 mod load;
-
-use support::receiver;
-
+mod readable;
+mod screen;
+mod series;
+mod summary;
 mod table;
 
 use std::error::Error;
 use std::future::pending;
-use std::time::Duration;
+use std::io::{ErrorKind, Write, stderr, stdout};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use opentelemetry_instrumentation_runtime::{CountingAllocator, RuntimeMetrics, otlp};
-use receiver::Receiver;
-use table::Table;
-use tokio::time::{interval, sleep};
+use screen::Screen;
+use series::History;
+use support::receiver::Receiver;
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 #[global_allocator]
 static ALLOC: CountingAllocator = CountingAllocator::system();
 
+const USAGE: &str = "\
+A small service with two leaks and a stall, which shows its own metrics.
+
+usage: demo [--for TIME]
+
+  --for TIME    end after this time, such as 10s or 2min; without it, Ctrl-C ends the demo
+  -h, --help    show this text
+
+With OTEL_EXPORTER_OTLP_ENDPOINT set, the metrics are exported there too.";
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
-    let time = time_from(std::env::args().skip(1))?;
-    if std::env::var_os("OTEL_EXPORTER_OTLP_ENDPOINT").is_some() {
-        ship(time).await
-    } else {
-        show(time).await
+async fn main() -> ExitCode {
+    let result = match command(std::env::args().skip(1)) {
+        Ok(Command::Help) => writeln!(stdout(), "{USAGE}").map_err(Into::into),
+        Ok(Command::Run(time)) if std::env::var_os("OTEL_EXPORTER_OTLP_ENDPOINT").is_some() => {
+            ship(time).await
+        }
+        Ok(Command::Run(time)) => receive(time).await,
+        Err(error) => {
+            let _ = writeln!(stderr(), "{error}\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader of the output has seen enough.
+        Err(error) if is_closed_pipe(&*error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(stderr(), "the demo failed: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 
-/// Exports to where the standard variables say.
-async fn ship(time: Option<Duration>) -> Result<(), Box<dyn Error>> {
+fn is_closed_pipe(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+}
+
+/// Exports to the endpoint of the standard variables, and shows a snapshot every second.
+async fn ship(time: Option<Duration>) -> Result<()> {
     let telemetry = otlp::install()?;
-    // `init_runtime_metrics(&meter)`, and what glibc says beside it: the demo's heap is small enough to be asked.
-    RuntimeMetrics::builder().glibc(true).build(&telemetry.meter());
+    let metrics = build(&telemetry);
     load::start();
-    ended(time).await?;
+    let endpoint = std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").unwrap_or_default();
+    let mut screen = Screen::of_snapshots(shown_endpoint(&endpoint));
+    let mut history = History::default();
+    screen.begin()?;
+    every_second(time, || {
+        history.add_snapshot(&metrics.snapshot(), Instant::now());
+        screen.show(&history)
+    })
+    .await?;
     telemetry.shutdown()?;
-    println!("the last export was delivered");
+    writeln!(stdout(), "the last export was delivered")?;
     Ok(())
 }
 
 /// Exports every second to a receiver in this process, over gRPC, and shows what arrives.
-async fn show(time: Option<Duration>) -> Result<(), Box<dyn Error>> {
+async fn receive(time: Option<Duration>) -> Result<()> {
     let receiver = Receiver::start();
     let telemetry = otlp::builder()
         .endpoint(receiver.endpoint())
         .protocol(otlp::Protocol::Grpc)
         .interval(Duration::from_secs(1))
         .install()?;
-    RuntimeMetrics::builder().glibc(true).build(&telemetry.meter());
+    build(&telemetry);
     load::start();
-    let mut table = Table::default();
+    let mut screen = Screen::of_exports();
+    let mut history = History::default();
+    let mut refresh = |history: &mut History| {
+        receiver.take().iter().try_for_each(|export| {
+            history.add_export(export);
+            screen.show(history)
+        })
+    };
     let mut ticks = interval(Duration::from_millis(200));
     let mut ended = Box::pin(ended(time));
     loop {
         tokio::select! {
             result = &mut ended => break result?,
-            _ = ticks.tick() => refresh(&mut table, &receiver)?,
+            _ = ticks.tick() => refresh(&mut history)?,
         }
     }
     telemetry.shutdown()?;
-    refresh(&mut table, &receiver)?;
-    println!("{} exports were received, the last one at shutdown", table.exports());
+    refresh(&mut history)?;
+    writeln!(stdout(), "{} exports were received, the last one at shutdown", history.samples())?;
     Ok(())
 }
 
-fn refresh(table: &mut Table, receiver: &Receiver) -> std::io::Result<()> {
-    for export in receiver.take() {
-        table.add(&export);
-        table.show()?;
+/// `init_runtime_metrics(&meter)`, with the figures of glibc: the heap of the demo is small enough to read them.
+fn build(telemetry: &otlp::Telemetry) -> RuntimeMetrics {
+    RuntimeMetrics::builder().glibc(true).build(&telemetry.meter())
+}
+
+/// Returns the scheme, host and port of an endpoint: user names and paths can be secret.
+fn shown_endpoint(endpoint: &str) -> String {
+    let (scheme, rest) = endpoint.split_once("://").unwrap_or(("", endpoint));
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") }
+}
+
+async fn every_second(
+    time: Option<Duration>,
+    mut show: impl FnMut() -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    let mut ticks = interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ended = Box::pin(ended(time));
+    loop {
+        tokio::select! {
+            result = &mut ended => return result,
+            _ = ticks.tick() => show()?,
+        }
     }
-    Ok(())
 }
 
-/// Ctrl-C, a request to terminate, or the end of the time.
+/// Waits for Ctrl-C, a request to terminate, or the end of the time.
 async fn ended(time: Option<Duration>) -> std::io::Result<()> {
     let timer = async {
         match time {
@@ -99,13 +168,24 @@ async fn ended(time: Option<Duration>) -> std::io::Result<()> {
     Ok(())
 }
 
-fn time_from(mut arguments: impl Iterator<Item = String>) -> Result<Option<Duration>, Box<dyn Error>> {
-    match (arguments.next().as_deref(), arguments.next(), arguments.next()) {
-        (None, ..) => Ok(None),
-        (Some("--for"), Some(time), None) => match humantime::parse_duration(&time) {
-            Ok(time) => Ok(Some(time)),
-            Err(error) => Err(format!("--for {time}: {error}").into()),
+enum Command {
+    Help,
+    Run(Option<Duration>),
+}
+
+fn command(arguments: impl Iterator<Item = String>) -> std::result::Result<Command, String> {
+    let arguments: Vec<_> = arguments.collect();
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    if arguments.iter().any(|argument| matches!(*argument, "-h" | "--help")) {
+        return Ok(Command::Help);
+    }
+    match arguments[..] {
+        [] => Ok(Command::Run(None)),
+        ["--for", time] => match humantime::parse_duration(time) {
+            Ok(time) => Ok(Command::Run(Some(time))),
+            Err(error) => Err(format!("--for {time}: {error}")),
         },
-        _ => Err("usage: demo [--for 10s]".into()),
+        ["--for"] => Err("--for needs a time".into()),
+        [unknown, ..] => Err(format!("unknown argument: {unknown}")),
     }
 }

@@ -62,38 +62,46 @@ fn metrics_json_is_the_snapshot() {
     assert!(json["process.cpu.time"]["user"].is_f64());
 }
 
-/// What two consumers of expvar read by default.
+/// The keys that expvarmon, Datadog's check and Netdata's module read.
 #[test]
 fn vars_have_what_existing_consumers_read() {
     let service = Service::new();
     let vars = service.json("/debug/vars");
     let memstats = &vars["memstats"];
-    let expvarmon = ["Alloc", "Sys", "HeapAlloc", "HeapInuse", "PauseTotalNs"];
-    let datadog_gauges = [
-        "Alloc",
-        "TotalAlloc",
-        "HeapAlloc",
-        "HeapSys",
-        "HeapIdle",
-        "HeapInuse",
-        "HeapReleased",
-        "HeapObjects",
-    ];
-    let datadog_rates = ["Lookups", "Mallocs", "Frees", "PauseTotalNs", "NumGC"];
-    for key in expvarmon.iter().chain(&datadog_gauges).chain(&datadog_rates) {
+    let expvarmon = "Alloc Sys HeapAlloc HeapInuse PauseTotalNs";
+    let datadog = "Alloc TotalAlloc HeapAlloc HeapSys HeapIdle HeapInuse HeapReleased HeapObjects Lookups Mallocs Frees \
+                   PauseTotalNs NumGC";
+    let netdata = "Alloc TotalAlloc Sys HeapAlloc HeapIdle HeapInuse HeapReleased HeapObjects StackInuse StackSys \
+                   MSpanInuse MCacheInuse Mallocs Frees PauseTotalNs NumGC";
+    for key in [expvarmon, datadog, netdata].iter().flat_map(|keys| keys.split_whitespace()) {
         assert!(memstats[key].is_u64(), "{key}: {memstats}");
     }
-    // expvarmon reads this into an array of 256; Datadog's check takes the part of it that NumGC says is new.
+    // expvarmon reads them into an array of 256; Datadog's check reads the new part, by NumGC.
     for ring in ["PauseNs", "PauseEnd"] {
         let ring = memstats[ring].as_array().unwrap();
         assert!(ring.len() == 256 && ring.iter().all(Value::is_u64));
     }
     assert!(vars["cmdline"].is_array());
-    // Ours are beside them.
-    assert!(vars["rust.memory.used"].is_u64() && vars["tokio.task.count"].is_u64(), "{vars}");
+    assert!(vars["rust.memory.used"].is_u64() && vars["tokio.task.count"]["1"].is_u64(), "{vars}");
     let total = |key: &str| memstats[key].as_u64().unwrap();
+    assert!(total("Alloc") > 0 && total("Sys") > 0);
     assert_eq!(total("Alloc"), total("HeapAlloc"));
     assert_eq!(total("Mallocs") - total("Frees"), total("HeapObjects"));
+}
+
+#[test]
+fn the_json_has_one_shape_for_one_runtime_and_for_two() {
+    let service = Service::new();
+    let one = service.metrics.clone();
+    let shape = |metrics: &RuntimeMetrics| {
+        let json = serde_json::to_value(metrics.snapshot()).unwrap();
+        let count = json["tokio.task.count"].as_object().expect("an object by runtime").clone();
+        count.into_iter().map(|(name, value)| (name, value.is_u64())).collect::<Vec<_>>()
+    };
+    assert_eq!(shape(&one), [("1".to_owned(), true)]);
+    let second = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    one.watch_runtime("io", second.handle());
+    assert_eq!(shape(&one), [("1".to_owned(), true), ("io".to_owned(), true)]);
 }
 
 #[test]
@@ -170,7 +178,7 @@ fn it_answers_while_the_runtime_is_blocked() {
         }
         std::thread::sleep(Duration::from_millis(20));
     };
-    assert!(page.body.contains("A worker is stalled"));
+    assert!(page.body.contains("A worker is stalled: no progress for "), "{}", page.body);
     assert_eq!(service.get("/debug/metrics.json").status, 200);
     go_on.send(()).unwrap();
     service.runtime.block_on(task).unwrap();
@@ -197,7 +205,7 @@ fn every_answer_is_for_this_origin_alone() {
 }
 
 #[test]
-fn only_get_and_only_our_own_names() {
+fn only_get_and_only_allowed_hosts() {
     let service = Service::with(|builder| builder.allow_host("metrics.internal"));
     let answer = |method: &str, host: &str| {
         let text = format!("{method} /debug/vars HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n");
@@ -208,27 +216,43 @@ fn only_get_and_only_our_own_names() {
         assert_eq!((answer.status, answer.header("allow")), (405, Some("GET")), "{method}");
     }
     assert_eq!(answer("GET", "metrics.internal").status, 200);
-    for host in ["evil.example", "127.0.0.1.evil.example", ""] {
+    assert_eq!(answer("GET", "[::ffff:127.0.0.1]").status, 200);
+    for host in ["evil.example", "127.0.0.1.evil.example", "10.0.0.8", "0.0.0.0", ""] {
         assert_eq!(answer("GET", host).status, 403, "{host}");
         assert!(!answer("GET", host).body.contains("memstats"));
     }
 }
 
 #[test]
-fn it_binds_to_loopback_unless_told_otherwise() {
+fn it_binds_to_loopback_unless_allowed_otherwise() {
     let metrics = RuntimeMetrics::builder().build(&opentelemetry::global::meter("test"));
     let error = debug::serve("0.0.0.0:0", &metrics).unwrap_err();
     assert!(matches!(error, debug::Error::NotLoopback(_)));
-    assert!(
-        error.to_string().contains("0.0.0.0:0") && error.to_string().contains("beyond_loopback"),
-        "{error}"
-    );
-    let server = debug::builder(&metrics).beyond_loopback(true).serve("0.0.0.0:0").unwrap();
+    assert!(error.to_string().contains("0.0.0.0:0") && error.to_string().contains("allow_remote"), "{error}");
+    let server = debug::builder(&metrics).allow_remote(true).serve("0.0.0.0:0").unwrap();
     server.stop();
     let taken = debug::serve("127.0.0.1:0", &metrics).unwrap();
     let error = debug::serve(taken.local_addr(), &metrics).unwrap_err();
     assert!(matches!(error, debug::Error::Io(_)), "{error}");
     assert!(debug::serve("no such address", &metrics).is_err());
+}
+
+/// An address as host cannot come from DNS rebinding, which needs a name.
+#[test]
+fn a_wildcard_bind_answers_any_address_and_no_other_name() {
+    let metrics = RuntimeMetrics::builder().build(&opentelemetry::global::meter("test"));
+    let server = debug::builder(&metrics).allow_remote(true).serve("0.0.0.0:0").unwrap();
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], server.local_addr().port()));
+    let status = |host: &str| {
+        Answer::read(request(address, &format!("GET /debug/vars HTTP/1.1\r\nHost: {host}\r\n\r\n"))).status
+    };
+    for host in ["10.1.2.3", "10.1.2.3:6060", "[fd00::1]:6060", "127.0.0.1", "localhost"] {
+        assert_eq!(status(host), 200, "{host}");
+    }
+    for host in ["evil.example", "10.1.2.3.evil.example", "0.0.0.0", "[::]"] {
+        assert_eq!(status(host), 403, "{host}");
+    }
+    server.stop();
 }
 
 #[test]

@@ -1,14 +1,14 @@
-//! The README's first command: it runs, shows both leaks as they arrive over the wire, and ends as it should.
+//! The README's first command: shows both leaks and the stall, fits a terminal, and ends with the right status.
 
 #![cfg(unix)]
 
-use support::receiver;
-
-use std::io::{BufRead, BufReader};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use receiver::{Receiver, points};
+use support::receiver::{Receiver, points};
 
 fn demo() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_demo"));
@@ -83,11 +83,97 @@ fn with_an_endpoint_it_ships_there() {
     assert!(
         tasks.iter().any(|point| point.attributes["rust.task.name"] == "subscriber" && point.value > 0.0)
     );
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.contains(&receiver.endpoint()) && text.contains("memory: "),
+        "it shows something too: {text}"
+    );
+    assert!(text.ends_with("the last export was delivered\n"), "{text}");
 }
 
 #[test]
-fn a_wrong_argument_is_told() {
+fn help_succeeds_and_a_wrong_argument_fails_with_the_usage() {
+    for help in ["--help", "-h"] {
+        let output = demo().arg(help).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("usage: demo"), "{output:?}");
+        assert!(output.stderr.is_empty(), "{output:?}");
+    }
+    for wrong in [&["--for", "long"][..], &["--for"], &["--four", "3s"], &["--for", "1s", "more"]] {
+        let output = demo().args(wrong).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(message.contains("usage: demo") && output.stdout.is_empty(), "{output:?}");
+    }
     let output = demo().args(["--for", "long"]).stderr(Stdio::piped()).output().unwrap();
-    assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("--for long"), "{output:?}");
+}
+
+#[test]
+fn a_closed_pipe_ends_it_silently() {
+    let mut child = demo().stderr(Stdio::piped()).spawn().unwrap();
+    read_until(&mut child, "export 1:");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(output.stderr.is_empty(), "{output:?}");
+}
+
+/// Starts the demo on a pseudo terminal of 80x24 and returns what it writes there.
+#[allow(unsafe_code, reason = "std has no pseudo terminals")]
+fn on_a_terminal() -> (Child, File) {
+    let (mut controller, mut terminal) = (-1, -1);
+    let mut size = libc::winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: both descriptors and the size are valid for the call, and null pointers stand for no name and no settings.
+    let opened = unsafe {
+        libc::openpty(&mut controller, &mut terminal, std::ptr::null_mut(), std::ptr::null_mut(), &mut size)
+    };
+    assert_eq!(opened, 0, "a pseudo terminal");
+    // SAFETY: `openpty` has opened both descriptors, and nothing else owns them.
+    let (controller, terminal) = unsafe { (File::from_raw_fd(controller), OwnedFd::from_raw_fd(terminal)) };
+    let child = demo().stdout(terminal).spawn().unwrap();
+    (child, controller)
+}
+
+/// Removes the escape sequences that the demo uses.
+fn without_escapes(frame: &str) -> String {
+    ["\x1b[1m", "\x1b[0m", "\x1b[K", "\x1b[J"]
+        .iter()
+        .fold(frame.to_owned(), |text, escape| text.replace(escape, ""))
+}
+
+#[test]
+fn a_terminal_of_80x24_shows_both_leaks_and_the_stall_without_wrapping() {
+    let (mut child, mut terminal) = on_a_terminal();
+    let (mut text, mut bytes) = (String::new(), [0; 4096]);
+    let start = Instant::now();
+    let frame = loop {
+        let read = terminal.read(&mut bytes).unwrap();
+        text.push_str(std::str::from_utf8(&bytes[..read]).expect("the demo writes ASCII"));
+        // The last frame may not be whole yet.
+        let frames: Vec<_> = text.split("\x1b[H").map(without_escapes).collect();
+        let whole = frames.len().checked_sub(2).map(|index| frames[index].clone()).unwrap_or_default();
+        let marked = |mark: &str| whole.lines().any(|line| line.starts_with(mark));
+        if marked("GROWS   memory: ")
+            && marked("GROWS   task subscriber: ")
+            && marked("STALLS  a worker stood still")
+        {
+            break whole;
+        }
+        assert!(start.elapsed() < Duration::from_secs(120), "not marked within two minutes: {whole}");
+    };
+    child.kill().unwrap();
+    child.wait().unwrap();
+    for frame in text.split("\x1b[H").map(without_escapes) {
+        assert!(frame.lines().count() < 24, "{frame}");
+        for line in frame.lines() {
+            assert!(!line.contains('\x1b'), "{line:?}");
+            assert!(line.chars().count() <= 80, "{} columns: {line:?}", line.chars().count());
+        }
+    }
+    for start in
+        ["export ", "task ", "accept ", "cache ", "report ", "request ", "subscriber ", "rust.memory.used "]
+    {
+        assert!(frame.lines().any(|line| line.starts_with(start)), "{start:?} is not in {frame}");
+    }
 }

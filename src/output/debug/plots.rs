@@ -109,9 +109,12 @@ pub(super) struct Plot {
     pub(super) lines: Lines,
 }
 
+/// Reads the value of a line.
+type Value = fn(&Change<'_>) -> Option<f64>;
+
 pub(super) enum Lines {
     /// The name of each line, and how to read its value.
-    Fixed(&'static [(&'static str, fn(&Change<'_>) -> Option<f64>)]),
+    Fixed(&'static [(&'static str, Value)]),
     /// One line for each of the largest task names.
     ByName(&'static ByName),
 }
@@ -122,7 +125,7 @@ pub(super) struct ByName {
 }
 
 /// Returns the fixed lines of all plots, each with the title of its plot.
-pub(super) fn fixed() -> impl Iterator<Item = (&'static str, fn(&Change<'_>) -> Option<f64>)> {
+pub(super) fn fixed() -> impl Iterator<Item = (&'static str, Value)> {
     PLOTS.iter().flat_map(|plot| {
         let lines = match plot.lines {
             Lines::Fixed(lines) => lines,

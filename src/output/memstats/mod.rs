@@ -137,7 +137,7 @@ impl Serialize for MemStats<'_> {
                 Read::Ring(read) => map.serialize_entry(field.key, read(self.0.pauses))?,
                 Read::Zero => map.serialize_entry(field.key, &0)?,
                 Read::False => map.serialize_entry(field.key, &false)?,
-                Read::Sizes => map.serialize_entry(field.key, &[Size; Size::CLASSES])?,
+                Read::Sizes => map.serialize_entry(field.key, [Size; Size::CLASSES].as_slice())?,
             }
         }
         map.end()
