@@ -126,7 +126,13 @@ fn on_a_terminal() -> (Child, File) {
     let mut size = libc::winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: both descriptors and the size are valid for the call, and null pointers stand for no name and no settings.
     let opened = unsafe {
-        libc::openpty(&mut controller, &mut terminal, std::ptr::null_mut(), std::ptr::null_mut(), &mut size)
+        libc::openpty(
+            &mut controller,
+            &mut terminal,
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            &raw mut size,
+        )
     };
     assert_eq!(opened, 0, "a pseudo terminal");
     // SAFETY: `openpty` has opened both descriptors, and nothing else owns them.
