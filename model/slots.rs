@@ -14,7 +14,7 @@ mod atomic {
         std::array::from_fn(|_| AtomicU64::new(0))
     }
 
-    /// What sizes do is tested elsewhere; here each counter multiplies the orders to be tried.
+    /// Size classes are tested elsewhere. Here each counter multiplies the orders to try.
     pub(super) const POWERS: usize = 1;
 }
 #[path = "../src/count/allocator/countdown.rs"]
@@ -35,34 +35,34 @@ use loom::thread;
 use countdown::{Countdown, take};
 use registry::Registry;
 use slot::Writer::{Anyone, Owner};
-use slot::{Beforehand, Slot, doubled};
+use slot::{AlreadyCounted, Slot, doubled};
 use totals::Totals;
 
-/// The calls as they are counted by the thread that owns the slot, but for telling the peak.
+/// The calls as the thread that owns the slot counts them, without the peak.
 fn alloc(slot: &Slot, size: usize) {
     let doubled = doubled(size);
     if !slot.take_alloc(doubled) {
-        slot.count_alloc(doubled, slot.beforehand_alloc(doubled), Owner);
+        slot.count_alloc(doubled, slot.already_counted_alloc(doubled), Owner);
     }
 }
 
 fn dealloc(slot: &Slot, size: usize) {
     if !slot.take_dealloc(size) {
-        slot.count_dealloc(size, slot.beforehand_dealloc(size), Owner);
+        slot.count_dealloc(size, slot.already_counted_dealloc(size), Owner);
     }
 }
 
 fn realloc(slot: &Slot, old: usize, new: usize) {
     if !slot.take_realloc(old, new) {
-        slot.count_realloc(old, new, slot.beforehand_realloc(old, new), Owner);
+        slot.count_realloc(old, new, slot.already_counted_realloc(old, new), Owner);
     }
 }
 
 fn failed_realloc(slot: &Slot, old: usize, new: usize) {
     if slot.take_realloc(old, new) {
-        slot.uncount_realloc(old, new);
+        slot.untake_realloc(old, new);
     } else {
-        slot.uncount(slot.beforehand_realloc(old, new));
+        slot.uncount_realloc(slot.already_counted_realloc(old, new));
     }
 }
 
@@ -72,8 +72,8 @@ fn assert_laws(totals: &Totals) {
     assert!(totals.peak >= totals.used(), "{totals:?}");
 }
 
-/// Where all orders are too many: those in which threads are interrupted so many times.
-fn tried(interruptions: usize, check: impl Fn() + Send + Sync + 'static) {
+/// Tries only the orders in which threads are interrupted so many times, where all orders are too many.
+fn check_up_to(interruptions: usize, check: impl Fn() + Send + Sync + 'static) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(interruptions);
     model.check(check);
@@ -81,14 +81,14 @@ fn tried(interruptions: usize, check: impl Fn() + Send + Sync + 'static) {
 
 #[test]
 fn slots_are_handed_on_without_losing_a_count() {
-    tried(2, || {
+    check_up_to(2, || {
         let registry = Arc::new(Registry::new());
         let live = |registry: Arc<Registry>| {
             move || {
                 let slot = registry.claim().unwrap();
                 alloc(slot, 10);
                 dealloc(slot, 10);
-                registry.give_back(slot);
+                registry.release(slot);
             }
         };
         let threads =
@@ -100,7 +100,7 @@ fn slots_are_handed_on_without_losing_a_count() {
         assert_eq!((totals.allocations(), totals.deallocations), (3, 3));
         assert!(registry.len() <= 3);
 
-        // All have ended: the next one needs no new slot.
+        // All have ended: the next thread needs no new slot.
         let slots = registry.len();
         live(Arc::clone(&registry))();
         assert_eq!(registry.len(), slots);
@@ -129,7 +129,7 @@ fn a_reader_never_sees_more_freed_than_allocated() {
                 if given.load(Ordering::Acquire) {
                     dealloc(slot, 40);
                 }
-                registry.give_back(slot);
+                registry.release(slot);
             }
         });
         assert_laws(&registry.totals());
@@ -143,18 +143,18 @@ fn a_reader_never_sees_more_freed_than_allocated() {
 
 #[test]
 fn threads_without_a_slot_share_one() {
-    tried(3, || {
+    check_up_to(3, || {
         let registry = Arc::new(Registry::new());
         let thread = thread::spawn({
             let registry = Arc::clone(&registry);
             move || {
-                registry.rest.count_alloc(doubled(5), Beforehand::default(), Anyone);
+                registry.rest.count_alloc(doubled(5), AlreadyCounted::default(), Anyone);
                 registry.peak.add(5);
-                registry.rest.count_dealloc(5, Beforehand::default(), Anyone);
+                registry.rest.count_dealloc(5, AlreadyCounted::default(), Anyone);
                 registry.peak.add(-5);
             }
         });
-        registry.rest.count_alloc(doubled(3), Beforehand::default(), Anyone);
+        registry.rest.count_alloc(doubled(3), AlreadyCounted::default(), Anyone);
         registry.peak.add(3);
         assert_laws(&registry.totals());
         thread.join().unwrap();
@@ -164,27 +164,29 @@ fn threads_without_a_slot_share_one() {
     });
 }
 
-/// While the owner uses up what was granted and has it granted anew.
+/// A reader meets an owner that uses up what was granted and renews it.
 #[test]
 fn a_countdown_s_total_is_right_at_every_moment() {
-    tried(3, || {
-        let countdown = Arc::new(Countdown::<10>::new());
-        countdown.add(0);
+    check_up_to(3, || {
+        let countdown = Arc::new(Countdown::new());
+        countdown.add(0, 10);
         let owner = thread::spawn({
             let countdown = Arc::clone(&countdown);
             move || {
-                // SAFETY: it is a countdown that lies there.
+                // SAFETY:
+                // * A countdown lies at its own beginning.
                 let take = |amount| unsafe { take::<_, 0>(&*countdown, amount) };
                 assert!(take(7));
                 // Of this, 3 come first.
                 assert!(!take(6));
-                assert_eq!(countdown.forfeit(6), 3);
-                countdown.add(6 - 3);
+                assert_eq!(countdown.drain(6), 3);
+                // A grant of another size: the next sample is due after 5.
+                countdown.add(6 - 3, 5);
                 assert!(take(4));
             }
         });
-        // On a thread that is started last: the model checker does not let others read between a load and a store of the
-        // owner's, unless they come after it.
+        // On the thread that is started last: the model checker lets only later threads read between a load and a store
+        // of the owner.
         let reader = thread::spawn({
             let countdown = Arc::clone(&countdown);
             move || {

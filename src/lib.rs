@@ -77,6 +77,9 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(not(target_has_atomic = "64"))]
+compile_error!("opentelemetry-instrumentation-runtime needs 64-bit atomics, which this target does not have");
+
 mod collector;
 mod count;
 mod metric;

@@ -1,14 +1,10 @@
-//! What the slots are made of. The model that checks them has its own version of this file.
+//! The atomics that the slots are made of. The model checker replaces this file by its own.
 
-pub(super) use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicPtr, AtomicUsize, Ordering, fence};
+pub(super) use std::sync::atomic::{
+    AtomicBool, AtomicIsize, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence,
+};
 
-#[cfg(target_has_atomic = "64")]
-pub(super) use std::sync::atomic::AtomicU64;
-
-#[cfg(not(target_has_atomic = "64"))]
-pub(super) use super::halves::Halves as AtomicU64;
-
-/// A constructor that can initialise a `static`.
+/// Defines a constructor that can initialise a `static`. The model checker's atomics have no such constructors.
 macro_rules! constructor {
     ($($function:tt)*) => { pub(super) const $($function)* };
 }
@@ -18,5 +14,5 @@ pub(super) const fn zeros<const N: usize>() -> [AtomicU64; N] {
     [const { AtomicU64::new(0) }; N]
 }
 
-/// By how many sizes the slots count: the powers of two up to 1 GiB, and what is larger.
+/// The number of size counters in a slot: one for each power of two up to 1 GiB, and one for larger sizes.
 pub(super) const POWERS: usize = 32;

@@ -1,16 +1,12 @@
-//! The allocator that is put around another one: what runs at each call.
+//! The allocator that wraps another one and counts its calls.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::any::TypeId;
-use std::borrow::Borrow;
 use std::hint::assert_unchecked;
-use std::marker::PhantomData;
-use std::ptr::NonNull;
 
 use super::local;
-use super::slot::doubled;
 
-/// Counts what another allocator does, and does nothing else.
+/// Counts the calls of another allocator, and changes nothing else.
 ///
 /// ```
 /// use opentelemetry_instrumentation_runtime::CountingAllocator;
@@ -20,59 +16,188 @@ use super::slot::doubled;
 /// # fn main() {}
 /// ```
 ///
-/// Any [`GlobalAlloc`] can be inside, such as `CountingAllocator::new(Jemalloc)`. All four of its methods are
+/// The inner allocator can be any [`GlobalAlloc`], as in `CountingAllocator::new(Jemalloc)`. All four methods are
 /// forwarded, so that growing in place and zeroed pages cost what they cost without it.
 ///
-/// Each thread counts into cache lines of its own with plain loads and stores: no lock, no allocation, nothing to
-/// contend for but one atomic addition, which keeps the peak, at most for every 16 KiB that the thread comes to hold or ceases
-/// to. The counts of a thread that ends stay, and its slot goes to the next thread, so that nothing is lost and memory is
-/// bounded by the most threads alive at once (under 1 KiB each).
-/// In a child after `fork` the counters go on from where the parent's stood.
+/// Each thread counts in its own cache lines with plain loads and stores: no lock, no allocation, and no contention except
+/// for one atomic addition, which keeps the peak, at most for every 16 KiB by which the thread's memory grows or shrinks.
+/// The counts of a thread that ends stay, and the next thread continues them, so that nothing is lost and memory is bounded
+/// by the largest number of threads alive at once (under 1 KiB each). After `fork`, the child's counters continue the
+/// parent's. All counting allocators of a process count together.
 ///
-/// It must not be called in a signal handler, whatever is inside: a handler may come between two steps of the hot path that
-/// belong together.
+/// It must not be called in a signal handler, whatever the inner allocator is: a handler may interrupt the hot path between
+/// two steps that belong together.
 ///
-/// Where the C library does not keep the destructors of thread-locals itself (musl, macOS, Windows), it wants Rust 1.93 or
-/// later. The standard library of earlier versions keeps them in memory of the global allocator, and ends the process if
+/// Where the C library does not keep the destructors of thread-locals itself (musl, macOS, Windows), it needs Rust 1.93 or
+/// later. Earlier versions of the standard library keep them in memory of the global allocator, and end the process if
 /// that is the first thing that a thread allocates.
-///
-/// All counting allocators of a process count together.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CountingAllocator<A = System> {
     inner: A,
 }
 
 impl CountingAllocator {
-    /// Counts what the system's allocator does.
+    /// Counts the calls of the system's allocator.
     pub const fn system() -> Self {
         CountingAllocator::new(System)
     }
 }
 
 impl<A> CountingAllocator<A> {
-    /// Counts what `inner` does.
+    /// Counts the calls of `inner`.
     pub const fn new(inner: A) -> Self {
         CountingAllocator { inner }
     }
 }
 
 impl<A: GlobalAlloc + 'static> CountingAllocator<A> {
-    /// `System` and jemalloc serve alignments that `malloc` does not guarantee from a path of their own. Inlined beside the
-    /// common path it would charge that its stack frame, or its arithmetic.
-    #[inline]
-    fn is_awkward(align: usize, size: usize) -> bool {
-        let has_such_a_path = TypeId::of::<A>() == TypeId::of::<System>() || is_jemalloc::<A>();
-        has_such_a_path && (align > 2 * size_of::<usize>() || align > size)
+    /// Returns true for alignments that `malloc` does not guarantee, if the inner allocator is the system's or jemalloc.
+    /// Those two have separate code for them, which would charge the common path a stack frame or arithmetic if it were
+    /// inlined there.
+    #[inline(always)]
+    fn is_overaligned(align: usize, size: usize) -> bool {
+        let has_such_code = TypeId::of::<A>() == TypeId::of::<System>() || is_jemalloc::<A>();
+        has_such_code && (align > 2 * size_of::<usize>() || align > size)
     }
 
-    /// Calls `alloc` or `alloc_zeroed` and counts it.
+    /// Counts and does a call of `alloc` or `alloc_zeroed`.
     #[inline(always)]
     fn allocate(&self, layout: Layout, call: impl Fn(&A, Layout) -> *mut u8) -> *mut u8 {
-        if Self::is_awkward(layout.align(), layout.size()) {
-            return allocate_awkward(layout, &self.inner, call);
+        if Self::is_overaligned(layout.align(), layout.size()) {
+            self.allocate_overaligned(layout, call)
+        } else {
+            self.allocate_common(layout, call)
         }
-        let doubled = doubled(layout.size());
-        local::allocated(call(&self.inner, layout), doubled)
+    }
+
+    #[inline(always)]
+    fn allocate_common(&self, layout: Layout, call: impl Fn(&A, Layout) -> *mut u8) -> *mut u8 {
+        // Counted before it is done: afterwards the size would have to be kept for both outcomes. A failure takes it back,
+        // and until then a reader sees at most `STEP` bytes that come and go.
+        if !local::count_alloc(layout.size()) {
+            return self.allocate_slow(layout, call);
+        }
+        let ptr = call(&self.inner, layout);
+        if ptr.is_null() { local::alloc_failed(layout.size()) } else { ptr }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn allocate_overaligned(&self, layout: Layout, call: impl Fn(&A, Layout) -> *mut u8) -> *mut u8 {
+        self.allocate_common(layout, call)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn allocate_slow(&self, layout: Layout, call: impl Fn(&A, Layout) -> *mut u8) -> *mut u8 {
+        local::alloc_slow(layout.size(), || call(&self.inner, layout))
+    }
+
+    /// Counts and does a call of `dealloc`.
+    ///
+    /// Not inlined: that would make every place where something is dropped so much larger that the compiler leaves other
+    /// things there out of line, which may cost a program more than all counting. `self` comes last, so that the other
+    /// arguments stay in the registers in which they arrive.
+    ///
+    /// # Safety
+    /// * `ptr` is a live block of the inner allocator.
+    /// * `size` and `align` are those of the layout it was allocated with.
+    /// * That layout is not over-aligned, if the inner allocator is jemalloc.
+    #[inline(never)]
+    unsafe fn dealloc_common(ptr: *mut u8, size: usize, align: usize, this: &Self) {
+        // Counted before it is done: afterwards another thread may already own the same memory.
+        if !local::count_dealloc(size) {
+            // SAFETY:
+            // * The caller's obligations are the callee's.
+            return unsafe { Self::dealloc_slow(ptr, size, align, this) };
+        }
+        // SAFETY:
+        // * The caller says that the layout is not over-aligned under jemalloc.
+        // * The size and the alignment are those of a layout.
+        // * The block is live and has that layout.
+        unsafe {
+            assert_unchecked(!is_jemalloc::<A>() || !Self::is_overaligned(align, size));
+            this.inner.dealloc(ptr, Layout::from_size_align_unchecked(size, align));
+        }
+    }
+
+    /// Counts and does a call of `dealloc` for which [`local::count_dealloc`] returned false. It does the whole call, so
+    /// that the common path ends in a jump to the inner allocator and saves no registers.
+    ///
+    /// # Safety
+    /// * `ptr` is a live block of the inner allocator.
+    /// * `size` and `align` are those of the layout it was allocated with.
+    #[cold]
+    #[inline(never)]
+    unsafe fn dealloc_slow(ptr: *mut u8, size: usize, align: usize, this: &Self) {
+        local::dealloc_slow(size);
+        // SAFETY:
+        // * The size and the alignment are those of a layout.
+        // * The block is live and has that layout.
+        unsafe { this.inner.dealloc(ptr, Layout::from_size_align_unchecked(size, align)) }
+    }
+
+    /// Counts and does a call of `dealloc` whose layout is over-aligned.
+    ///
+    /// # Safety
+    /// * `ptr` is a live block of the inner allocator.
+    /// * `layout` is the one it was allocated with.
+    #[cold]
+    #[inline(never)]
+    unsafe fn dealloc_overaligned(&self, ptr: *mut u8, layout: Layout) {
+        if !local::count_dealloc(layout.size()) {
+            local::dealloc_slow(layout.size());
+        }
+        // SAFETY:
+        // * The block is live and has that layout.
+        unsafe { self.inner.dealloc(ptr, layout) }
+    }
+
+    /// Counts and does a call of `realloc`.
+    ///
+    /// # Safety
+    /// * `ptr` is a live block of the inner allocator.
+    /// * `layout` is the one it was allocated with.
+    /// * `new_size` is not zero and makes a layout with the same alignment.
+    #[inline(always)]
+    unsafe fn realloc_common(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        let old_size = layout.size();
+        if !local::count_realloc(old_size, new_size) {
+            // SAFETY:
+            // * The caller's obligations are the callee's.
+            return unsafe { self.realloc_slow(ptr, old_size, layout.align(), new_size) };
+        }
+        // SAFETY:
+        // * The caller's obligations are the callee's.
+        let ptr = unsafe { self.inner.realloc(ptr, layout, new_size) };
+        if ptr.is_null() { local::realloc_failed(old_size, new_size) } else { ptr }
+    }
+
+    /// Counts and does a call of `realloc` whose new layout is over-aligned.
+    ///
+    /// # Safety
+    /// Those of [`realloc_common`](Self::realloc_common).
+    #[cold]
+    #[inline(never)]
+    unsafe fn realloc_overaligned(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        // SAFETY:
+        // * The caller's obligations are the callee's.
+        unsafe { self.realloc_common(ptr, layout, new_size) }
+    }
+
+    /// Counts and does a call of `realloc` for which [`local::count_realloc`] returned false.
+    ///
+    /// # Safety
+    /// Those of [`realloc_common`](Self::realloc_common), where `size` and `align` are those of the layout.
+    #[cold]
+    #[inline(never)]
+    unsafe fn realloc_slow(&self, ptr: *mut u8, size: usize, align: usize, new_size: usize) -> *mut u8 {
+        // SAFETY:
+        // * The size and the alignment are those of a layout.
+        // * The caller's other obligations are the callee's.
+        let call =
+            || unsafe { self.inner.realloc(ptr, Layout::from_size_align_unchecked(size, align), new_size) };
+        local::realloc_slow(size, new_size, call)
     }
 }
 
@@ -86,163 +211,52 @@ fn is_jemalloc<A>() -> bool {
     false
 }
 
-/// An inner allocator that has no size, as most: its address need not be passed.
-struct Sizeless<A>(PhantomData<A>);
-
-impl<A> Borrow<A> for Sizeless<A> {
-    #[inline(always)]
-    fn borrow(&self) -> &A {
-        // SAFETY: `A` has no bytes that could be read, and whoever made this had a reference to one.
-        unsafe { NonNull::dangling().as_ref() }
-    }
-}
-
-/// A number that waits in memory until it is asked for, rather than in a register that would have to be saved.
-struct Aside(usize);
-
-impl Aside {
-    #[inline(always)]
-    fn put(&mut self, number: usize) {
-        // SAFETY: it is a number's place.
-        unsafe { (&raw mut self.0).write_volatile(number) }
-    }
-
-    #[inline(always)]
-    fn take(&self) -> usize {
-        // SAFETY: it is a number's place.
-        unsafe { (&raw const self.0).read_volatile() }
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn allocate_awkward<A>(layout: Layout, inner: &A, call: impl Fn(&A, Layout) -> *mut u8) -> *mut u8 {
-    local::allocated(call(inner, layout), doubled(layout.size()))
-}
-
-/// All of `dealloc` but for its rare ways. Not inlined: it would make whatever drops something so much larger that the compiler
-/// leaves other things there out of line, which may cost a program more than all counting. The inner allocator comes last,
-/// so that the other arguments stay in the registers that they came in.
-///
-/// # Safety
-/// Those of [`GlobalAlloc::dealloc`]. The size and the alignment are those of its layout, and for jemalloc not awkward.
-#[inline(never)]
-unsafe fn dealloc_common<A: GlobalAlloc + 'static>(
-    ptr: *mut u8,
-    size: usize,
-    align: usize,
-    inner: impl Borrow<A>,
-) {
-    // Counted before it is done: afterwards another thread may already have been given the same memory.
-    if local::deallocated(size) {
-        // SAFETY: the caller says so, and that the rest are a layout's; its other obligations are the callee's.
-        unsafe {
-            assert_unchecked(!is_jemalloc::<A>() || !CountingAllocator::<A>::is_awkward(align, size));
-            inner.borrow().dealloc(ptr, Layout::from_size_align_unchecked(size, align));
-        }
-    } else {
-        // SAFETY: the caller's obligations are the callee's.
-        unsafe { dealloc_settling::<A>(ptr, size, align, inner) }
-    }
-}
-
-/// All of `dealloc` where the thread's room is used up, rather than a call on the way, so that the common path ends in a
-/// jump to the inner allocator and saves no registers.
-///
-/// # Safety
-/// Those of [`GlobalAlloc::dealloc`]. The size and the alignment are those of its layout.
-#[cold]
-#[inline(never)]
-unsafe fn dealloc_settling<A: GlobalAlloc>(ptr: *mut u8, size: usize, align: usize, inner: impl Borrow<A>) {
-    local::deallocated_settling(size);
-    // SAFETY: they are a layout's, and the caller's other obligations are the callee's.
-    unsafe { inner.borrow().dealloc(ptr, Layout::from_size_align_unchecked(size, align)) }
-}
-
-/// # Safety
-/// Those of [`GlobalAlloc::dealloc`].
-#[cold]
-#[inline(never)]
-unsafe fn dealloc_awkward<A: GlobalAlloc>(ptr: *mut u8, layout: Layout, inner: &A) {
-    if !local::deallocated(layout.size()) {
-        local::deallocated_settling(layout.size());
-    }
-    // SAFETY: the caller's obligations are the callee's.
-    unsafe { inner.dealloc(ptr, layout) }
-}
-
-/// All of `realloc` where the alignment is awkward, or, as was found in trying to count it, the thread's room is used up.
-///
-/// # Safety
-/// Those of [`GlobalAlloc::realloc`]. The old size and the alignment are those of its layout.
-#[cold]
-#[inline(never)]
-unsafe fn realloc_settling<const TRIED: bool, A: GlobalAlloc>(
-    ptr: *mut u8,
-    size: usize,
-    align: usize,
-    new_size: usize,
-    inner: &A,
-) -> *mut u8 {
-    // SAFETY: they are a layout's, and the caller's other obligations are the callee's.
-    let call = || unsafe { inner.realloc(ptr, Layout::from_size_align_unchecked(size, align), new_size) };
-    local::reallocated_settling(TRIED, call, size, new_size)
-}
-
-// SAFETY: every method hands its arguments to the same method of `inner` unchanged and returns that one's result
-// unchanged, so that the contract is kept as `inner` keeps it. Counting does not unwind, and where making a thread's end
-// known allocates, the thread has its slot by then.
+// SAFETY:
+// * Every method passes its arguments to the same method of `inner` unchanged and returns its result unchanged, so that
+//   the contract is kept as `inner` keeps it.
+// * Counting does not unwind.
+// * Counting may allocate once in a thread, to register its destructor. The thread has its slot by then.
 unsafe impl<A: GlobalAlloc + 'static> GlobalAlloc for CountingAllocator<A> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: it is called once, with this layout: the caller's obligations are the callee's.
+        // SAFETY:
+        // * It is called once, with this layout: the caller's obligations are the callee's.
         self.allocate(layout, |inner, layout| unsafe { inner.alloc(layout) })
     }
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: it is called once, with this layout: the caller's obligations are the callee's.
+        // SAFETY:
+        // * It is called once, with this layout: the caller's obligations are the callee's.
         self.allocate(layout, |inner, layout| unsafe { inner.alloc_zeroed(layout) })
     }
 
     #[inline]
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
         let (size, align) = (layout.size(), layout.align());
-        if is_jemalloc::<A>() && Self::is_awkward(align, size) {
-            // SAFETY: the caller's obligations are the callee's.
-            unsafe { dealloc_awkward(ptr, layout, &self.inner) }
-        } else if size_of::<A>() == 0 {
-            // SAFETY: the caller's obligations are the callee's.
-            unsafe { dealloc_common::<A>(ptr, size, align, Sizeless(PhantomData)) }
-        } else {
-            // SAFETY: the caller's obligations are the callee's.
-            unsafe { dealloc_common::<A>(ptr, size, align, &self.inner) }
+        // SAFETY:
+        // * The caller's obligations are the callees'.
+        // * An over-aligned layout does not reach the common path under jemalloc.
+        unsafe {
+            if is_jemalloc::<A>() && Self::is_overaligned(align, size) {
+                self.dealloc_overaligned(ptr, layout);
+            } else {
+                Self::dealloc_common(ptr, size, align, self);
+            }
         }
     }
 
     #[inline]
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        let (old_size, align) = (layout.size(), layout.align());
-        // Counted before it is done, too: afterwards the sizes would have to be fetched first. A failure takes it back, and
-        // meanwhile a reader sees at most `STEP` bytes that move to and fro.
-        // A counter in halves must not be taken back: to a reader it might look as if it had not been written meanwhile.
-        let takes_back = cfg!(target_has_atomic = "64");
-        if !takes_back || Self::is_awkward(align, new_size) {
-            // SAFETY: the caller's obligations are the callee's.
-            return unsafe { realloc_settling::<false, A>(ptr, old_size, align, new_size, &self.inner) };
+        // SAFETY:
+        // * The caller's obligations are the callees'.
+        // * The assertion repeats the condition.
+        unsafe {
+            if Self::is_overaligned(layout.align(), new_size) {
+                return self.realloc_overaligned(ptr, layout, new_size);
+            }
+            assert_unchecked(!Self::is_overaligned(layout.align(), new_size));
+            self.realloc_common(ptr, layout, new_size)
         }
-        if !local::reallocated(old_size, new_size) {
-            // SAFETY: the caller's obligations are the callee's.
-            return unsafe { realloc_settling::<true, A>(ptr, old_size, align, new_size, &self.inner) };
-        }
-        let (mut old, mut new) = (Aside(0), Aside(0));
-        old.put(old_size);
-        new.put(new_size);
-        // SAFETY: it is not awkward, as was just seen, and the caller's obligations are the callee's.
-        let ptr = unsafe {
-            assert_unchecked(!Self::is_awkward(align, new_size));
-            self.inner.realloc(ptr, layout, new_size)
-        };
-        if ptr.is_null() { local::not_reallocated(old.take(), new.take()) } else { ptr }
     }
 }

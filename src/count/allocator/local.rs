@@ -1,4 +1,4 @@
-//! The calling thread's slot: the hot path, and what happens when the slot wants to be looked at.
+//! The calling thread's slot: the hot path, and the slow path that follows when too little is left.
 
 use std::cell::Cell;
 use std::ptr;
@@ -6,33 +6,33 @@ use std::ptr;
 use super::atomic::Ordering::Relaxed;
 use super::peak::LEAST;
 use super::registry::Registry;
-use super::slot::{Beforehand, Slot, Writer};
-use super::{ThreadCounts, Totals};
+use super::slot::{AlreadyCounted, Slot, Writer, doubled};
+use super::totals::{ThreadCounts, Totals};
 
 static REGISTRY: Registry = Registry::new();
 
-/// The slot of the threads that have none. Nothing can be counted in it, so that the hot path has one thing to test.
-static NOBODYS: Slot = Slot::closed();
+/// The slot of threads that have none. It refuses every call, so that the hot path has one thing to test.
+static UNOWNED: Slot = Slot::closed();
 
 /// What a thread needs to count. Without a destructor, so that it can be used at any time.
 struct Local {
-    /// Nobody's, or this thread's alone.
+    /// [`UNOWNED`], or a slot of this thread alone.
     slot: Cell<*const Slot>,
-    /// The thread is past its destructors: what it still does is counted in the rest.
-    ended: Cell<bool>,
-    /// The last answer of `thread_counts`, and what `Slot::moves` was then.
+    /// True when the thread is past its destructors. What it still allocates is counted in the registry's `rest`.
+    has_ended: Cell<bool>,
+    /// The last result of [`thread_counts`], and `Slot::progress` at that time.
     counts: Cell<(u64, ThreadCounts)>,
 }
 
 thread_local! {
     static LOCAL: Local = const {
         Local {
-            slot: Cell::new(&raw const NOBODYS),
-            ended: Cell::new(false),
+            slot: Cell::new(&raw const UNOWNED),
+            has_ended: Cell::new(false),
             counts: Cell::new((0, ThreadCounts { allocated: 0, allocations: 0 })),
         }
     };
-    /// Touched once, to have the thread's end made known.
+    /// Accessed once by each thread, so that its destructor runs when the thread ends.
     static END: End = const { End };
 }
 
@@ -41,40 +41,40 @@ struct End;
 impl Drop for End {
     fn drop(&mut self) {
         LOCAL.with(|local| {
-            local.ended.set(true);
+            local.has_ended.set(true);
             if let Some(slot) = local.own() {
-                local.slot.set(&NOBODYS);
-                REGISTRY.give_back(slot);
+                local.slot.set(&UNOWNED);
+                REGISTRY.release(slot);
             }
         });
     }
 }
 
 impl Local {
-    /// The slot that the hot path may try to count in.
+    /// Returns the slot that the hot path may try to count in.
     #[inline(always)]
     fn slot(&self) -> &'static Slot {
-        // SAFETY: nobody's, or one of the registry's: both are there for ever.
+        // SAFETY:
+        // * The pointer is that of `UNOWNED` or of a slot of the registry, and neither is ever freed.
         unsafe { &*self.slot.get() }
     }
 
-    /// The thread's slot, if it has one.
+    /// Returns the thread's slot, if it has one.
     #[inline(always)]
     fn own(&self) -> Option<&'static Slot> {
-        Some(self.slot()).filter(|slot| !ptr::eq(*slot, &NOBODYS))
+        Some(self.slot()).filter(|slot| !ptr::eq(*slot, &UNOWNED))
     }
 
-    /// The thread's slot, a new one if need be, unless it has ended.
+    /// Returns the thread's slot, and claims one first if the thread has none and has not ended.
     fn own_or_new(&self) -> Option<&'static Slot> {
-        self.own().or_else(|| if self.ended.get() { None } else { self.claim() })
+        self.own().or_else(|| if self.has_ended.get() { None } else { self.claim() })
     }
 
-    /// The answer of `thread_counts` where it is another one than the last time.
     #[inline(never)]
-    fn count_again(&self) -> ThreadCounts {
+    fn update_counts(&self) -> ThreadCounts {
         let Some(slot) = self.own_or_new() else { return ThreadCounts::default() };
-        let counts = ThreadCounts { allocated: slot.allocated(), allocations: slot.allocations() };
-        self.counts.set((slot.moves(), counts));
+        let counts = slot.counts();
+        self.counts.set((slot.progress(), counts));
         counts
     }
 
@@ -82,105 +82,99 @@ impl Local {
     fn claim(&self) -> Option<&'static Slot> {
         let slot = REGISTRY.claim()?;
         self.slot.set(slot);
-        // On some systems the next line allocates, hence comes back here.
+        // On some systems this allocates and comes back here, which is why the slot is set first.
         let _ = END.try_with(|_| ());
         Some(slot)
     }
 }
 
-/// Counts a call of `alloc` or `alloc_zeroed` that gave `ptr`, and passes that on.
+// The hot path. Where it returns false, the function `*_slow` of that call has to follow.
+
+/// Counts a call of `alloc` or `alloc_zeroed`, unless too little is left.
 #[inline(always)]
-pub(super) fn allocated(ptr: *mut u8, doubled: usize) -> *mut u8 {
-    if !ptr.is_null() && LOCAL.with(|local| local.slot().take_alloc(doubled)) {
-        return ptr;
-    }
-    allocated_slowly(ptr, doubled)
+pub(super) fn count_alloc(size: usize) -> bool {
+    LOCAL.with(|local| local.slot().take_alloc(doubled(size)))
 }
 
-/// Counts a call of `dealloc`, unless there is too little room: then `deallocated_settling` is due.
+/// Counts a call of `dealloc`, unless too little is left.
 #[inline(always)]
-pub(super) fn deallocated(size: usize) -> bool {
+pub(super) fn count_dealloc(size: usize) -> bool {
     LOCAL.with(|local| local.slot().take_dealloc(size))
 }
 
-/// Counts a call of `realloc`, unless there is too little room: then `reallocated_settling` is due.
+/// Counts a call of `realloc`, unless too little is left.
 #[inline(always)]
-pub(super) fn reallocated(old: usize, new: usize) -> bool {
+pub(super) fn count_realloc(old: usize, new: usize) -> bool {
     LOCAL.with(|local| local.slot().take_realloc(old, new))
 }
 
-/// Takes back what `reallocated` has counted, for the call gave null, and passes that on.
+/// Takes back what [`count_alloc`] counted, since the call failed, and returns null.
 #[cold]
 #[inline(never)]
-pub(super) fn not_reallocated(old: usize, new: usize) -> *mut u8 {
-    taking_back(|slot| slot.uncount_realloc(old, new));
+pub(super) fn alloc_failed(size: usize) -> *mut u8 {
+    take_back(|slot| slot.untake_alloc(doubled(size)));
     failed()
 }
 
+/// Takes back what [`count_realloc`] counted, since the call failed, and returns null.
 #[cold]
 #[inline(never)]
-fn failed() -> *mut u8 {
-    REGISTRY.failures.fetch_add(1, Relaxed);
-    ptr::null_mut()
+pub(super) fn realloc_failed(old: usize, new: usize) -> *mut u8 {
+    take_back(|slot| slot.untake_realloc(old, new));
+    failed()
 }
 
-/// One way out of the hot path for both reasons.
-#[cold]
-#[inline(never)]
-fn allocated_slowly(ptr: *mut u8, doubled: usize) -> *mut u8 {
+// The slow path, after the hot path has returned false.
+
+/// Does and counts a call of `alloc` or `alloc_zeroed`.
+pub(super) fn alloc_slow(size: usize, call: impl FnOnce() -> *mut u8) -> *mut u8 {
+    let doubled = doubled(size);
+    let already = already_counted(|slot| slot.already_counted_alloc(doubled));
+    let ptr = call();
     if ptr.is_null() {
+        take_back(|slot| slot.uncount_alloc(already));
         return failed();
     }
-    let beforehand = beforehand(|slot| slot.beforehand_alloc(doubled));
-    settling(doubled.div_ceil(2) as isize, |slot, writer| slot.count_alloc(doubled, beforehand, writer));
+    settle(size as isize, |slot, writer| slot.count_alloc(doubled, already, writer));
     ptr
 }
 
-#[cold]
-#[inline(never)]
-pub(super) fn deallocated_settling(size: usize) {
-    let beforehand = beforehand(|slot| slot.beforehand_dealloc(size));
-    settling((size as isize).wrapping_neg(), |slot, writer| slot.count_dealloc(size, beforehand, writer));
+/// Counts a call of `dealloc`.
+pub(super) fn dealloc_slow(size: usize) {
+    let already = already_counted(|slot| slot.already_counted_dealloc(size));
+    settle((size as isize).wrapping_neg(), |slot, writer| slot.count_dealloc(size, already, writer));
 }
 
-/// Does and counts a call of `realloc`, which `reallocated` may have tried to count.
-#[cold]
-#[inline(never)]
-pub(super) fn reallocated_settling(
-    tried: bool,
-    call: impl FnOnce() -> *mut u8,
-    old: usize,
-    new: usize,
-) -> *mut u8 {
-    let beforehand =
-        if tried { beforehand(|slot| slot.beforehand_realloc(old, new)) } else { Beforehand::default() };
+/// Does and counts a call of `realloc`.
+pub(super) fn realloc_slow(old: usize, new: usize, call: impl FnOnce() -> *mut u8) -> *mut u8 {
+    let already = already_counted(|slot| slot.already_counted_realloc(old, new));
     let ptr = call();
     if ptr.is_null() {
-        taking_back(|slot| slot.uncount(beforehand));
+        take_back(|slot| slot.uncount_realloc(already));
         return failed();
     }
     let change = (new as isize).wrapping_sub(old as isize);
-    settling(change, |slot, writer| slot.count_realloc(old, new, beforehand, writer));
+    settle(change, |slot, writer| slot.count_realloc(old, new, already, writer));
     ptr
 }
 
-/// What the hot path has counted of a call that there was too little room for.
-fn beforehand(of: impl FnOnce(&Slot) -> Beforehand) -> Beforehand {
+/// Returns what the hot path has counted of the call that too little was left for.
+fn already_counted(of: impl FnOnce(&Slot) -> AlreadyCounted) -> AlreadyCounted {
     match LOCAL.with(Local::own) {
         Some(slot) => of(slot),
         None => {
-            NOBODYS.close();
-            Beforehand::default()
+            UNOWNED.close();
+            AlreadyCounted::default()
         }
     }
 }
 
-/// Counts, and tells the peak.
-fn settling(change: isize, count: impl Fn(&Slot, Writer)) {
+/// Counts a call, and publishes the bytes in use where they have changed enough.
+fn settle(change: isize, count: impl Fn(&Slot, Writer)) {
     match LOCAL.with(Local::own_or_new) {
         Some(slot) => {
             count(slot, Writer::Owner);
-            REGISTRY.peak.publish(slot, LEAST);
+            slot.publish(&REGISTRY.peak, LEAST);
         }
         None => {
             count(&REGISTRY.rest, Writer::Anyone);
@@ -190,30 +184,39 @@ fn settling(change: isize, count: impl Fn(&Slot, Writer)) {
 }
 
 /// Takes back what was counted in the thread's slot, if it has one.
-fn taking_back(uncount: impl FnOnce(&Slot)) {
+fn take_back(uncount: impl FnOnce(&Slot)) {
     if let Some(slot) = LOCAL.with(Local::own) {
         uncount(slot);
-        REGISTRY.peak.publish(slot, LEAST);
+        slot.publish(&REGISTRY.peak, LEAST);
     }
 }
 
-/// The calling thread's own counters. Zeros past its destructors.
+fn failed() -> *mut u8 {
+    REGISTRY.failures.fetch_add(1, Relaxed);
+    ptr::null_mut()
+}
+
+// The readers.
+
+/// Returns the calling thread's counters. Zeros in a thread that is past its destructors.
 pub(super) fn own_totals() -> Totals {
     LOCAL.with(Local::own_or_new).map(Slot::totals).unwrap_or_default()
 }
 
+/// Returns what the calling thread has allocated. Zeros in a thread that is past its destructors.
 #[inline]
-pub(super) fn thread_counts() -> ThreadCounts {
+pub(crate) fn thread_counts() -> ThreadCounts {
     LOCAL.with(|local| {
-        let (moves, counts) = local.counts.get();
+        let (progress, counts) = local.counts.get();
         match local.own() {
-            // To sum the classes up is the dear part, and mostly nothing was allocated since the last time.
-            Some(slot) if slot.moves() == moves => counts,
-            _ => local.count_again(),
+            // Summing up the size counters is the expensive part, and mostly nothing was allocated since the last time.
+            Some(slot) if slot.progress() == progress => counts,
+            _ => local.update_counts(),
         }
     })
 }
 
-pub(super) fn totals() -> Totals {
+/// Returns the counters of all threads, read one after the other.
+pub(crate) fn totals() -> Totals {
     REGISTRY.totals()
 }

@@ -1,8 +1,10 @@
-//! What a piece of code allocates.
+//! Measures what a piece of code allocates.
+
+use std::hint::black_box;
 
 use super::local;
 
-/// Runs a closure and tells what it allocated on this thread: Go's `ReportAllocs` for a test or a benchmark.
+/// Runs a closure and returns its result with what it allocated on this thread, like Go's `ReportAllocs`.
 ///
 /// ```
 /// use opentelemetry_instrumentation_runtime::{CountingAllocator, measure};
@@ -18,10 +20,11 @@ use super::local;
 /// # }
 /// ```
 ///
-/// Only the calling thread counts: what the closure has done by other threads, a pool or `tokio::spawn`, is not
-/// in it. Calls can be nested; the outer one includes the inner one. In async code the closure must not be an
-/// `async` block, which would be made and not run: measure a `block_on` on a current-thread runtime, or a single
-/// `poll`. All zeros where [`CountingAllocator`](crate::CountingAllocator) is not the global allocator.
+/// Only the calling thread counts: the result does not include what the closure has other threads, a pool or
+/// `tokio::spawn` do. Calls can be nested; the outer one includes the inner one. An `async` block as the closure's
+/// result would be created and not run: measure a `block_on` on a current-thread runtime, or a single `poll`.
+///
+/// All numbers are zero if [`CountingAllocator`](crate::CountingAllocator) is not the global allocator.
 pub fn measure<R>(closure: impl FnOnce() -> R) -> (R, AllocationStats) {
     let before = local::own_totals();
     let result = closure();
@@ -36,7 +39,13 @@ pub fn measure<R>(closure: impl FnOnce() -> R) -> (R, AllocationStats) {
     (result, stats)
 }
 
-/// What was allocated in the course of something. Told by [`measure`].
+/// Returns true if the global allocator of this process counts. Finds out by an allocation.
+pub(crate) fn is_global() -> bool {
+    let (_, stats) = measure(|| drop(black_box(Box::new(0_u8))));
+    stats.allocations > 0
+}
+
+/// The allocations and deallocations that [`measure`] saw.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct AllocationStats {
@@ -44,7 +53,7 @@ pub struct AllocationStats {
     pub allocations: u64,
     /// Calls of `dealloc`.
     pub deallocations: u64,
-    /// Successful calls of `realloc`. They are in neither of the other two.
+    /// Successful calls of `realloc`. The other two do not include them.
     pub reallocations: u64,
     /// Bytes handed out. A reallocation hands out its new size.
     pub allocated: u64,

@@ -1,4 +1,4 @@
-//! The list of slots, which hands them out and sums them up.
+//! The list of slots: claims and releases them, and sums them up.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr;
@@ -9,16 +9,16 @@ use super::peak::{Peak, STEP};
 use super::slot::Slot;
 use super::totals::Totals;
 
-/// All slots there are. Slots are added and never removed: there are as many as there were threads at once.
+/// All slots. Slots are added and never removed: there are as many as there were threads alive at once.
 pub(super) struct Registry {
     newest: AtomicPtr<Slot>,
-    /// How many slots wait for an owner, at most: zero spares a new thread the search.
+    /// An upper bound of the slots without an owner: zero spares a new thread the search.
     idle: AtomicUsize,
-    /// The slot that was given back last, the first one to ask for.
+    /// The slot that was released last: the first one to try.
     recent: AtomicPtr<Slot>,
-    /// For the threads that have no slot: past their destructors, or out of memory.
+    /// The slot of threads that have none: past their destructors, or out of memory.
     pub(super) rest: Slot,
-    /// How many allocations have failed, on all threads: too few for each to count its own.
+    /// Failed allocations of all threads: too rare for a counter in each slot.
     pub(super) failures: AtomicU64,
     pub(super) peak: Peak,
 }
@@ -35,40 +35,43 @@ impl Registry {
         }
     } }
 
-    /// A slot for the calling thread alone, until it gives it back. None if there is no memory for one.
+    /// Returns a slot for the calling thread alone, until it releases it. `None` if there is no memory for one.
     pub(super) fn claim(&self) -> Option<&Slot> {
         self.reuse().or_else(|| self.grow())
     }
 
-    /// Lets another thread go on counting in a slot.
-    pub(super) fn give_back(&self, slot: &Slot) {
-        self.peak.publish(slot, 1);
+    /// Lets another thread continue the counters of a slot.
+    pub(super) fn release(&self, slot: &Slot) {
+        slot.publish(&self.peak, 1);
         self.idle.fetch_add(1, Relaxed);
         self.recent.store(ptr::from_ref(slot).cast_mut(), Release);
-        // The next owner goes on from what this one wrote.
-        slot.owned.store(false, Release);
+        // The next owner continues what this one wrote.
+        slot.is_owned.store(false, Release);
     }
 
     fn reuse(&self) -> Option<&Slot> {
         if self.idle.load(Relaxed) == 0 {
             return None;
         }
-        let take = |slot: &&Slot| !slot.owned.load(Relaxed) && !slot.owned.swap(true, Acquire);
+        let take = |slot: &&Slot| !slot.is_owned.load(Relaxed) && !slot.is_owned.swap(true, Acquire);
         let slot = self.from(&self.recent).take(1).chain(self.from(&self.newest)).find(take)?;
         self.idle.fetch_sub(1, Relaxed);
         Some(slot)
     }
 
-    /// Adds a slot, from memory that is not the counting allocator's own.
+    /// Adds a slot, in memory that the counting allocator does not count.
     fn grow(&self) -> Option<&Slot> {
-        // SAFETY: the layout's size is not zero.
+        // SAFETY:
+        // * The size of the layout is not zero.
         let slot = unsafe { System.alloc(Layout::new::<Slot>()) }.cast::<Slot>();
         if slot.is_null() {
             return None;
         }
-        // SAFETY: it was just allocated with the layout of a slot, and nobody else knows of it.
+        // SAFETY:
+        // * The memory was just allocated with the layout of a slot, and no other thread has its address.
         unsafe { slot.write(Slot::new()) };
-        // SAFETY: it holds a slot now, which is never freed.
+        // SAFETY:
+        // * The memory holds a slot now and is never freed.
         let slot = unsafe { &*slot };
         let mut next = self.newest.load(Relaxed);
         loop {
@@ -81,11 +84,12 @@ impl Registry {
         }
     }
 
-    /// A slot and all that are older.
+    /// Returns a slot and all older ones.
     fn from(&self, first: &AtomicPtr<Slot>) -> impl Iterator<Item = &Slot> {
         let slot = |at: &AtomicPtr<Slot>| {
-            // SAFETY: a pointer in the list is null or that of a slot that was written before it was published, with
-            // `Release` where this acquires it, and is never freed.
+            // SAFETY:
+            // * A pointer in the list is null or points to a slot, which is never freed.
+            // * The slot was written before its pointer was stored with `Release`, and this load acquires it.
             unsafe { at.load(Acquire).as_ref() }
         };
         std::iter::successors(slot(first), move |this: &&Slot| slot(&this.next))
@@ -95,17 +99,18 @@ impl Registry {
         std::iter::once(&self.rest).chain(self.from(&self.newest))
     }
 
-    /// The sum over all slots.
+    /// Returns the sum of all slots.
     ///
-    /// What is freed is read first (see [`Slot`]), so what comes and goes meanwhile appears to be in use. That is next to
-    /// nothing, unless the reading thread is interrupted: then it reads again, so that the peak is not mistaken.
+    /// Deallocations are read first (see [`Slot`]), so that memory which is allocated and freed meanwhile appears to be in
+    /// use. That is next to nothing, unless the reading thread is interrupted: then it reads again, so that the peak stays
+    /// right.
     pub(super) fn totals(&self) -> Totals {
         let near = (STEP * self.all().count()) as u64;
         let mut freed = self.freed();
         let mut totals = freed;
         for _ in 0..10 {
             totals = freed;
-            // A slot that was added since can only have been allocated from.
+            // A slot that was added since can only add allocations.
             self.all().for_each(|slot| slot.add_others(&mut totals));
             freed = self.freed();
             if freed.deallocated.wrapping_sub(totals.deallocated) <= near {
@@ -113,7 +118,7 @@ impl Registry {
             }
         }
         totals.failures = self.failures.load(Relaxed);
-        // Where addresses have 32 bits, more may be in use than the peak can tell.
+        // With 32-bit addresses, more may be in use than the peak can hold.
         let used = totals.used();
         totals.peak = used.max(self.peak.raise(isize::try_from(used).unwrap_or(isize::MAX)) as u64);
         totals
@@ -125,7 +130,7 @@ impl Registry {
         totals
     }
 
-    /// How many slots there are.
+    /// Returns the number of slots.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.from(&self.newest).count()
@@ -134,11 +139,11 @@ impl Registry {
 
 #[cfg(all(test, not(model)))]
 mod tests {
-    use super::super::slot::{Beforehand, Writer::Owner, doubled};
+    use super::super::slot::{AlreadyCounted, Writer::Owner, doubled};
     use super::*;
 
     #[test]
-    fn a_live_thread_takes_less_than_a_kibibyte() {
+    fn a_slot_takes_less_than_a_kibibyte() {
         assert!(size_of::<Slot>() <= 1024);
     }
 
@@ -148,9 +153,9 @@ mod tests {
         let registry = &REGISTRY;
         for _ in 0..3 {
             let held: Vec<_> = (0..100).map(|_| registry.claim().unwrap()).collect();
-            held.iter().for_each(|slot| slot.count_alloc(doubled(10), Beforehand::default(), Owner));
+            held.iter().for_each(|slot| slot.count_alloc(doubled(10), AlreadyCounted::default(), Owner));
             assert_eq!(registry.len(), 100);
-            held.iter().for_each(|slot| registry.give_back(slot));
+            held.iter().for_each(|slot| registry.release(slot));
         }
         assert_eq!(registry.totals().allocated, 3_000);
         assert_eq!(registry.totals().peak, 3_000);
@@ -165,14 +170,14 @@ mod tests {
                 scope.spawn(|| {
                     for _ in 0..10_000 {
                         let slot = registry.claim().unwrap();
-                        slot.count_alloc(doubled(8), Beforehand::default(), Owner);
-                        slot.count_dealloc(8, Beforehand::default(), Owner);
-                        registry.give_back(slot);
+                        slot.count_alloc(doubled(8), AlreadyCounted::default(), Owner);
+                        slot.count_dealloc(8, AlreadyCounted::default(), Owner);
+                        registry.release(slot);
                     }
                 });
             }
         });
-        // While one gives back, another may already be looking: each counts for a moment as two.
+        // One thread may release while another searches: each counts as two for a moment.
         assert!(registry.len() <= 8, "{} slots", registry.len());
         let totals = registry.totals();
         assert_eq!((totals.allocations(), totals.deallocations), (40_000, 40_000));

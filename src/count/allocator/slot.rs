@@ -1,4 +1,4 @@
-//! What a thread counts in.
+//! The counters of one thread.
 
 use std::mem::offset_of;
 use std::ptr;
@@ -6,32 +6,32 @@ use std::ptr;
 use super::atomic::Ordering::{self, Acquire, Relaxed, Release};
 use super::atomic::{AtomicBool, AtomicIsize, AtomicPtr, AtomicU64, POWERS, constructor, zeros};
 use super::countdown::{Countdown, take};
-use super::peak::STEP;
-use super::totals::{CLASSES, Totals};
+use super::peak::{Peak, STEP};
+use super::totals::{CLASSES, ThreadCounts, Totals};
 
-/// The counters of one thread. Only the owner writes, so that adding is a load and a store; anyone may read.
+/// The counters of one thread. Only the owner writes, so that adding is a load and a store; any thread may read.
 ///
-/// Whoever sees that something was freed must see that it was allocated: hence what is freed is stored with `Release`
-/// and read first. That keeps the bytes in use from falling below zero, and is free on x86-64.
+/// A reader that sees a deallocation must also see its allocation: deallocations are therefore stored with `Release` and
+/// read first. That keeps the bytes in use from falling below zero, and is free on x86-64.
 ///
-/// Pairs of cache lines for itself. What others look at in passing, `owned` and `next`, lies behind the counters of the
-/// largest allocations, which are rare.
+/// A slot has pairs of cache lines for itself. The fields that other threads look at in passing, `is_owned` and `next`, lie
+/// behind the counters of the largest allocations, which are rare.
 #[repr(C, align(128))]
 pub(super) struct Slot {
-    /// Twice the bytes allocated, less one for each allocation: what the size class is found by, too, so that the hot path
-    /// has one number to keep while the inner allocator works.
-    doubled: Countdown<STEP>,
-    deallocated: Countdown<STEP>,
-    /// Bytes that reallocations gave.
-    reallocated: Countdown<{ STEP / 2 }>,
+    /// Twice the bytes allocated, less one for each allocation. The size class is found from the same number, so that the
+    /// hot path computes one.
+    doubled: Countdown,
+    deallocated: Countdown,
+    /// Bytes that reallocations handed out.
+    reallocated: Countdown,
     deallocations: AtomicU64,
     reallocations: AtomicU64,
-    /// What the peak was last told of this slot's bytes in use.
-    pub(super) published: AtomicIsize,
-    /// Allocations of at most 2^index bytes, and more than half of that. They add up to the number of allocations,
-    /// which therefore needs no counter of its own.
+    /// The bytes in use of this slot that the peak knows of.
+    published: AtomicIsize,
+    /// Allocations of at most 2^index bytes, and more than half of that. They add up to the number of allocations, which
+    /// therefore needs no counter.
     powers: [AtomicU64; POWERS],
-    pub(super) owned: AtomicBool,
+    pub(super) is_owned: AtomicBool,
     pub(super) next: AtomicPtr<Slot>,
 }
 
@@ -53,49 +53,46 @@ impl Writer {
         }
     }
 
-    fn add_to<const STEP: usize>(self, countdown: &Countdown<STEP>, amount: u64) {
+    fn add_to(self, countdown: &Countdown, amount: u64, grant: usize) {
         match self {
-            Writer::Owner => countdown.add(amount),
+            Writer::Owner => countdown.add(amount, grant as u64),
             Writer::Anyone => countdown.add_shared(amount),
         }
     }
 }
 
-/// The bytes of a call that the hot path has counted before it found that there are too many.
+/// The bytes of a call that the hot path counted before it found that too little was left.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Beforehand {
+pub(super) struct AlreadyCounted {
     new: u64,
     old: u64,
 }
 
-/// What an allocation adds to [`Slot::doubled`]. Never zero: a layout's size is at least 1 and fits an `isize`.
+/// Returns what an allocation adds to [`Slot::doubled`]. Never zero: a size is at least 1 and fits an `isize`.
 #[inline(always)]
 pub(super) fn doubled(size: usize) -> usize {
     size.wrapping_mul(2).wrapping_sub(1)
 }
 
-/// The power of two that a size is rounded up to: 16 bytes are still 2^4.
+/// Returns the exponent of the power of two that a size is rounded up to: 16 bytes are still 2^4.
 #[inline(always)]
 fn power(doubled: usize) -> usize {
-    // Those that have more bits have no counter of their own.
+    // Numbers with more bits belong to sizes that share the last counter.
     u32::try_from(doubled).unwrap_or(u32::MAX).checked_ilog2().unwrap_or(0) as usize
 }
 
 impl Slot {
     constructor! { fn new() -> Self {
-        Slot::of(Countdown::new(), Countdown::new(), Countdown::new())
+        Slot::of([Countdown::new(), Countdown::new(), Countdown::new()])
     } }
 
-    // One that the hot path cannot count in.
+    // A slot that the hot path cannot count in.
     constructor! { fn closed() -> Self {
-        Slot::of(Countdown::closed(), Countdown::closed(), Countdown::closed())
+        Slot::of([Countdown::closed(), Countdown::closed(), Countdown::closed()])
     } }
 
-    constructor! { fn of(
-        doubled: Countdown<STEP>,
-        deallocated: Countdown<STEP>,
-        reallocated: Countdown<{ STEP / 2 }>,
-    ) -> Self {
+    constructor! { fn of(countdowns: [Countdown; 3]) -> Self {
+        let [doubled, deallocated, reallocated] = countdowns;
         Slot {
             doubled,
             deallocated,
@@ -104,77 +101,81 @@ impl Slot {
             reallocations: AtomicU64::new(0),
             published: AtomicIsize::new(0),
             powers: zeros(),
-            owned: AtomicBool::new(true),
+            is_owned: AtomicBool::new(true),
             next: AtomicPtr::new(ptr::null_mut()),
         }
     } }
 
-    /// Closes one again that the hot path may have tried to count in.
+    /// Closes a slot again that the hot path may have tried to count in.
     pub(super) fn close(&self) {
         self.doubled.close();
         self.deallocated.close();
         self.reallocated.close();
     }
 
-    // What the hot path does, on the thread that owns the slot. Where too little is left for a call, the call's number is not
-    // counted, and what else was has to be asked for.
+    // The hot path, on the thread that owns the slot. Where it returns false, too little is left for the call. The call's
+    // number is not counted then, and `already_counted_*` returns which bytes are.
 
+    /// Counts a call of `alloc` or `alloc_zeroed`.
     #[inline(always)]
     pub(super) fn take_alloc(&self, doubled: usize) -> bool {
-        // SAFETY: a countdown is there.
-        let room = unsafe { take::<_, { offset_of!(Slot, doubled) }>(self, doubled) };
-        if room {
-            // The hot path is for sizes up to `STEP` and need not look at more bits.
+        // SAFETY:
+        // * A countdown lies there.
+        let taken = unsafe { take::<_, { offset_of!(Slot, doubled) }>(self, doubled) };
+        if taken {
+            // No more than `STEP` is ever left, so that the upper bits are zero.
             self.count_power(power(doubled as u32 as usize), Writer::Owner);
         }
-        room
+        taken
     }
 
+    /// Counts a call of `dealloc`.
     #[inline(always)]
     pub(super) fn take_dealloc(&self, size: usize) -> bool {
-        // SAFETY: a countdown is there.
-        let room = unsafe { take::<_, { offset_of!(Slot, deallocated) }>(self, size) };
-        if room {
+        // SAFETY:
+        // * A countdown lies there.
+        let taken = unsafe { take::<_, { offset_of!(Slot, deallocated) }>(self, size) };
+        if taken {
             Writer::Owner.add(&self.deallocations, 1, Release);
         }
-        room
+        taken
     }
 
+    /// Counts a call of `realloc`.
     #[inline(always)]
     pub(super) fn take_realloc(&self, old: usize, new: usize) -> bool {
-        // SAFETY: countdowns are there.
-        let room = unsafe {
+        // SAFETY:
+        // * Countdowns lie there.
+        let taken = unsafe {
             take::<_, { offset_of!(Slot, reallocated) }>(self, new)
                 && take::<_, { offset_of!(Slot, deallocated) }>(self, old)
         };
-        if room {
+        if taken {
             Writer::Owner.add(&self.reallocations, 1, Relaxed);
         }
-        room
+        taken
     }
 
-    // And what has to be asked for then.
-
-    pub(super) fn beforehand_alloc(&self, doubled: usize) -> Beforehand {
-        Beforehand { new: self.doubled.forfeit(doubled), old: 0 }
+    pub(super) fn already_counted_alloc(&self, doubled: usize) -> AlreadyCounted {
+        AlreadyCounted { new: self.doubled.drain(doubled), old: 0 }
     }
 
-    pub(super) fn beforehand_dealloc(&self, size: usize) -> Beforehand {
-        Beforehand { new: 0, old: self.deallocated.forfeit(size) }
+    pub(super) fn already_counted_dealloc(&self, size: usize) -> AlreadyCounted {
+        AlreadyCounted { new: 0, old: self.deallocated.drain(size) }
     }
 
-    pub(super) fn beforehand_realloc(&self, old: usize, new: usize) -> Beforehand {
+    pub(super) fn already_counted_realloc(&self, old: usize, new: usize) -> AlreadyCounted {
         if self.reallocated.is_overdrawn() {
-            Beforehand { new: self.reallocated.forfeit(new), old: 0 }
+            AlreadyCounted { new: self.reallocated.drain(new), old: 0 }
         } else {
-            Beforehand { new: new as u64, old: self.deallocated.forfeit(old) }
+            AlreadyCounted { new: new as u64, old: self.deallocated.drain(old) }
         }
     }
 
-    // What counts calls of any size, without what is counted already.
+    // The slow path: counts calls of any size, without the bytes that are counted already.
 
-    pub(super) fn count_alloc(&self, doubled: usize, beforehand: Beforehand, writer: Writer) {
-        writer.add_to(&self.doubled, (doubled as u64).wrapping_sub(beforehand.new));
+    pub(super) fn count_alloc(&self, doubled: usize, already: AlreadyCounted, writer: Writer) {
+        writer.add_to(&self.doubled, (doubled as u64).wrapping_sub(already.new), STEP);
         self.count_power(power(doubled), writer);
     }
 
@@ -185,48 +186,83 @@ impl Slot {
         }
     }
 
-    pub(super) fn count_dealloc(&self, size: usize, beforehand: Beforehand, writer: Writer) {
-        writer.add_to(&self.deallocated, (size as u64).wrapping_sub(beforehand.old));
+    pub(super) fn count_dealloc(&self, size: usize, already: AlreadyCounted, writer: Writer) {
+        writer.add_to(&self.deallocated, (size as u64).wrapping_sub(already.old), STEP);
         writer.add(&self.deallocations, 1, Release);
     }
 
-    pub(super) fn count_realloc(&self, old: usize, new: usize, beforehand: Beforehand, writer: Writer) {
-        writer.add_to(&self.reallocated, (new as u64).wrapping_sub(beforehand.new));
-        writer.add_to(&self.deallocated, (old as u64).wrapping_sub(beforehand.old));
+    pub(super) fn count_realloc(&self, old: usize, new: usize, already: AlreadyCounted, writer: Writer) {
+        writer.add_to(&self.reallocated, (new as u64).wrapping_sub(already.new), STEP / 2);
+        writer.add_to(&self.deallocated, (old as u64).wrapping_sub(already.old), STEP);
         writer.add(&self.reallocations, 1, Relaxed);
     }
 
-    /// Takes back what was counted of a reallocation that failed.
-    pub(super) fn uncount(&self, beforehand: Beforehand) {
-        self.deallocated.add(beforehand.old.wrapping_neg());
-        self.reallocated.add(beforehand.new.wrapping_neg());
+    // A call that failed: takes back what was counted of it.
+
+    /// Takes back an allocation of which the slow path found some bytes counted.
+    pub(super) fn uncount_alloc(&self, already: AlreadyCounted) {
+        self.doubled.add(already.new.wrapping_neg(), STEP as u64);
     }
 
-    /// Takes back one that `take_realloc` has counted.
-    pub(super) fn uncount_realloc(&self, old: usize, new: usize) {
-        self.uncount(Beforehand { new: new as u64, old: old as u64 });
+    /// Takes back a reallocation of which the slow path found some bytes counted.
+    pub(super) fn uncount_realloc(&self, already: AlreadyCounted) {
+        self.deallocated.add(already.old.wrapping_neg(), STEP as u64);
+        self.reallocated.add(already.new.wrapping_neg(), STEP as u64 / 2);
+    }
+
+    /// Takes back an allocation that [`take_alloc`](Self::take_alloc) counted.
+    pub(super) fn untake_alloc(&self, doubled: usize) {
+        self.uncount_alloc(AlreadyCounted { new: doubled as u64, old: 0 });
+        if let Some(counter) = self.powers.get(power(doubled).min(POWERS - 1)) {
+            Writer::Owner.add(counter, 1_u64.wrapping_neg(), Relaxed);
+        }
+    }
+
+    /// Takes back a reallocation that [`take_realloc`](Self::take_realloc) counted.
+    pub(super) fn untake_realloc(&self, old: usize, new: usize) {
+        self.uncount_realloc(AlreadyCounted { new: new as u64, old: old as u64 });
         Writer::Owner.add(&self.reallocations, 1_u64.wrapping_neg(), Relaxed);
     }
 
-    /// The owner's view: bytes allocated less bytes freed, negative where other threads' memory is freed.
-    pub(super) fn used(&self) -> isize {
-        self.allocated().wrapping_sub(self.deallocated.own_total()) as isize
+    // The owner's view.
+
+    /// Publishes by how much the bytes in use have changed since the last time, if that is `least` or more.
+    pub(super) fn publish(&self, peak: &Peak, least: usize) {
+        // Negative where the thread frees the memory of others.
+        let used = self.allocated().wrapping_sub(self.deallocated.own_total()) as isize;
+        let change = used.wrapping_sub(self.published.load(Relaxed));
+        if change.unsigned_abs() >= least {
+            self.published.store(used, Relaxed);
+            peak.add(change);
+        }
     }
 
-    /// The owner's view: bytes.
-    pub(super) fn allocated(&self) -> u64 {
+    fn allocated(&self) -> u64 {
         bytes(self.doubled.own_total(), self.allocations(), self.reallocated.own_total())
     }
 
-    /// The owner's view: moves with every byte that is allocated, and is quickly read.
+    fn allocations(&self) -> u64 {
+        self.powers.iter().fold(0, |sum, class| sum.wrapping_add(class.load(Relaxed)))
+    }
+
+    pub(super) fn counts(&self) -> ThreadCounts {
+        ThreadCounts { allocated: self.allocated(), allocations: self.allocations() }
+    }
+
+    /// Returns a number that is quickly read and changes with every byte that is allocated.
     #[inline]
-    pub(super) fn moves(&self) -> u64 {
+    pub(super) fn progress(&self) -> u64 {
         self.doubled.own_total().wrapping_add(self.reallocated.own_total())
     }
 
-    pub(super) fn allocations(&self) -> u64 {
-        self.powers.iter().fold(0, |sum, class| sum.wrapping_add(class.load(Relaxed)))
+    pub(super) fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        self.add_freed(&mut totals);
+        self.add_others(&mut totals);
+        totals
     }
+
+    // Any thread's view.
 
     pub(super) fn add_freed(&self, totals: &mut Totals) {
         totals.deallocated = totals.deallocated.wrapping_add(self.deallocated.total());
@@ -247,22 +283,14 @@ impl Slot {
             totals.allocated.wrapping_add(bytes(doubled, allocations, self.reallocated.total()));
         totals.reallocations = totals.reallocations.wrapping_add(self.reallocations.load(Relaxed));
     }
-
-    /// The owner's view.
-    pub(super) fn totals(&self) -> Totals {
-        let mut totals = Totals::default();
-        self.add_freed(&mut totals);
-        self.add_others(&mut totals);
-        totals
-    }
 }
 
-/// The bytes that were allocated. Seen while the owner allocates, a number from between those before and after.
+/// Returns the bytes allocated. While the owner allocates, the result lies between those before and after.
 fn bytes(doubled: u64, allocations: u64, reallocated: u64) -> u64 {
     (doubled.wrapping_add(allocations) / 2).wrapping_add(reallocated)
 }
 
-/// Pairs of powers of two make the powers of four from 16 on.
+/// Returns the size class of a power of two. Pairs of them make the powers of four from 16 on.
 fn class_of(power: usize) -> usize {
     power.div_ceil(2).saturating_sub(2).min(CLASSES - 1)
 }

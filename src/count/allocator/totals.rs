@@ -1,16 +1,16 @@
 //! What the slots add up to.
 
-/// How many size classes there are: the powers of four from 16 bytes to 4 MiB, and what is larger.
+/// The number of size classes: the powers of four from 16 bytes to 4 MiB, and one for larger sizes.
 pub(crate) const CLASSES: usize = 11;
 
-/// What was counted.
+/// The sums of all counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
-    /// Bytes, like the next and the peak.
+    /// In bytes, like the next two.
     pub(crate) allocated: u64,
     pub(crate) deallocated: u64,
     pub(crate) peak: u64,
-    /// Allocations by size.
+    /// Allocations by size class.
     pub(crate) classes: [u64; CLASSES],
     pub(crate) deallocations: u64,
     pub(crate) reallocations: u64,
@@ -18,7 +18,7 @@ pub(crate) struct Totals {
 }
 
 impl Totals {
-    /// Bytes in use.
+    /// Returns the bytes in use.
     pub(crate) fn used(&self) -> u64 {
         self.allocated.saturating_sub(self.deallocated)
     }
@@ -27,8 +27,17 @@ impl Totals {
         self.classes.iter().sum()
     }
 
-    /// Allocations that are alive.
+    /// Returns the number of live allocations.
     pub(crate) fn live(&self) -> u64 {
         self.allocations().saturating_sub(self.deallocations)
     }
+}
+
+/// What one thread has allocated. Only differences mean anything, since a thread continues the counters of one that has
+/// ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ThreadCounts {
+    /// In bytes.
+    pub(crate) allocated: u64,
+    pub(crate) allocations: u64,
 }
