@@ -23,6 +23,8 @@ mod countdown;
 mod peak;
 #[path = "../src/count/allocator/registry.rs"]
 mod registry;
+#[path = "../src/count/allocator/sampler.rs"]
+mod sampler;
 #[path = "../src/count/allocator/slot.rs"]
 mod slot;
 #[path = "../src/count/allocator/totals.rs"]
@@ -169,7 +171,7 @@ fn threads_without_a_slot_share_one() {
 fn a_countdown_s_total_is_right_at_every_moment() {
     check_up_to(3, || {
         let countdown = Arc::new(Countdown::new());
-        countdown.add(0, 10);
+        countdown.add(0, |_| 10);
         let owner = thread::spawn({
             let countdown = Arc::clone(&countdown);
             move || {
@@ -181,7 +183,7 @@ fn a_countdown_s_total_is_right_at_every_moment() {
                 assert!(!take(6));
                 assert_eq!(countdown.drain(6), 3);
                 // A grant of another size: the next sample is due after 5.
-                countdown.add(6 - 3, 5);
+                countdown.add(6 - 3, |_| 5);
                 assert!(take(4));
             }
         });

@@ -99,6 +99,8 @@ pub mod tower;
 mod util;
 mod watch;
 
+#[cfg(feature = "profile")]
+pub use count::allocator::Sampled;
 pub use count::allocator::{AllocationStats, CountingAllocator, measure};
 pub use count::task::{NamedTask, TaskExt, spawn, spawn_blocking, spawn_blocking_named};
 #[cfg(tokio_unstable)]

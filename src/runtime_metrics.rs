@@ -208,6 +208,17 @@ impl Builder {
         self
     }
 
+    /// Starts a heap profile with one sample in `mean` bytes on average, as
+    /// [`HeapProfile::start`](crate::profile::HeapProfile::start) does. Off by default.
+    ///
+    /// Needs a global allocator made by [`CountingAllocator::sampled`](crate::CountingAllocator::sampled). If the profile
+    /// cannot be started, a warning says why. [`stop`](RuntimeMetrics::stop) does not stop it; it belongs to the process.
+    #[cfg(feature = "profile")]
+    pub fn heap_profile(mut self, mean: u64) -> Self {
+        self.settings.heap_profile = Some(mean);
+        self
+    }
+
     /// Reports `process.*`.
     ///
     /// On by default. Turn it off if another crate reports the same metrics.
@@ -285,6 +296,12 @@ impl Builder {
     ///
     /// It never fails. A source that cannot be read reports nothing; the `Debug` output of the result says why.
     pub fn build(self, meter: &Meter) -> RuntimeMetrics {
+        #[cfg(feature = "profile")]
+        if let Some(mean) = self.settings.heap_profile
+            && let Err(error) = crate::profile::HeapProfile::start(mean)
+        {
+            crate::util::log::warn("the heap profile could not be started", &error.to_string());
+        }
         let runtimes = Runtimes::new(&self.settings);
         if let Ok(current) = Handle::try_current() {
             runtimes.watch(String::new(), &current);

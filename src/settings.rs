@@ -20,6 +20,9 @@ pub(crate) struct Settings {
     pub(crate) slow_poll_threshold: Option<Duration>,
     pub(crate) task_name_limit: Option<usize>,
     pub(crate) task_scheduled_time: Option<bool>,
+    /// The mean distance between samples of the heap profile, if one is to be started.
+    #[cfg(feature = "profile")]
+    pub(crate) heap_profile: Option<u64>,
 }
 
 impl Default for Settings {
@@ -36,6 +39,8 @@ impl Default for Settings {
             slow_poll_threshold: None,
             task_name_limit: None,
             task_scheduled_time: None,
+            #[cfg(feature = "profile")]
+            heap_profile: None,
         }
     }
 }

@@ -21,6 +21,15 @@ pub enum Error {
     },
     /// Another profile of this kind is being taken.
     AlreadyRunning,
+    /// The global allocator cannot take samples. It has to be made by
+    /// [`CountingAllocator::sampled`](crate::CountingAllocator::sampled).
+    NotSampled,
+    /// The mean distance between samples is zero.
+    InvalidMean,
+    /// There is no memory for samples.
+    NoMemory,
+    /// No heap profile runs.
+    NotRunning,
     /// The duration is zero or more than an hour.
     InvalidDuration,
     /// The thread could not be asked for its stack: it has ended, blocks SIGURG or was not given the CPU in time.
@@ -36,6 +45,12 @@ impl fmt::Display for Error {
                 write!(f, "the system refuses {call}: {}", std::io::Error::from_raw_os_error(*errno))
             }
             Error::AlreadyRunning => f.write_str("another profile of this kind is being taken"),
+            Error::NotSampled => {
+                f.write_str("the global allocator is no `CountingAllocator` made by `sampled()`")
+            }
+            Error::InvalidMean => f.write_str("the mean distance between samples must be greater than 0"),
+            Error::NoMemory => f.write_str("there is no memory for samples"),
+            Error::NotRunning => f.write_str("no heap profile runs"),
             Error::InvalidDuration => f.write_str("the duration must be greater than 0 and at most an hour"),
             Error::NoAnswer => f.write_str("the thread could not be asked for its stack"),
         }

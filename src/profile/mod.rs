@@ -26,6 +26,7 @@ mod display;
 mod error;
 mod folded;
 mod frames;
+mod heap;
 mod pprof;
 mod protobuf;
 mod sampled;
@@ -33,5 +34,6 @@ mod symbols;
 mod threads;
 
 pub use error::Error;
+pub use heap::{HeapProfile, allocs, heap};
 pub use sampled::{Label, Profile, ProfileKind, Sample, SampleType};
 pub use threads::threads;

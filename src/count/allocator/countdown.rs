@@ -49,14 +49,16 @@ impl Countdown {
         left as u64
     }
 
-    /// Adds an amount of any size, or subtracts it if it is negative in two's complement, and lets `grant` more be taken.
-    pub(super) fn add(&self, amount: u64, grant: u64) {
+    /// Adds an amount of any size, or subtracts it if it is negative in two's complement. `grant` gets the new total and
+    /// returns how much may be taken from now on.
+    pub(super) fn add(&self, amount: u64, grant: impl FnOnce(u64) -> usize) {
         let total = self.own_total().wrapping_add(amount);
+        let grant = grant(total);
         self.granted.store(total << 1 | RENEWING, Release);
         // A reader that sees what is left from here on also sees that it was renewed.
         fence(Release);
         self.left.store(grant as isize, Relaxed);
-        self.granted.store(total.wrapping_add(grant) << 1, Release);
+        self.granted.store(total.wrapping_add(grant as u64) << 1, Release);
     }
 
     /// Returns the total as the owner sees it. Wrong while the countdown is overdrawn.
@@ -169,7 +171,7 @@ mod tests {
         let countdown = Countdown::new();
         assert!(!take(&countdown, 1), "nothing was granted");
         assert_eq!(countdown.drain(1), 0);
-        countdown.add(1, 10);
+        countdown.add(1, |_| 10);
         assert_eq!(countdown.total(), 1);
         assert!(take(&countdown, 4) && take(&countdown, 6));
         assert_eq!(countdown.total(), 11);
@@ -177,11 +179,11 @@ mod tests {
         assert!(countdown.is_overdrawn());
         assert_eq!(countdown.total(), 11, "not yet");
         assert_eq!(countdown.drain(LARGE), 0);
-        countdown.add(LARGE as u64, 10);
+        countdown.add(LARGE as u64, |_| 10);
         assert_eq!(countdown.total(), 11 + LARGE as u64);
         assert!(!take(&countdown, 11));
         assert_eq!((countdown.drain(11), countdown.total()), (10, 21 + LARGE as u64));
-        countdown.add(10_u64.wrapping_neg(), 10);
+        countdown.add(10_u64.wrapping_neg(), |_| 10);
         assert_eq!(countdown.total(), 11 + LARGE as u64, "taken back");
     }
 
@@ -189,11 +191,11 @@ mod tests {
     fn grants_as_much_as_it_is_asked_to() {
         let countdown = Countdown::new();
         for grant in [0, 3, 1000] {
-            countdown.add(0, grant);
+            countdown.add(0, |_| grant);
             let before = countdown.total();
-            assert!(take(&countdown, grant as usize) && !take(&countdown, 1));
+            assert!(take(&countdown, grant) && !take(&countdown, 1));
             assert_eq!(countdown.drain(1), 0);
-            assert_eq!(countdown.total(), before + grant);
+            assert_eq!(countdown.total(), before + grant as u64);
         }
     }
 

@@ -3,13 +3,18 @@
 use std::cell::Cell;
 use std::ptr;
 
+use super::atomic::AtomicU64;
 use super::atomic::Ordering::Relaxed;
+use super::mode::Mode;
 use super::peak::LEAST;
 use super::registry::Registry;
 use super::slot::{AlreadyCounted, Slot, Writer, doubled};
 use super::totals::{ThreadCounts, Totals};
 
 static REGISTRY: Registry = Registry::new();
+
+/// The mean distance between samples of the heap profile, in bytes. 0 while none runs.
+static MEAN: AtomicU64 = AtomicU64::new(0);
 
 /// The slot of threads that have none. It refuses every call, so that the hot path has one thing to test.
 static UNOWNED: Slot = Slot::closed();
@@ -20,6 +25,8 @@ struct Local {
     slot: Cell<*const Slot>,
     /// True when the thread is past its destructors. What it still allocates is counted in the registry's `rest`.
     has_ended: Cell<bool>,
+    /// True once an allocator that can take samples has been in the slow path.
+    can_sample: Cell<bool>,
     /// The last result of [`thread_counts`], and `Slot::progress` at that time.
     counts: Cell<(u64, ThreadCounts)>,
 }
@@ -29,6 +36,7 @@ thread_local! {
         Local {
             slot: Cell::new(&raw const UNOWNED),
             has_ended: Cell::new(false),
+            can_sample: Cell::new(false),
             counts: Cell::new((0, ThreadCounts { allocated: 0, allocations: 0 })),
         }
     };
@@ -88,49 +96,55 @@ impl Local {
     }
 }
 
-// The hot path. Where it returns false, the function `*_slow` of that call has to follow.
+/// Shows that the hot path has counted a block, which therefore has at most [`STEP`](super::peak::STEP) bytes.
+pub(super) struct Small(());
 
-/// Counts a call of `alloc` or `alloc_zeroed`, unless too little is left.
+// The hot path. Where it returns `None`, the function `*_slow` of that call has to follow.
+
+/// Counts a call of `alloc` or `alloc_zeroed`, unless too little is left. The size is given as [`doubled`] returns it.
 #[inline(always)]
-pub(super) fn count_alloc(size: usize) -> bool {
-    LOCAL.with(|local| local.slot().take_alloc(doubled(size)))
+pub(super) fn count_alloc(doubled: usize) -> Option<Small> {
+    LOCAL.with(|local| local.slot().take_alloc(doubled)).then_some(Small(()))
 }
 
 /// Counts a call of `dealloc`, unless too little is left.
 #[inline(always)]
-pub(super) fn count_dealloc(size: usize) -> bool {
-    LOCAL.with(|local| local.slot().take_dealloc(size))
+pub(super) fn count_dealloc(size: usize) -> Option<Small> {
+    LOCAL.with(|local| local.slot().take_dealloc(size)).then_some(Small(()))
 }
 
 /// Counts a call of `realloc`, unless too little is left.
 #[inline(always)]
-pub(super) fn count_realloc(old: usize, new: usize) -> bool {
-    LOCAL.with(|local| local.slot().take_realloc(old, new))
+pub(super) fn count_realloc(old: usize, new: usize) -> Option<Small> {
+    LOCAL.with(|local| local.slot().take_realloc(old, new)).then_some(Small(()))
 }
 
 /// Takes back what [`count_alloc`] counted, since the call failed, and returns null.
 #[cold]
 #[inline(never)]
-pub(super) fn alloc_failed(size: usize) -> *mut u8 {
-    take_back(|slot| slot.untake_alloc(doubled(size)));
+pub(super) fn alloc_failed(doubled: usize) -> *mut u8 {
+    take_back(|slot| slot.untake_alloc(doubled));
     failed()
 }
 
 /// Takes back what [`count_realloc`] counted, since the call failed, and returns null.
 #[cold]
 #[inline(never)]
-pub(super) fn realloc_failed(old: usize, new: usize) -> *mut u8 {
+pub(super) fn realloc_failed(&(old, new): &(usize, usize)) -> *mut u8 {
     take_back(|slot| slot.untake_realloc(old, new));
     failed()
 }
 
-// The slow path, after the hot path has returned false.
+// The slow path, after the hot path has returned `None`.
 
-/// Does and counts a call of `alloc` or `alloc_zeroed`.
-pub(super) fn alloc_slow(size: usize, call: impl FnOnce() -> *mut u8) -> *mut u8 {
+/// Does and counts a call of `alloc` or `alloc_zeroed`. `call` gets the weight of the sample, if one is due.
+#[inline(always)]
+pub(super) fn alloc_slow<M: Mode>(size: usize, call: impl FnOnce(Option<f64>) -> *mut u8) -> *mut u8 {
     let doubled = doubled(size);
     let already = already_counted(|slot| slot.already_counted_alloc(doubled));
-    let ptr = call();
+    let weight =
+        if M::IS_SAMPLED { draw(|slot, mean| slot.draw_alloc(doubled, already, mean)) } else { None };
+    let ptr = call(weight);
     if ptr.is_null() {
         take_back(|slot| slot.uncount_alloc(already));
         return failed();
@@ -145,10 +159,16 @@ pub(super) fn dealloc_slow(size: usize) {
     settle((size as isize).wrapping_neg(), |slot, writer| slot.count_dealloc(size, already, writer));
 }
 
-/// Does and counts a call of `realloc`.
-pub(super) fn realloc_slow(old: usize, new: usize, call: impl FnOnce() -> *mut u8) -> *mut u8 {
+/// Does and counts a call of `realloc`. `call` gets the weight of the sample, if one is due.
+#[inline(always)]
+pub(super) fn realloc_slow<M: Mode>(
+    old: usize,
+    new: usize,
+    call: impl FnOnce(Option<f64>) -> *mut u8,
+) -> *mut u8 {
     let already = already_counted(|slot| slot.already_counted_realloc(old, new));
-    let ptr = call();
+    let weight = if M::IS_SAMPLED { draw(|slot, mean| slot.draw_realloc(new, already, mean)) } else { None };
+    let ptr = call(weight);
     if ptr.is_null() {
         take_back(|slot| slot.uncount_realloc(already));
         return failed();
@@ -167,6 +187,14 @@ fn already_counted(of: impl FnOnce(&Slot) -> AlreadyCounted) -> AlreadyCounted {
             AlreadyCounted::default()
         }
     }
+}
+
+/// Returns the weight of a sample, if one is due. A thread past its destructors takes none.
+fn draw(of: impl FnOnce(&Slot, u64) -> Option<f64>) -> Option<f64> {
+    LOCAL.with(|local| {
+        local.can_sample.set(true);
+        of(local.own_or_new()?, MEAN.load(Relaxed))
+    })
 }
 
 /// Counts a call, and publishes the bytes in use where they have changed enough.
@@ -219,4 +247,20 @@ pub(crate) fn thread_counts() -> ThreadCounts {
 /// Returns the counters of all threads, read one after the other.
 pub(crate) fn totals() -> Totals {
     REGISTRY.totals()
+}
+
+/// Sets the mean distance between samples, in bytes. 0 stops sampling.
+///
+/// Each thread follows when it next has to look at its slot: after 32 KiB of allocations at the latest.
+#[cfg(feature = "profile")]
+pub(crate) fn set_mean(mean: u64) {
+    MEAN.store(mean, Relaxed);
+}
+
+/// Returns true if the global allocator can take samples. Finds out by an allocation that is large enough for the slow path.
+#[cfg(feature = "profile")]
+pub(crate) fn can_sample() -> bool {
+    LOCAL.with(|local| local.can_sample.set(false));
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(2 * super::peak::STEP)));
+    LOCAL.with(|local| local.can_sample.get())
 }

@@ -7,6 +7,7 @@ use super::atomic::Ordering::{self, Acquire, Relaxed, Release};
 use super::atomic::{AtomicBool, AtomicIsize, AtomicPtr, AtomicU64, POWERS, constructor, zeros};
 use super::countdown::{Countdown, take};
 use super::peak::{Peak, STEP};
+use super::sampler::{Random, Sampler};
 use super::totals::{CLASSES, ThreadCounts, Totals};
 
 /// The counters of one thread. Only the owner writes, so that adding is a load and a store; any thread may read.
@@ -31,6 +32,10 @@ pub(super) struct Slot {
     /// Allocations of at most 2^index bytes, and more than half of that. They add up to the number of allocations, which
     /// therefore needs no counter.
     powers: [AtomicU64; POWERS],
+    /// The samples that are due along `doubled` and along `reallocated`.
+    alloc_sampler: Sampler,
+    realloc_sampler: Sampler,
+    random: Random,
     pub(super) is_owned: AtomicBool,
     pub(super) next: AtomicPtr<Slot>,
 }
@@ -53,9 +58,9 @@ impl Writer {
         }
     }
 
-    fn add_to(self, countdown: &Countdown, amount: u64, grant: usize) {
+    fn add_to(self, countdown: &Countdown, amount: u64, grant: impl FnOnce(u64) -> usize) {
         match self {
-            Writer::Owner => countdown.add(amount, grant as u64),
+            Writer::Owner => countdown.add(amount, grant),
             Writer::Anyone => countdown.add_shared(amount),
         }
     }
@@ -101,6 +106,9 @@ impl Slot {
             reallocations: AtomicU64::new(0),
             published: AtomicIsize::new(0),
             powers: zeros(),
+            alloc_sampler: Sampler::new(),
+            realloc_sampler: Sampler::new(),
+            random: Random::new(),
             is_owned: AtomicBool::new(true),
             next: AtomicPtr::new(ptr::null_mut()),
         }
@@ -172,10 +180,32 @@ impl Slot {
         }
     }
 
+    // The heap profile, in the slow path: the weight of a sample, if one is due in the call. `mean` is in bytes.
+
+    pub(super) fn draw_alloc(&self, doubled: usize, already: AlreadyCounted, mean: u64) -> Option<f64> {
+        let start = self.doubled.own_total().wrapping_sub(already.new);
+        self.alloc_sampler.draw(&self.random, start, doubled as u64, mean.saturating_mul(2))
+    }
+
+    pub(super) fn draw_realloc(&self, new: usize, already: AlreadyCounted, mean: u64) -> Option<f64> {
+        let start = self.reallocated.own_total().wrapping_sub(already.new);
+        self.realloc_sampler.draw(&self.random, start, new as u64, mean)
+    }
+
+    fn grant_alloc(&self, total: u64) -> usize {
+        self.alloc_sampler.grant(total, STEP)
+    }
+
+    fn grant_realloc(&self, total: u64) -> usize {
+        self.realloc_sampler.grant(total, STEP / 2)
+    }
+
     // The slow path: counts calls of any size, without the bytes that are counted already.
 
     pub(super) fn count_alloc(&self, doubled: usize, already: AlreadyCounted, writer: Writer) {
-        writer.add_to(&self.doubled, (doubled as u64).wrapping_sub(already.new), STEP);
+        writer.add_to(&self.doubled, (doubled as u64).wrapping_sub(already.new), |total| {
+            self.grant_alloc(total)
+        });
         self.count_power(power(doubled), writer);
     }
 
@@ -187,13 +217,15 @@ impl Slot {
     }
 
     pub(super) fn count_dealloc(&self, size: usize, already: AlreadyCounted, writer: Writer) {
-        writer.add_to(&self.deallocated, (size as u64).wrapping_sub(already.old), STEP);
+        writer.add_to(&self.deallocated, (size as u64).wrapping_sub(already.old), |_| STEP);
         writer.add(&self.deallocations, 1, Release);
     }
 
     pub(super) fn count_realloc(&self, old: usize, new: usize, already: AlreadyCounted, writer: Writer) {
-        writer.add_to(&self.reallocated, (new as u64).wrapping_sub(already.new), STEP / 2);
-        writer.add_to(&self.deallocated, (old as u64).wrapping_sub(already.old), STEP);
+        writer.add_to(&self.reallocated, (new as u64).wrapping_sub(already.new), |total| {
+            self.grant_realloc(total)
+        });
+        writer.add_to(&self.deallocated, (old as u64).wrapping_sub(already.old), |_| STEP);
         writer.add(&self.reallocations, 1, Relaxed);
     }
 
@@ -201,13 +233,13 @@ impl Slot {
 
     /// Takes back an allocation of which the slow path found some bytes counted.
     pub(super) fn uncount_alloc(&self, already: AlreadyCounted) {
-        self.doubled.add(already.new.wrapping_neg(), STEP as u64);
+        self.doubled.add(already.new.wrapping_neg(), |total| self.grant_alloc(total));
     }
 
     /// Takes back a reallocation of which the slow path found some bytes counted.
     pub(super) fn uncount_realloc(&self, already: AlreadyCounted) {
-        self.deallocated.add(already.old.wrapping_neg(), STEP as u64);
-        self.reallocated.add(already.new.wrapping_neg(), STEP as u64 / 2);
+        self.deallocated.add(already.old.wrapping_neg(), |_| STEP);
+        self.reallocated.add(already.new.wrapping_neg(), |total| self.grant_realloc(total));
     }
 
     /// Takes back an allocation that [`take_alloc`](Self::take_alloc) counted.

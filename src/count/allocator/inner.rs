@@ -1,0 +1,257 @@
+//! The inner allocator, behind the only gate to it.
+//!
+//! A sampled block of up to [`STEP`] bytes has been requested with the alignment [`TAG`], so that two instructions recognise
+//! a block that may be a sample. A larger block is looked up in any case. The block has to go back to the inner allocator
+//! with the alignment that was requested, which the samples know: an allocator that trusts the layout would otherwise
+//! corrupt its memory. The field `allocator` is private to this file for that reason: no other code can forget to ask.
+
+use std::alloc::{GlobalAlloc, Layout};
+use std::marker::PhantomData;
+use std::ptr;
+
+use super::local::Small;
+use super::mode::Mode;
+use super::peak::STEP;
+
+/// The alignment of sampled blocks. A program that requests it itself gets blocks which look like samples and are looked up.
+const TAG: usize = 4096;
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Inner<A, M> {
+    allocator: A,
+    mode: PhantomData<M>,
+}
+
+impl<A, M> Inner<A, M> {
+    pub(super) const fn new(allocator: A) -> Self {
+        Inner { allocator, mode: PhantomData }
+    }
+
+    /// Moves the allocator to another mode.
+    ///
+    /// # Safety
+    /// * `self` is neither used nor dropped afterwards.
+    #[cfg(feature = "profile")]
+    pub(super) const unsafe fn moved<N>(&self) -> Inner<A, N> {
+        // SAFETY:
+        // * The pointer is that of an allocator.
+        // * The caller says that the original is neither used nor dropped.
+        Inner::new(unsafe { ptr::read(&raw const self.allocator) })
+    }
+}
+
+/// Returns a layout with the size of another one. Both are known to make a layout.
+///
+/// # Safety
+/// * `align` is a power of two.
+/// * `size`, rounded up to `align`, does not exceed `isize::MAX`.
+#[inline(always)]
+unsafe fn layout_of(size: usize, align: usize) -> Layout {
+    // SAFETY:
+    // * The caller's obligations are the callee's.
+    unsafe { Layout::from_size_align_unchecked(size, align) }
+}
+
+/// Returns true if a block of the mode may be a sample.
+#[inline(always)]
+fn is_tagged<M: Mode>(ptr: *mut u8) -> bool {
+    // In 32 bits, which is one instruction less.
+    M::IS_SAMPLED && (ptr.addr() as u32).is_multiple_of(TAG as u32)
+}
+
+impl<A: GlobalAlloc, M: Mode> Inner<A, M> {
+    /// Allocates a block that is no sample.
+    ///
+    /// # Safety
+    /// * The size of `layout` is not zero.
+    #[inline(always)]
+    pub(super) unsafe fn alloc<const ZEROED: bool>(&self, layout: Layout) -> *mut u8 {
+        // SAFETY:
+        // * The caller's obligation is the callee's.
+        unsafe { if ZEROED { self.allocator.alloc_zeroed(layout) } else { self.allocator.alloc(layout) } }
+    }
+
+    /// Allocates a block as a sample, or as a block that is none if there is no place for the sample.
+    ///
+    /// # Safety
+    /// * The size of `layout` is not zero.
+    pub(super) unsafe fn alloc_sampled<const ZEROED: bool>(&self, layout: Layout, weight: f64) -> *mut u8 {
+        let (size, align) = (layout.size(), layout.align());
+        let promoted = if size <= STEP && align < TAG {
+            // SAFETY:
+            // * `TAG` is a power of two.
+            // * A size up to `STEP` is far below `isize::MAX`.
+            unsafe { layout_of(size, TAG) }
+        } else {
+            layout
+        };
+        // SAFETY:
+        // * The size is not zero.
+        let ptr = unsafe { self.alloc::<ZEROED>(promoted) };
+        if ptr.is_null() || M::record(ptr, size, promoted.align(), weight) || promoted == layout {
+            return ptr;
+        }
+        // SAFETY:
+        // * The block was just allocated with this layout and is no sample.
+        // * The size is not zero.
+        unsafe {
+            self.allocator.dealloc(ptr, promoted);
+            self.alloc::<ZEROED>(layout)
+        }
+    }
+
+    /// Gives back a block that the hot path has counted.
+    ///
+    /// # Safety
+    /// * `ptr` is a live block of this allocator.
+    /// * `layout` is the one it was allocated with.
+    /// * `_small` comes from counting this block.
+    #[inline(always)]
+    pub(super) unsafe fn dealloc_small(&self, ptr: *mut u8, layout: Layout, _small: Small) {
+        // SAFETY:
+        // * The caller's obligations are the callees'.
+        // * A small block without the tag is no sample.
+        unsafe {
+            if is_tagged::<M>(ptr) {
+                Self::dealloc_tagged(ptr, layout.size(), layout.align(), self);
+            } else {
+                self.allocator.dealloc(ptr, layout);
+            }
+        }
+    }
+
+    /// Gives back any block.
+    ///
+    /// # Safety
+    /// * `ptr` is a live block of this allocator.
+    /// * `layout` is the one it was allocated with.
+    pub(super) unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY:
+        // * The caller's obligations are the callees'.
+        // * A block without the tag that is not large is no sample.
+        unsafe {
+            if is_tagged::<M>(ptr) || (M::IS_SAMPLED && layout.size() > STEP) {
+                Self::dealloc_tagged(ptr, layout.size(), layout.align(), self);
+            } else {
+                self.allocator.dealloc(ptr, layout);
+            }
+        }
+    }
+
+    /// Gives back a block that may be a sample.
+    ///
+    /// # Safety
+    /// * `ptr` is a live block of this allocator.
+    /// * `size` and `align` are those of the layout it was allocated with.
+    #[cold]
+    #[inline(never)]
+    unsafe fn dealloc_tagged(ptr: *mut u8, size: usize, align: usize, this: &Self) {
+        // Removed before it is given back: afterwards another thread may already own the same memory.
+        let align = M::remove(ptr).map_or(align, |removed| removed.align);
+        // SAFETY:
+        // * The block is live.
+        // * The size and the alignment are those that the inner allocator was asked for, hence those of a layout.
+        unsafe { this.allocator.dealloc(ptr, layout_of(size, align)) }
+    }
+
+    /// Changes the size of a block that the hot path has counted.
+    ///
+    /// # Safety
+    /// * `ptr` is a live block of this allocator.
+    /// * `layout` is the one it was allocated with.
+    /// * `new_size` is not zero and makes a layout with the same alignment.
+    /// * `_small` comes from counting this call.
+    #[inline(always)]
+    pub(super) unsafe fn realloc_small(
+        &self,
+        ptr: *mut u8,
+        layout: Layout,
+        new_size: usize,
+        _small: Small,
+    ) -> *mut u8 {
+        // SAFETY:
+        // * The caller's obligations are the callees'.
+        // * A small block without the tag is no sample.
+        unsafe {
+            if is_tagged::<M>(ptr) {
+                Self::realloc_tagged(ptr, layout.size(), layout.align(), new_size, self, None)
+            } else {
+                self.allocator.realloc(ptr, layout, new_size)
+            }
+        }
+    }
+
+    /// Changes the size of any block, which becomes a sample if `weight` is given.
+    ///
+    /// # Safety
+    /// * `ptr` is a live block of this allocator.
+    /// * `layout` is the one it was allocated with.
+    /// * `new_size` is not zero and makes a layout with the same alignment.
+    pub(super) unsafe fn realloc(
+        &self,
+        ptr: *mut u8,
+        layout: Layout,
+        new_size: usize,
+        weight: Option<f64>,
+    ) -> *mut u8 {
+        // SAFETY:
+        // * The caller's obligations are the callees'.
+        // * A block without the tag that is not large is no sample.
+        unsafe {
+            if is_tagged::<M>(ptr) || (M::IS_SAMPLED && (layout.size() > STEP || weight.is_some())) {
+                Self::realloc_tagged(ptr, layout.size(), layout.align(), new_size, self, weight)
+            } else {
+                self.allocator.realloc(ptr, layout, new_size)
+            }
+        }
+    }
+
+    /// Changes the size of a block that may be a sample or is to become one: the end of one sample and the beginning of
+    /// another one.
+    ///
+    /// # Safety
+    /// Those of [`realloc`](Self::realloc), where `old_size` and `align` are those of the layout.
+    #[cold]
+    #[inline(never)]
+    unsafe fn realloc_tagged(
+        ptr: *mut u8,
+        old_size: usize,
+        align: usize,
+        new_size: usize,
+        this: &Self,
+        weight: Option<f64>,
+    ) -> *mut u8 {
+        let requested = M::align_of(ptr).unwrap_or(align);
+        let becomes_promoted = weight.is_some() && new_size <= STEP && align < TAG;
+        if requested == align && !becomes_promoted {
+            // Removed before: afterwards another thread may already own the old block.
+            let removed = M::remove(ptr);
+            // SAFETY:
+            // * The block is live and was requested with this layout.
+            // * The caller says so of `new_size`.
+            let new = unsafe { this.allocator.realloc(ptr, layout_of(old_size, align), new_size) };
+            match (removed, weight) {
+                (Some(removed), _) if new.is_null() => M::restore(ptr, removed),
+                (_, Some(weight)) if !new.is_null() => _ = M::record(new, new_size, align, weight),
+                _ => (),
+            }
+            return new;
+        }
+        // SAFETY:
+        // * `new_size` is not zero and makes a layout with this alignment.
+        // * The new block is another one than the old one, and both have the smaller of the two sizes.
+        // * The old block is live and was allocated with this layout.
+        unsafe {
+            let new_layout = layout_of(new_size, align);
+            let new = match weight {
+                Some(weight) => this.alloc_sampled::<false>(new_layout, weight),
+                None => this.alloc::<false>(new_layout),
+            };
+            if !new.is_null() {
+                ptr::copy_nonoverlapping(ptr, new, old_size.min(new_size));
+                this.dealloc(ptr, layout_of(old_size, align));
+            }
+            new
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The live samples by address.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use super::sites::{FRACTION, Site};
+
+/// What is known of a live sample.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Record {
+    /// The place, and the exponent of the alignment in the lowest 8 bits.
+    site_and_align: u64,
+    size: u64,
+    weight: f64,
+}
+
+impl Record {
+    pub(super) fn new(site: Site, size: usize, align: usize, weight: f64) -> Self {
+        let align = u64::from(align.trailing_zeros());
+        Record { site_and_align: u64::from(site.0) << 8 | align, size: size as u64, weight }
+    }
+
+    pub(super) fn site(&self) -> Site {
+        Site((self.site_and_align >> 8) as u32)
+    }
+
+    pub(super) fn align(&self) -> usize {
+        1 << (self.site_and_align & 0x3F)
+    }
+
+    /// Returns how many allocations the sample stands for, with [`FRACTION`] bits behind the point.
+    pub(super) fn objects(&self) -> u64 {
+        (self.weight * (1_u64 << FRACTION) as f64).round() as u64
+    }
+
+    /// Returns how many bytes the sample stands for.
+    pub(super) fn bytes(&self) -> u64 {
+        (self.weight * self.size as f64).round() as u64
+    }
+
+    /// Returns what the sample adds to the variance of the estimated bytes: with weight 1/p, size² (1 - p) / p².
+    pub(super) fn variance(&self) -> f64 {
+        let size = self.size as f64;
+        size * size * self.weight * (self.weight - 1.0)
+    }
+}
+
+/// The states of a key that are no address.
+const EMPTY: u64 = 0;
+const RESERVED: u64 = 1;
+
+/// How many places an address has in a level: a cache line of keys.
+const WAYS: usize = 8;
+
+/// The words of a record and its key.
+const WORDS: usize = 4;
+
+const MAX_LEVELS: usize = 6;
+
+/// A hash table that is never moved: levels of growing size, so that a small number of samples takes a small amount of
+/// memory. A level is used when an address has no free place in those before.
+///
+/// An address is inserted by the thread that allocated its block and removed by the one that frees it, so that no two
+/// threads insert, look up or remove the same address at a time.
+pub(super) struct Table {
+    levels: [Level; MAX_LEVELS],
+    /// The number of levels in use.
+    depth: AtomicUsize,
+}
+
+#[derive(Clone, Copy)]
+struct Level {
+    keys: &'static [AtomicU64],
+    records: &'static [AtomicU64],
+}
+
+impl Table {
+    pub(super) fn new(mut words: &'static [AtomicU64]) -> Self {
+        let mut levels = [Level { keys: &[], records: &[] }; MAX_LEVELS];
+        let mut len = 512;
+        for level in &mut levels {
+            len *= 8;
+            // The largest power of two that fits, if the memory is used up.
+            let most = words.len() / WORDS;
+            let Some(power) = most.checked_ilog2() else { break };
+            len = len.min(1 << power);
+            if len < WAYS {
+                break;
+            }
+            let Some((keys, rest)) = words.split_at_checked(len) else { break };
+            let Some((records, rest)) = rest.split_at_checked(len * (WORDS - 1)) else { break };
+            *level = Level { keys, records };
+            words = rest;
+        }
+        Table { levels, depth: AtomicUsize::new(1) }
+    }
+
+    /// Adds the record of an address. Returns false if there is no place for it.
+    pub(super) fn insert(&self, address: usize, record: &Record) -> bool {
+        for (index, level) in self.levels.iter().enumerate() {
+            if index >= self.depth.load(Relaxed) && !level.keys.is_empty() {
+                self.depth.fetch_max(index + 1, Relaxed);
+            }
+            if level.insert(address, record) {
+                return true;
+            }
+        }
+        false
+    }
+
+    pub(super) fn find(&self, address: usize) -> Option<Record> {
+        let (level, index) = self.place(address)?;
+        level.record(index)
+    }
+
+    pub(super) fn remove(&self, address: usize) -> Option<Record> {
+        let (level, index) = self.place(address)?;
+        let record = level.record(index)?;
+        level.keys.get(index)?.store(EMPTY, Release);
+        Some(record)
+    }
+
+    fn place(&self, address: usize) -> Option<(&Level, usize)> {
+        // The thread that inserted the address has raised the depth before it passed the address on.
+        let used = self.levels.get(..self.depth.load(Relaxed))?;
+        used.iter().find_map(|level| level.find(address).map(|index| (level, index)))
+    }
+
+    /// Calls `visit` with the records of all live samples. Those that come and go meanwhile may be missing.
+    pub(super) fn for_each(&self, mut visit: impl FnMut(Record)) {
+        for level in &self.levels {
+            for (index, key) in level.keys.iter().enumerate() {
+                if key.load(Acquire) > RESERVED
+                    && let Some(record) = level.record(index)
+                {
+                    visit(record);
+                }
+            }
+        }
+    }
+}
+
+impl Level {
+    /// Returns the first place of an address.
+    fn first(&self, address: usize) -> Option<usize> {
+        let bits = (self.keys.len() / WAYS).checked_ilog2()?;
+        // Fibonacci hashing: the top bits of the product are well mixed. Two steps, since a shift by 64 is none.
+        let hash = (address as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 1 >> (63 - bits);
+        Some(hash as usize * WAYS)
+    }
+
+    fn ways(&self, address: usize) -> Option<(usize, &[AtomicU64])> {
+        let first = self.first(address)?;
+        Some((first, self.keys.get(first..first + WAYS)?))
+    }
+
+    fn find(&self, address: usize) -> Option<usize> {
+        let (first, keys) = self.ways(address)?;
+        keys.iter().position(|key| key.load(Acquire) == address as u64).map(|way| first + way)
+    }
+
+    fn insert(&self, address: usize, record: &Record) -> bool {
+        let Some((first, keys)) = self.ways(address) else { return false };
+        for (way, key) in keys.iter().enumerate() {
+            if key.load(Relaxed) != EMPTY || key.compare_exchange(EMPTY, RESERVED, Acquire, Relaxed).is_err()
+            {
+                continue;
+            }
+            if let Some([site, size, weight]) = self.words(first + way) {
+                site.store(record.site_and_align, Relaxed);
+                size.store(record.size, Relaxed);
+                weight.store(record.weight.to_bits(), Relaxed);
+            }
+            key.store(address as u64, Release);
+            return true;
+        }
+        false
+    }
+
+    fn words(&self, index: usize) -> Option<&[AtomicU64; WORDS - 1]> {
+        self.records.get(index * (WORDS - 1)..)?.first_chunk()
+    }
+
+    fn record(&self, index: usize) -> Option<Record> {
+        let [site, size, weight] = self.words(index)?;
+        Some(Record {
+            site_and_align: site.load(Relaxed),
+            size: size.load(Relaxed),
+            weight: f64::from_bits(weight.load(Relaxed)),
+        })
+    }
+}
