@@ -1,0 +1,182 @@
+//! Threads that allocate, grow, zero, over-align, hand on and free blocks while nearly all of them are sampled, over three
+//! inner allocators. Every byte is checked.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test says what it expects by panicking")]
+#![allow(
+    unsafe_code,
+    clippy::undocumented_unsafe_blocks,
+    reason = "calls allocators with layouts in plain sight"
+)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::RefCell;
+use std::sync::Mutex;
+use std::thread;
+
+use mimalloc::MiMalloc;
+use opentelemetry_instrumentation_runtime::profile::{self, HeapProfile, Label};
+use opentelemetry_instrumentation_runtime::{CountingAllocator, Sampled};
+use tikv_jemallocator::Jemalloc;
+
+#[global_allocator]
+static GLOBAL: CountingAllocator<System, Sampled> = CountingAllocator::system().sampled();
+static ON_JEMALLOC: CountingAllocator<Jemalloc, Sampled> = CountingAllocator::new(Jemalloc).sampled();
+static ON_MIMALLOC: CountingAllocator<MiMalloc, Sampled> = CountingAllocator::new(MiMalloc).sampled();
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+
+    fn size(&mut self) -> usize {
+        // Mostly small; around 32 KiB, where the way of sampling changes; and large.
+        (match self.below(10) {
+            0..6 => 1 + self.below(300),
+            6 | 7 => 1 + self.below(9_000),
+            8 => 32_760 + self.below(16),
+            _ => 1 + self.below(150_000),
+        }) as usize
+    }
+
+    fn layout(&mut self) -> Layout {
+        let align = [1, 1, 8, 8, 8, 16, 32, 64, 512, 2048, 4096, 4096, 8192, 65_536][self.below(14) as usize];
+        Layout::from_size_align(self.size(), align).unwrap()
+    }
+}
+
+/// A block whose bytes follow from its seed.
+struct Block {
+    allocator: &'static (dyn GlobalAlloc + Sync),
+    ptr: usize,
+    layout: Layout,
+    seed: u8,
+}
+
+impl Block {
+    fn bytes(&self) -> &mut [u8] {
+        unsafe { std::slice::from_raw_parts_mut(self.ptr as *mut u8, self.layout.size()) }
+    }
+
+    fn byte(&self, index: usize) -> u8 {
+        self.seed.wrapping_add(index as u8).wrapping_add((index >> 8) as u8)
+    }
+
+    fn fill_from(&self, start: usize) {
+        self.bytes().iter_mut().enumerate().skip(start).for_each(|(index, byte)| *byte = self.byte(index));
+    }
+
+    fn check(&self) {
+        assert_eq!(self.ptr % self.layout.align(), 0, "{:?}", self.layout);
+        for (index, byte) in self.bytes().iter().enumerate() {
+            assert_eq!(*byte, self.byte(index), "at {index} of {:?}", self.layout);
+        }
+    }
+
+    fn new(allocator: &'static (dyn GlobalAlloc + Sync), random: &mut Random) -> Block {
+        let layout = random.layout();
+        let zeroed = random.below(3) == 0;
+        let ptr = unsafe { if zeroed { allocator.alloc_zeroed(layout) } else { allocator.alloc(layout) } };
+        assert!(!ptr.is_null());
+        let block = Block { allocator, ptr: ptr.addr(), layout, seed: random.below(256) as u8 };
+        if zeroed {
+            assert!(block.bytes().iter().all(|byte| *byte == 0), "{layout:?}");
+        }
+        block.fill_from(0);
+        block
+    }
+
+    fn resize(&mut self, random: &mut Random) {
+        let size = random.size();
+        let ptr = unsafe { self.allocator.realloc(self.ptr as *mut u8, self.layout, size) };
+        assert!(!ptr.is_null());
+        let kept = self.layout.size().min(size);
+        self.ptr = ptr.addr();
+        self.layout = Layout::from_size_align(size, self.layout.align()).unwrap();
+        self.fill_from(kept);
+        self.check();
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        self.check();
+        unsafe { self.allocator.dealloc(self.ptr as *mut u8, self.layout) };
+    }
+}
+
+thread_local! {
+    /// Freed by a destructor of a thread-local, which may run after the allocator's own.
+    static LAST: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
+}
+
+fn stress(allocator: &'static (dyn GlobalAlloc + Sync), name: &str, rounds: usize) {
+    let shared: &Mutex<Vec<Block>> = &Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for thread in 0..4_u64 {
+            let work = move || {
+                let mut random = Random(0x9E37_79B9_7F4A_7C15 ^ (thread + 1).wrapping_mul(0x1234_5678_9ABC));
+                LAST.with_borrow_mut(|last| last.push(Block::new(allocator, &mut random)));
+                let mut own: Vec<Block> = Vec::new();
+                for _ in 0..rounds {
+                    let index = random.below(own.len().max(1) as u64) as usize;
+                    match random.below(8) {
+                        0..3 => own.push(Block::new(allocator, &mut random)),
+                        3 if !own.is_empty() => own[index].resize(&mut random),
+                        // To be freed elsewhere.
+                        4 if !own.is_empty() => shared.lock().unwrap().push(own.swap_remove(index)),
+                        5 => {
+                            let taken = shared.lock().unwrap().pop();
+                            own.extend(taken);
+                        }
+                        _ if own.len() > 50 => drop(own.swap_remove(index)),
+                        _ => (),
+                    }
+                }
+            };
+            thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, work).unwrap();
+        }
+    });
+    drop(std::mem::take(&mut *shared.lock().unwrap()));
+    let heap = profile::heap();
+    let of_these = |sample: &&profile::Sample| {
+        sample.labels().any(|(key, label)| key == "thread" && *label == Label::from(name.to_owned()))
+    };
+    let samples: Vec<_> = heap.samples().iter().filter(of_these).collect();
+    let allocated: i64 = samples.iter().map(|sample| sample.values()[0]).sum();
+    assert!(allocated > rounds as i64, "{allocated} objects of {name}");
+    let with_stack = samples.iter().filter(|sample| sample.stack().len() > 3).count();
+    assert!(with_stack * 10 > samples.len() * 9, "{with_stack} of {}", samples.len());
+    for sample in samples {
+        assert_eq!(sample.values()[2..], [0, 0], "{name} has freed everything: {sample:?}");
+    }
+}
+
+#[test]
+fn no_byte_is_lost_or_changed() {
+    let heap_profile = HeapProfile::start(100).unwrap();
+    stress(&GLOBAL, "on system", 6_000);
+    stress(&ON_JEMALLOC, "on jemalloc", 6_000);
+    stress(&ON_MIMALLOC, "on mimalloc", 6_000);
+    // While it stops, starts and changes its mean.
+    let running = &std::sync::atomic::AtomicBool::new(true);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut heap_profile = heap_profile;
+            while running.load(std::sync::atomic::Ordering::Relaxed) {
+                heap_profile.restart(10_000).unwrap();
+                heap_profile.stop();
+                thread::yield_now();
+                heap_profile = HeapProfile::start(50).unwrap();
+                drop(profile::heap());
+                thread::sleep(std::time::Duration::from_millis(1));
+            }
+        });
+        stress(&GLOBAL, "restarted", 6_000);
+        running.store(false, std::sync::atomic::Ordering::Relaxed);
+    });
+}
