@@ -66,7 +66,8 @@ impl Expected {
             // A thread notices a profile only after some allocations.
             (estimate as f64 - exact).abs() <= 4.0 * variance.sqrt() + 1.0
         };
-        if near(objects, self.objects, self.objects_variance) && near(bytes, self.bytes, self.bytes_variance) {
+        if near(objects, self.objects, self.objects_variance) && near(bytes, self.bytes, self.bytes_variance)
+        {
             return Ok(());
         }
         Err(format!(

@@ -1,12 +1,10 @@
 //! Where memory is held and where it was allocated: the profiles of the counting allocator's samples.
 
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
-
 use super::error::Error;
 use super::sampled::{Label, Profile, ProfileKind, Sample, SampleType};
 use crate::count::allocator::samples::{self, FRACTION, SiteTotals, Sum};
 use crate::count::allocator::{self, Totals};
+use crate::count::task::{self, NameId};
 use crate::stack;
 use crate::util::mutex::Mutex;
 
@@ -20,9 +18,6 @@ const TYPES: [SampleType; 4] = [
 
 /// The mean of the heap profile that runs, or of the last one that ran.
 static STATE: Mutex<State> = Mutex::new(State { mean: 0, is_running: false });
-
-/// A copy of [`State::is_running`] for readers in a hurry.
-static IS_RUNNING: AtomicBool = AtomicBool::new(false);
 
 struct State {
     mean: u64,
@@ -105,7 +100,6 @@ impl HeapProfile {
             return Err(Error::NoMemory);
         }
         *state = State { mean, is_running: true };
-        IS_RUNNING.store(true, Relaxed);
         allocator::set_mean(mean);
         Ok(HeapProfile { _private: () })
     }
@@ -143,7 +137,6 @@ impl HeapProfile {
     pub fn stop(self) {
         let mut state = STATE.lock();
         state.is_running = false;
-        IS_RUNNING.store(false, Relaxed);
         allocator::set_mean(0);
     }
 }
@@ -207,7 +200,7 @@ fn sample(site: &SiteTotals) -> Sample {
     let objects = |sum: Sum| round(sum.objects);
     let bytes = |sum: Sum| i64::try_from(sum.bytes).unwrap_or(i64::MAX);
     let mut labels: Vec<(&'static str, Label)> = Vec::new();
-    labels.extend(site.task.and_then(task_name).map(|name| ("task", name.into())));
+    labels.extend(site.task.map(task_name).map(|name| ("task", name.into())));
     labels.extend(thread_name(site.thread).map(|name| ("thread", name.into())));
     // As Go does it: the mean size of the place's blocks.
     let size = bytes(site.allocated).checked_div(objects(site.allocated)).unwrap_or_default();
@@ -233,11 +226,11 @@ fn thread_name(bytes: u128) -> Option<String> {
     (!name.is_empty()).then(|| String::from_utf8_lossy(name).into_owned())
 }
 
-/// Returns the number of the task that the calling thread polls.
+/// Returns the number of the task name that the calling thread polls under.
 fn current_task() -> Option<u32> {
-    None
+    task::current_task().and_then(|name| u32::try_from(name.index()).ok())
 }
 
-fn task_name(_: u32) -> Option<&'static str> {
-    None
+fn task_name(number: u32) -> &'static str {
+    task::task_name(NameId::new(number as usize))
 }
