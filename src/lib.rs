@@ -63,6 +63,7 @@
 //! | `monitor` | `Monitor`, which writes a JSON line at each interval |
 //! | `debug` | `debug`, HTTP endpoints and a page with plots |
 //! | `tower`, `axum` | `tower::TaskNameLayer`, which counts requests as tasks; by the routes of axum's router |
+//! | `profile` | `profile`: stacks of all threads for `go tool pprof` and flame graphs, on Linux |
 //! | `internal-logs` | the library's warnings as `tracing` events; part of `otlp`, `monitor` and `debug` |
 //!
 //! # Errors

@@ -1,4 +1,4 @@
-//! The catalogue as a document and as a contract: METRICS.md is its rendering, and its names keep the rules.
+//! Checks the catalogue: METRICS.md renders it, and its names follow the rules.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -9,12 +9,15 @@ use opentelemetry_semantic_conventions::{attribute, metric};
 const INTRODUCTION: &str = "\
 # Metrics
 
-Every metric that the library reports. This page is generated from the rows in `src/source/`: after a change,
-`UPDATE=1 cargo test -p tests --test catalogue` writes it anew.
+All metrics that the library can report, by source. Names, kinds and units are public API. A value that cannot be read is
+left out, never reported as zero.
 
-Names, kinds and units are public API. *Default* is reported wherever its source exists, *on request* when the
-builder is told so, *unstable* when the program is compiled with `--cfg tokio_unstable`. What cannot be read is not
-reported: there is no point then, never a zero. The Prometheus names are those of Prometheus's own OTLP receiver.
+The column *reported* says when: *default* wherever the source is on, *on request* if a method of the builder turns it on,
+*unstable* if the program is compiled with `--cfg tokio_unstable`. Counters are cumulative since the process started. The
+Prometheus names are those that Prometheus's OTLP receiver makes.
+
+This page is generated from the rows in `src/source/`. After a change, run
+`UPDATE=1 cargo test -p tests --test catalogue`.
 ";
 
 #[test]
@@ -33,12 +36,11 @@ fn render() -> String {
     format!("{INTRODUCTION}{sections}")
 }
 
-fn section(family: &Group) -> String {
-    let mut text = format!("\n## {}\n\n{}\n\n", family.name, family.about);
+fn section(group: &Group) -> String {
+    let mut text = format!("\n## {}\n\n{}\n\n", group.name, group.about);
     text += "| name | kind | unit | attributes | Prometheus name | reported |\n|---|---|---|---|---|---|\n";
-    for metric in &family.metrics {
-        let always =
-            family.attributes.iter().copied().chain(metric.attribute()).map(|key| format!("`{key}`"));
+    for metric in &group.metrics {
+        let always = group.attributes.iter().copied().chain(metric.attribute()).map(|key| format!("`{key}`"));
         let on_request = metric.opt_in_attribute().map(|key| format!("on request `{key}`"));
         let attributes: Vec<_> = always.chain(on_request).collect();
         let cells = [
@@ -49,13 +51,13 @@ fn section(family: &Group) -> String {
             format!("`{}`", prometheus_name(metric)),
             availability(metric).into(),
         ];
-        writeln!(text, "| {} |", cells.join(" | ")).expect("a string takes all");
+        writeln!(text, "| {} |", cells.join(" | ")).expect("a string accepts all text");
     }
-    for metric in &family.metrics {
+    for metric in &group.metrics {
         let (name, says) = (metric.name(), metric.description());
         let (origin, advice) = (metric.origin(), metric.advice());
         write!(text, "\n### {name}\n{says}\n\n- Read from: {origin}\n- When it moves: {advice}\n")
-            .expect("a string takes all");
+            .expect("a string accepts all text");
     }
     text
 }
@@ -90,7 +92,7 @@ fn prometheus_name(metric: &Metric) -> String {
 }
 
 fn metrics() -> Vec<&'static Metric> {
-    catalogue().into_iter().flat_map(|family| family.metrics).collect()
+    catalogue().into_iter().flat_map(|group| group.metrics).collect()
 }
 
 #[test]
@@ -113,10 +115,10 @@ fn every_row_is_complete_and_keeps_the_naming_rules() {
 }
 
 #[test]
-fn families_are_named_and_described() {
-    for family in catalogue() {
-        assert!(!family.metrics.is_empty(), "{}", family.name);
-        assert!(family.about.ends_with('.'), "{}: {:?}", family.name, family.about);
+fn groups_are_named_and_described() {
+    for group in catalogue() {
+        assert!(!group.metrics.is_empty(), "{}", group.name);
+        assert!(group.about.ends_with('.'), "{}: {:?}", group.name, group.about);
     }
 }
 
