@@ -29,9 +29,10 @@
 //! that panics is turned off; the others continue. The `Debug` output of [`RuntimeMetrics`] lists the sources and the
 //! reasons.
 //!
-//! **Collection.** OpenTelemetry asks for values at each export. The first question of a collection reads every source
+//! **Collection.** OpenTelemetry reads the instruments at each export. The first reading of a collection reads every source
 //! once, so that all values of a collection belong to one moment. Counters never fall. A value that cannot be read is
-//! left out, never reported as zero. [`RuntimeMetrics::snapshot`] reads the same values without OpenTelemetry.
+//! left out, never reported as zero. [`RuntimeMetrics::snapshot`] reads the same values without OpenTelemetry,
+//! [`RuntimeMetrics::read`] one metric alone.
 //!
 //! **Counting allocator.** [`CountingAllocator`] wraps any global allocator and counts bytes and calls, exactly and per
 //! thread. `rust.memory.used` is the number of bytes currently allocated. [`measure`] counts the allocations of one
@@ -46,7 +47,8 @@
 //!
 //! **Named task.** [`TaskExt::with_task_name`] counts a future under a name: how many are alive, how they ended, how long
 //! they ran and what they allocated. A name stands for a kind of task, such as `"connection"`; a process has at most 200
-//! names. Under `--cfg tokio_unstable`, `task_hooks` names the tasks of a runtime by the line that spawns them.
+//! names. [`spawn`] and [`TaskExt::with_task_location`] use the calling line as the name, `tower::TaskNameLayer` the route of
+//! a request. Under `--cfg tokio_unstable`, `task_hooks` names all tasks of a runtime by the line that spawns them.
 //!
 //! # Features
 //!
@@ -139,6 +141,6 @@ pub fn init_runtime_metrics(meter: &Meter) -> RuntimeMetrics {
 }
 
 /// Compiles the examples of the README.
-#[cfg(all(doctest, feature = "otlp"))]
+#[cfg(all(doctest, feature = "axum", feature = "otlp", feature = "view"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
