@@ -34,7 +34,7 @@ pub(crate) fn shown<'a>(kind: ProfileKind, sample: &Sample, symbols: &'a Symbols
 
 fn without_allocator<'a>(places: &[Place<'a>]) -> Vec<Place<'a>> {
     for (index, place) in places.iter().enumerate() {
-        if let Some(skipped) = place.frames.iter().position(|frame| !is_allocation(&frame.name)) {
+        if let Some(skipped) = place.frames.iter().position(|frame| !is_allocation(frame)) {
             let frames = place.frames.get(skipped..).unwrap_or_default();
             let first = Place { frames, skipped, ..*place };
             return std::iter::once(first).chain(places.iter().skip(index + 1).copied()).collect();
@@ -47,29 +47,46 @@ fn without_allocator<'a>(places: &[Place<'a>]) -> Vec<Place<'a>> {
     places.to_vec()
 }
 
-fn is_allocation(name: &str) -> bool {
-    const CRATES: [&str; 5] =
-        ["alloc", "core", "opentelemetry_instrumentation_runtime", "__rustc", "std::alloc"];
-    const SHIMS: [&str; 4] = ["__rust_", "__rdl_", "__rg_", "_RNvCs"];
-    // `<alloc::vec::Vec<T> as core::clone::Clone>::clone`, `<T as alloc::vec::SpecFromElem>::from_elem`
-    let inner = name.trim_start_matches(['<', '&', '[']);
-    let is_of = |path: &str| {
-        CRATES.iter().any(|name| {
-            path.strip_prefix(name).is_some_and(|rest| rest.starts_with("::") || rest.starts_with('['))
-        })
+fn is_allocation(frame: &Frame) -> bool {
+    const SHIMS: [&str; 4] = ["__rust_", "__rdl_", "__rg_", "std::alloc::"];
+    // `core` passes requests on, such as `Iterator::collect`.
+    is_of_crate(frame, "alloc")
+        || is_of_crate(frame, "core")
+        || is_own(frame)
+        || SHIMS.iter().any(|shim| frame.name.starts_with(shim))
+        || frame.name.starts_with("__rustc")
+}
+
+/// Returns true if a function belongs to this library.
+fn is_own(frame: &Frame) -> bool {
+    is_of_crate(frame, "opentelemetry_instrumentation_runtime")
+        || frame.file.contains("/src/count/allocator/")
+}
+
+/// Returns true if a function belongs to a crate: by its name if that has a path, otherwise by its file, as line tables alone
+/// have names without paths for inlined functions.
+fn is_of_crate(frame: &Frame, name: &str) -> bool {
+    let is_in = |path: &str| path.strip_prefix(name).is_some_and(|rest| rest.starts_with("::"));
+    if frame.name.contains("::") {
+        // Of `<T as Trait>::function`, the type decides if it has a path. A parameter or a primitive has none.
+        let inner = frame.name.trim_start_matches(['<', '&', '[', '*']);
+        let of_trait = frame.name.strip_prefix('<').and_then(|name| name.split_once(" as "));
+        return is_in(inner) || of_trait.is_some_and(|(of, by)| !of.contains("::") && is_in(by));
+    }
+    let in_library = frame.file.split_once("/library/").and_then(|(_, path)| path.strip_prefix(name));
+    let in_registry = || {
+        let (_, path) = frame.file.rsplit_once("/registry/src/")?;
+        path.split('/').nth(1)?.strip_prefix(name)?.strip_prefix('-')
     };
-    let of_trait = || name.strip_prefix('<').and_then(|name| name.split_once(" as "));
-    is_of(inner)
-        // Of a type that is a parameter or a primitive. The trait alone says nothing about a type of the program's.
-        || of_trait().is_some_and(|(of, by)| !of.contains("::") && is_of(by))
-        || SHIMS.iter().any(|shim| inner.starts_with(shim))
+    in_library.is_some_and(|rest| rest.starts_with('/'))
+        || in_registry().is_some_and(|version| version.starts_with(|first: char| first.is_ascii_digit()))
 }
 
 fn without_loop<'a>(places: &[Place<'a>]) -> Vec<Place<'a>> {
     let Some(outermost) = places.iter().rposition(|place| place.frames.iter().any(is_worker_loop)) else {
         return places.to_vec();
     };
-    let is_plumbing = |place: &Place<'_>| place.frames.iter().all(|frame| is_plumbing(&frame.name));
+    let is_plumbing = |place: &Place<'_>| place.frames.iter().all(is_plumbing);
     let end = places
         .iter()
         .take(outermost)
@@ -80,40 +97,69 @@ fn without_loop<'a>(places: &[Place<'a>]) -> Vec<Place<'a>> {
 
 /// Returns true if a function belongs to the loop of a worker of Tokio's.
 pub(crate) fn is_worker_loop(frame: &Frame) -> bool {
-    frame.name.contains("tokio::runtime::scheduler::")
+    frame.name.contains("tokio::runtime::scheduler::") || frame.file.contains("/src/runtime/scheduler/")
 }
 
 /// Returns true if a function stands between Tokio's loop and the program's futures.
-fn is_plumbing(name: &str) -> bool {
-    let inner = name.trim_start_matches(['<', '&']);
-    ["tokio::", "core::", "std::", "alloc::", "opentelemetry_instrumentation_runtime::", "__rust"]
-        .iter()
-        .any(|prefix| inner.starts_with(prefix))
+fn is_plumbing(frame: &Frame) -> bool {
+    const SHIM: &str = "__rust_try";
+    ["tokio", "core", "std", "alloc"].iter().any(|name| is_of_crate(frame, name))
+        || is_own(frame)
+        || &*frame.name == SHIM
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn frame(name: &str, file: &str) -> Frame {
+        Frame { mangled: name.into(), name: name.into(), file: file.into(), line: 0 }
+    }
+
     #[test]
-    fn the_allocator_is_recognised_by_name() {
+    fn the_allocator_is_recognised_by_name_and_by_file() {
         for name in [
             "alloc::vec::Vec<T,A>::push",
             "<alloc::vec::Vec<T,A> as core::iter::Extend<T>>::extend",
             "<T as alloc::vec::spec_from_elem::SpecFromElem>::from_elem",
+            "core::iter::traits::iterator::Iterator::collect",
             "__rust_alloc",
-            "__rustc[5224e6b81cd82a8f]::__rust_alloc",
+            "__rustc::__rust_alloc",
             "<opentelemetry_instrumentation_runtime::CountingAllocator<A> as core::alloc::GlobalAlloc>::alloc",
         ] {
-            assert!(is_allocation(name), "{name}");
+            assert!(is_allocation(&frame(name, "")), "{name}");
         }
         for name in [
             "my_service::leak",
             "<my_service::Cache as core::default::Default>::default",
-            "allocator_user::run",
+            "alloc_user::run",
             "hashbrown::raw::RawTable<T,A>::reserve_rehash",
         ] {
-            assert!(!is_allocation(name), "{name}");
+            assert!(!is_allocation(&frame(name, "/rustc/5980/library/alloc/src/vec/mod.rs")), "{name}");
         }
+        assert!(is_allocation(&frame("push", "/rustc/5980/library/alloc/src/vec/mod.rs")));
+        assert!(!is_allocation(&frame("push", "/home/me/service/src/queue.rs")));
+        let tokio = "/home/me/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f/tokio-1.54.1/src/task.rs";
+        assert!(is_plumbing(&frame("poll", tokio)));
+        assert!(!is_plumbing(&frame("poll", &tokio.replace("tokio-1", "tokio-util-0"))));
+    }
+
+    #[test]
+    fn the_loop_is_cut_off_and_the_chain_of_polls_is_kept() {
+        let names = [
+            "std::thread::sleep",
+            "my_service::block",
+            "my_service::serve::{{closure}}",
+            "<tokio::time::Timeout<T> as core::future::Future>::poll",
+            "my_service::main::{{closure}}",
+            "tokio::runtime::task::raw::poll",
+            "tokio::runtime::scheduler::multi_thread::worker::Context::run",
+            "std::sys::backtrace::__rust_begin_short_backtrace",
+            "start_thread",
+        ];
+        let frames: Vec<[Frame; 1]> = names.iter().map(|name| [frame(name, "")]).collect();
+        let places: Vec<_> = frames.iter().map(|frames| Place { address: 1, frames, skipped: 0 }).collect();
+        let shown: Vec<_> = without_loop(&places).iter().map(|place| &*place.frames[0].name).collect();
+        assert_eq!(shown, names[..5]);
     }
 }

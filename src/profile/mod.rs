@@ -21,6 +21,7 @@
 //! its debug information: `debug = "line-tables-only"` in the Cargo profile is enough. In a stripped executable
 //! a profile has addresses and build ids only, from which `go tool pprof` finds the names in a copy that is not stripped.
 
+mod cpu;
 mod delta;
 mod display;
 mod error;
@@ -33,6 +34,7 @@ mod sampled;
 mod symbols;
 mod threads;
 
+pub use cpu::cpu;
 pub use error::Error;
 pub use heap::{HeapProfile, allocs, heap};
 pub use sampled::{Label, Profile, ProfileKind, Sample, SampleType};

@@ -218,7 +218,6 @@ impl<'a> Tables<'a> {
     }
 
     fn mapping(&mut self, body: &mut Message, index: usize, object: &Object, has_names: bool) {
-        const PAGE: usize = 4096;
         let executable = std::fs::read_link("/proc/self/exe").unwrap_or_default();
         let path = object.path.as_deref().unwrap_or(&executable).to_string_lossy();
         let build_id = object.build_id.iter().fold(String::new(), |mut text, byte| {
@@ -228,9 +227,10 @@ impl<'a> Tables<'a> {
         let (file, build_id) = (self.text(&path), self.text(&build_id));
         body.message(3, |message| {
             message.number(1, index as u64 + 1);
-            message.number(2, (object.code.start / PAGE * PAGE) as u64);
-            message.number(3, object.code.end.next_multiple_of(PAGE) as u64);
-            message.number(4, (object.file_offset / PAGE * PAGE) as u64);
+            // To the byte, as whole pages may hold the ends of other segments, which Go's tool would take for this one.
+            message.number(2, object.code.start as u64);
+            message.number(3, object.code.end as u64);
+            message.number(4, object.file_offset as u64);
             message.number(5, file);
             message.number(6, build_id);
             // Functions, files, lines and inlined functions are known.

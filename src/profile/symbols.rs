@@ -1,5 +1,6 @@
 //! Finds the functions, files and lines of addresses.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::path::Path;
@@ -71,18 +72,20 @@ impl Symbols {
         if let Ok(mut frames) = loader.find_frames(probe) {
             while let Ok(Some(frame)) = frames.next() {
                 let name = frame.function.as_ref().and_then(|function| function.raw_name().ok());
-                // The outermost one is the function that the symbol table has.
-                let Some(name) = name.as_deref().or(symbol) else { continue };
                 let place = frame.location.as_ref();
-                let file = place.and_then(|place| place.file).unwrap_or_default();
-                found.push(self.frame(name, file, place.and_then(|place| place.line).unwrap_or_default()));
+                let file = place.and_then(|place| place.file).unwrap_or_default().to_owned();
+                let line = place.and_then(|place| place.line).unwrap_or_default();
+                found.push((name.map(Cow::into_owned), file, line));
             }
         }
-        if found.is_empty()
-            && let Some(name) = symbol
-        {
-            found.push(self.frame(name, "", 0));
+        // The outermost one is the function that the symbol table has. Line tables alone have names without their paths.
+        match (found.last_mut(), symbol) {
+            (Some((name, ..)), Some(symbol)) => *name = Some(symbol.to_owned()),
+            (None, Some(symbol)) => found.push((Some(symbol.to_owned()), String::new(), 0)),
+            (_, None) => {}
         }
+        let named = found.into_iter().filter_map(|(name, file, line)| Some((name?, file, line)));
+        let found: Vec<_> = named.map(|(name, file, line)| self.frame(&name, &file, line)).collect();
         if !found.is_empty() {
             self.frames.insert(address, found.into());
         }

@@ -53,6 +53,28 @@ pub(crate) struct Stack {
     pub(crate) is_cut: bool,
 }
 
+/// A stack with the CPU time that it stands for.
+#[derive(Debug)]
+pub(crate) struct CpuSample {
+    /// Empty if the copy could not be walked.
+    pub(crate) stack: Stack,
+    pub(crate) thread_name: Option<String>,
+    /// The number of periods of the timer. 0 for time that is counted after the last sample of a thread.
+    pub(crate) periods: u32,
+    pub(crate) used: std::time::Duration,
+}
+
+/// What there was to sample.
+#[derive(Debug)]
+pub(crate) struct CpuSummary {
+    /// The CPU time that all threads but the sampling one have used.
+    pub(crate) used: std::time::Duration,
+    /// For how many periods a copy could not be kept.
+    pub(crate) lost: u64,
+    /// Why some thread has no timer.
+    pub(crate) unsampled: Option<Reason>,
+}
+
 /// A loaded object: the executable or a library.
 #[derive(Clone, Debug)]
 pub(crate) struct Object {

@@ -1,6 +1,8 @@
 //! Stands in for the stacks of systems without support.
 
-use super::{MAX_FRAMES, Object, Reason, Stack, Walked};
+use std::time::Duration;
+
+use super::{CpuSample, CpuSummary, MAX_FRAMES, Object, Reason, Stack, Walked};
 
 /// Fails.
 pub(crate) fn prepare() -> Result<(), Reason> {
@@ -33,4 +35,29 @@ pub(crate) fn thread_name(_: u32) -> Option<String> {
 /// Fails.
 pub(crate) fn of_thread(_: u32) -> Result<Stack, Reason> {
     Err(Reason::Unsupported)
+}
+
+/// Cannot be started.
+pub(crate) enum Sampler {}
+
+impl Sampler {
+    /// Fails.
+    pub(crate) fn start(_: Duration) -> Result<Self, Reason> {
+        Err(Reason::Unsupported)
+    }
+
+    /// Is never called.
+    pub(crate) fn look(&mut self, _: impl FnMut(CpuSample)) -> Duration {
+        match *self {}
+    }
+
+    /// Is never called.
+    pub(crate) fn take(&mut self, _: impl FnMut(CpuSample)) {
+        match *self {}
+    }
+
+    /// Is never called.
+    pub(crate) fn stop(self, _: impl FnMut(CpuSample)) -> CpuSummary {
+        match self {}
+    }
 }

@@ -171,4 +171,15 @@ impl Info {
         let is_own = || info.process == unsafe { libc::getpid() };
         (info.code == libc::SI_QUEUE && is_own()).then_some(info.value)
     }
+
+    /// Returns the value of a timer and how many of its signals were missed before this one.
+    ///
+    /// # Safety
+    /// The argument is that of a signal handler that asks for it.
+    pub(super) unsafe fn timer_of(info: *const libc::siginfo_t) -> Option<(u64, u32)> {
+        // SAFETY: the caller says so. A timer's signal has the number of the timer and of missed signals in place of the
+        // process and the user.
+        let info = unsafe { &*info.cast::<Info>() };
+        (info.code == libc::SI_TIMER).then_some((info.value, info.user))
+    }
 }

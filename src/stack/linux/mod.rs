@@ -1,5 +1,6 @@
 //! Stacks on Linux.
 
+mod clock;
 mod copy;
 mod handler;
 mod memory;
@@ -7,12 +8,14 @@ mod modules;
 mod pool;
 mod proc;
 mod registers;
+mod sampler;
 mod signal;
 mod thread;
 mod walk;
 
 pub(crate) use pool::{objects, prepare, refresh};
 pub(crate) use proc::{thread_name, threads};
+pub(crate) use sampler::Sampler;
 pub(crate) use thread::of_thread;
 pub(crate) use walk::here;
 

@@ -73,15 +73,16 @@ impl Registers {
     }
 
     pub(super) fn native(self) -> UnwindRegsNative {
+        // The unwinder takes a frame pointer of 0 for the end of the stack. Nothing can be read at 1.
         #[cfg(target_arch = "x86_64")]
-        return UnwindRegsNative::new(self.pc as u64, self.sp as u64, self.fp as u64);
+        return UnwindRegsNative::new(self.pc as u64, self.sp as u64, self.fp.max(1) as u64);
         // Addresses have at most 48 bits here; a signature of the return address may be above them.
         #[cfg(target_arch = "aarch64")]
         return UnwindRegsNative::new_with_ptr_auth_mask(
             framehop::aarch64::PtrAuthMask::from_max_known_address((1 << 48) - 1),
             self.lr as u64,
             self.sp as u64,
-            self.fp as u64,
+            self.fp.max(1) as u64,
         );
     }
 }

@@ -1,5 +1,8 @@
 //! Takes the stacks of other threads, each in the way that disturbs it least.
 
+use std::time::{Duration, Instant};
+
+use super::clock::Clock;
 use super::copy::Copy;
 use super::proc::{Place, Switches, own_id};
 use super::{pool, signal};
@@ -29,9 +32,30 @@ pub(crate) fn of_thread(thread: u32) -> Result<Stack, Reason> {
             return copy.stack();
         }
     }
-    // Not to a thread that waits now and then: the signal might end its system call.
-    if Place::of(thread)? != Place::Runs {
+    if !is_computing(thread)? {
         return Err(Reason::NoAnswer);
     }
     signal::ask(thread)
+}
+
+/// Waits for a moment in which a thread is on a CPU and has been there for a while. Returns false if there is none.
+///
+/// A thread that can run may also be on its way out of a system call and wait for a CPU there. A signal would end that call
+/// with an error.
+fn is_computing(thread: u32) -> Result<bool, Reason> {
+    const WHILE: Duration = Duration::from_micros(100);
+    const TRIES: u32 = 100;
+    const PAUSE: Duration = Duration::from_millis(1);
+    let clock = Clock::of_thread(thread);
+    for _ in 0..TRIES {
+        let (start, before) = (Instant::now(), clock.now().ok_or(Reason::Ended)?);
+        std::thread::sleep(WHILE);
+        let used = clock.now().ok_or(Reason::Ended)?.saturating_sub(before);
+        // It was on the CPU for nearly all of the time.
+        if used >= start.elapsed() * 9 / 10 && Place::of(thread)? == Place::Runs {
+            return Ok(true);
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(false)
 }

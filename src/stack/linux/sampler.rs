@@ -1,0 +1,419 @@
+//! Samples the CPU time of all threads: a timer for each thread, whose signal has the thread copy its stack.
+//!
+//! The thread that takes the profile creates the timers, walks the copies and looks for threads that have started since. The
+//! handler only copies, so that it needs little time and little stack.
+//!
+//! Signals say where a thread is, but not how much time it has used: the kernel looks at timers at its ticks alone, and
+//! the last signal of a thread that ends may never come. The thread's clock says that. A sample stands for what its thread
+//! has used since the sample before.
+
+#![allow(unsafe_code, reason = "timers, signal handlers, and memory that a handler fills")]
+
+use std::cell::UnsafeCell;
+use std::collections::HashMap;
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::clock::{self, Clock};
+use super::copy::Copy;
+use super::handler::{Handler, Info, Installed};
+use super::memory::{self, KeepErrno};
+use super::proc::{own_id, thread_name, threads};
+use super::registers::Registers;
+use crate::stack::{CpuSample, CpuSummary, Reason, Stack};
+
+const SIGNAL: libc::c_int = libc::SIGPROF;
+
+static HANDLER: Handler = Handler::new(SIGNAL, handle);
+/// Where handlers leave their copies while a profile is taken.
+static TRAY: AtomicPtr<Tray> = AtomicPtr::new(ptr::null_mut());
+/// The number of handlers that may be using the tray.
+static INSIDE: AtomicUsize = AtomicUsize::new(0);
+/// Makes the timers of each profile differ.
+static PROFILES: AtomicU32 = AtomicU32::new(0);
+/// Makes the values of our timers differ from those of others.
+const MARK: u64 = 0x6f74_6370 << 32;
+
+/// Copies that wait to be walked.
+struct Tray {
+    mark: u64,
+    places: Box<[Place]>,
+    /// Periods for which there was no place, or no copy.
+    lost: AtomicU64,
+}
+
+struct Place {
+    state: AtomicU32,
+    content: UnsafeCell<Content>,
+}
+
+const FREE: u32 = 0;
+const BEING_WRITTEN: u32 = 1;
+const WRITTEN: u32 = 2;
+
+struct Content {
+    thread: u32,
+    periods: u32,
+    /// What the thread had used when it was copied.
+    used: Duration,
+    copy: Box<Copy>,
+}
+
+// SAFETY: the content belongs to the handler that made the state `BEING_WRITTEN`, and to the sampler once it is `WRITTEN`.
+unsafe impl Sync for Place {}
+
+impl Tray {
+    fn new() -> Self {
+        // Each running thread leaves one copy a period, and the sampler comes about as often.
+        let cpus = thread::available_parallelism().map_or(4, usize::from);
+        let place = |_| Place {
+            state: AtomicU32::new(FREE),
+            content: UnsafeCell::new(Content {
+                thread: 0,
+                periods: 0,
+                used: Duration::ZERO,
+                copy: Copy::new(),
+            }),
+        };
+        Tray {
+            mark: MARK | u64::from(PROFILES.fetch_add(1, Relaxed)),
+            places: (0..(4 * cpus).clamp(16, 256)).map(place).collect(),
+            lost: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes a copy of the calling thread's stack. Safe to call in a signal handler.
+    fn put(&self, registers: Registers, periods: u32) {
+        let claim =
+            |place: &&Place| place.state.compare_exchange(FREE, BEING_WRITTEN, AcqRel, Relaxed).is_ok();
+        let is_kept = self.places.iter().find(claim).is_some_and(|place| {
+            // SAFETY: this handler has made it `BEING_WRITTEN`.
+            let content = unsafe { &mut *place.content.get() };
+            content.thread = own_id();
+            content.periods = periods;
+            content.used = Clock::of_this_thread().now().unwrap_or_default();
+            let is_filled = content.copy.fill(registers).is_ok();
+            place.state.store(if is_filled { WRITTEN } else { FREE }, Release);
+            is_filled
+        });
+        if !is_kept {
+            self.lost.fetch_add(periods.into(), Relaxed);
+        }
+    }
+
+    /// Hands out what is written: a thread, periods, and the copy.
+    fn take(&self, mut each: impl FnMut(&Content)) {
+        for place in self.places.iter().filter(|place| place.state.load(Acquire) == WRITTEN) {
+            // SAFETY: it is `WRITTEN`, and there is one sampler.
+            each(unsafe { &*place.content.get() });
+            place.state.store(FREE, Release);
+        }
+    }
+}
+
+extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    let _errno = KeepErrno::new();
+    INSIDE.fetch_add(1, SeqCst);
+    // SAFETY: it came from a box, which is not freed while a handler is inside.
+    let tray = unsafe { TRAY.load(SeqCst).as_ref() };
+    // SAFETY: the kernel passes it to handlers that ask for it, as this one does.
+    let timer = unsafe { Info::timer_of(info) }.filter(|(value, _)| value & (u64::MAX << 32) == MARK);
+    if let (Some(tray), Some((value, missed))) = (tray, timer)
+        && value == tray.mark
+    {
+        // SAFETY: `context` is this handler's argument.
+        tray.put(unsafe { Registers::of_signal(context) }, missed.saturating_add(1));
+    }
+    INSIDE.fetch_sub(1, SeqCst);
+    if timer.is_none() {
+        // SAFETY: these are a handler's arguments.
+        unsafe { HANDLER.pass_on(signal, info, context) };
+    }
+}
+
+/// Samples until it is dropped. One at a time.
+pub(crate) struct Sampler {
+    tray: *mut Tray,
+    installed: Option<Installed>,
+    watched: HashMap<u32, Watched>,
+    period: Duration,
+    process: Clock,
+    process_before: Duration,
+    own: u32,
+    own_before: Duration,
+    newest: Newest,
+    is_first_look: bool,
+    unsampled: Option<Reason>,
+}
+
+impl Sampler {
+    /// Starts to sample all threads but the calling one.
+    pub(crate) fn start(period: Duration) -> Result<Self, Reason> {
+        // Handlers could not say so.
+        memory::copy((&raw const TRAY).addr(), &mut [0; 8])
+            .map_err(|errno| Reason::Refused { call: "process_vm_readv", errno })?;
+        let own = own_id();
+        let process = Clock::of_process();
+        let tray = Box::into_raw(Box::new(Tray::new()));
+        TRAY.store(tray, SeqCst);
+        let mut sampler = Sampler {
+            tray,
+            installed: None,
+            watched: HashMap::new(),
+            period,
+            process,
+            process_before: process.now().unwrap_or_default(),
+            own,
+            own_before: Clock::of_thread(own).now().unwrap_or_default(),
+            newest: Newest::default(),
+            is_first_look: true,
+            unsampled: None,
+        };
+        sampler.installed = Some(HANDLER.install()?);
+        sampler.look(drop);
+        match sampler.unsampled {
+            Some(reason) if sampler.watched.is_empty() => Err(reason),
+            _ => Ok(sampler),
+        }
+    }
+
+    /// Looks for threads that have started or ended. Returns how long to wait before the next look.
+    pub(crate) fn look(&mut self, mut each: impl FnMut(CpuSample)) -> Duration {
+        const USUALLY: Duration = Duration::from_millis(10);
+        const WHILE_THREADS_COME: Duration = Duration::from_millis(5);
+        let is_first = std::mem::take(&mut self.is_first_look);
+        let have_come = self.newest.may_have_changed();
+        if have_come || is_first {
+            let threads = threads();
+            self.watch(&threads, is_first);
+            for (_, watched) in self.watched.extract_if(|thread, _| !threads.contains(thread)) {
+                watched.settle().into_iter().for_each(&mut each);
+            }
+        }
+        for (thread, watched) in self.watched.iter_mut().filter(|(_, watched)| watched.is_young()) {
+            watched.last_used = Clock::of_thread(*thread).now().unwrap_or(watched.last_used);
+        }
+        if have_come { WHILE_THREADS_COME } else { USUALLY }
+    }
+
+    fn watch(&mut self, threads: &[u32], is_first: bool) {
+        for thread in threads.iter().filter(|thread| **thread != self.own) {
+            if !self.watched.contains_key(thread) {
+                match Watched::new(*thread, self.period, self.mark(), is_first) {
+                    Ok(watched) => drop(self.watched.insert(*thread, watched)),
+                    Err(Reason::Ended) => {}
+                    Err(reason) => self.unsampled = Some(reason),
+                }
+            }
+        }
+    }
+
+    /// Hands out the samples since the last call.
+    pub(crate) fn take(&mut self, mut each: impl FnMut(CpuSample)) {
+        // SAFETY: it came from a box, and this thread is the only one that frees it.
+        let Some(tray) = (unsafe { self.tray.as_ref() }) else { return };
+        tray.take(|content| {
+            let stack = content.copy.stack().unwrap_or_default();
+            let sample = match self.watched.get_mut(&content.thread) {
+                Some(watched) => watched.sample(content, stack),
+                // It has ended since.
+                None => CpuSample {
+                    stack,
+                    periods: content.periods,
+                    used: self.period * content.periods,
+                    thread_name: None,
+                },
+            };
+            each(sample);
+        });
+    }
+
+    /// Ends the sampling, hands out the last samples, and returns what there was to sample.
+    pub(crate) fn stop(mut self, mut each: impl FnMut(CpuSample)) -> CpuSummary {
+        let is_quiet = self.end();
+        self.take(&mut each);
+        for (thread, mut watched) in self.watched.drain() {
+            watched.last_used = Clock::of_thread(thread).now().unwrap_or(watched.last_used);
+            watched.settle().into_iter().for_each(&mut each);
+        }
+        let used = self.process.now().unwrap_or_default().saturating_sub(self.process_before);
+        let own = Clock::of_thread(self.own).now().unwrap_or_default().saturating_sub(self.own_before);
+        // SAFETY: as in `take`.
+        let lost = unsafe { self.tray.as_ref() }.map_or(0, |tray| tray.lost.load(Acquire));
+        if !is_quiet {
+            // Some handler still waits for a CPU: it keeps the memory.
+            self.tray = ptr::null_mut();
+        }
+        CpuSummary { used: used.saturating_sub(own), lost, unsampled: self.unsampled }
+    }
+
+    fn mark(&self) -> u64 {
+        // SAFETY: as in `take`.
+        unsafe { self.tray.as_ref() }.map_or(0, |tray| tray.mark)
+    }
+
+    /// Deletes the timers, restores the handler and waits for handlers that run. Returns true if none is left.
+    fn end(&mut self) -> bool {
+        // Their samples are still to be handed out, with what is known of them.
+        for watched in self.watched.values_mut() {
+            watched.timer.delete();
+        }
+        self.installed = None;
+        TRAY.store(ptr::null_mut(), SeqCst);
+        let start = Instant::now();
+        while INSIDE.load(SeqCst) != 0 {
+            if start.elapsed() > Duration::from_secs(1) {
+                return false;
+            }
+            thread::sleep(Duration::from_micros(50));
+        }
+        true
+    }
+}
+
+impl Drop for Sampler {
+    fn drop(&mut self) {
+        if self.end() && !self.tray.is_null() {
+            // SAFETY: it came from a box, no handler is inside, and none finds it any more.
+            drop(unsafe { Box::from_raw(self.tray) });
+        }
+    }
+}
+
+/// A thread that is sampled.
+struct Watched {
+    timer: Timer,
+    name: Option<String>,
+    /// True if the name was read after the thread had time to set it.
+    is_named: bool,
+    found: Instant,
+    /// What the thread had used at its last sample.
+    accounted: Duration,
+    /// What it had used when it was last looked at.
+    last_used: Duration,
+    last_stack: Option<Stack>,
+}
+
+impl Watched {
+    /// Starts a timer for a thread. What the thread has used before counts unless it was there from the start.
+    fn new(thread: u32, period: Duration, mark: u64, is_from_start: bool) -> Result<Self, Reason> {
+        let clock = Clock::of_thread(thread);
+        let timer = Timer::new(thread, clock, period, mark)?;
+        let used = clock.now().unwrap_or_default();
+        Ok(Watched {
+            timer,
+            name: thread_name(thread),
+            is_named: false,
+            found: Instant::now(),
+            accounted: if is_from_start { used } else { Duration::ZERO },
+            last_used: used,
+            last_stack: None,
+        })
+    }
+
+    /// What a thread uses before it ends without being seen again matters for threads that live shortly.
+    fn is_young(&self) -> bool {
+        const YOUNG: Duration = Duration::from_secs(1);
+        self.found.elapsed() < YOUNG
+    }
+
+    fn sample(&mut self, content: &Content, stack: Stack) -> CpuSample {
+        if !std::mem::replace(&mut self.is_named, true) {
+            self.name = thread_name(content.thread).or(self.name.take());
+        }
+        self.last_stack = Some(stack.clone());
+        self.account(content.used, content.periods, stack)
+    }
+
+    fn account(&mut self, used: Duration, periods: u32, stack: Stack) -> CpuSample {
+        let since = used.saturating_sub(self.accounted);
+        self.accounted = self.accounted.max(used);
+        CpuSample { stack, periods, used: since, thread_name: self.name.clone() }
+    }
+
+    /// Accounts for what the thread is known to have used since its last sample.
+    fn settle(mut self) -> Option<CpuSample> {
+        self.timer.delete();
+        let stack = self.last_stack.take()?;
+        let rest = self.account(self.last_used, 0, stack);
+        (!rest.used.is_zero()).then_some(rest)
+    }
+}
+
+/// A timer of a thread's CPU time.
+struct Timer(Option<libc::c_int>);
+
+impl Timer {
+    fn new(thread: u32, clock: Clock, period: Duration, mark: u64) -> Result<Self, Reason> {
+        // SAFETY: a structure of integers and pointers, for all of which zeros are valid.
+        let mut event = unsafe { MaybeUninit::<libc::sigevent>::zeroed().assume_init() };
+        event.sigev_notify = libc::SIGEV_THREAD_ID;
+        event.sigev_signo = SIGNAL;
+        event.sigev_notify_thread_id = thread.cast_signed();
+        event.sigev_value = libc::sigval { sival_ptr: ptr::without_provenance_mut(mark as usize) };
+        let mut id: libc::c_int = 0;
+        // SAFETY: the kernel reads the event and writes the number.
+        let result =
+            unsafe { libc::syscall(libc::SYS_timer_create, clock.id(), &raw const event, &raw mut id) };
+        clock::check(result, "timer_create")?;
+        let timer = Timer(Some(id));
+        // Begins at a random time, so that threads that live shortly have their share of samples.
+        let first = clock::random_part_of(period);
+        let setting =
+            libc::itimerspec { it_interval: clock::timespec(period), it_value: clock::timespec(first) };
+        // SAFETY: the kernel reads the setting.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_timer_settime,
+                id,
+                0,
+                &raw const setting,
+                ptr::null_mut::<libc::itimerspec>(),
+            )
+        };
+        clock::check(result, "timer_settime")?;
+        Ok(timer)
+    }
+
+    fn delete(&mut self) {
+        if let Some(id) = self.0.take() {
+            // SAFETY: it takes a number, which is that of a timer of ours.
+            unsafe { libc::syscall(libc::SYS_timer_delete, id) };
+        }
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.delete();
+    }
+}
+
+/// Says cheaply whether threads may have started since the last call.
+#[derive(Default)]
+struct Newest {
+    id: Option<String>,
+    looked: Option<Instant>,
+}
+
+impl Newest {
+    /// The longest time after which to look anyway: the number may mean nothing in a sandbox, and ended threads go unnoticed.
+    const ANYWAY: Duration = Duration::from_millis(100);
+
+    fn may_have_changed(&mut self) -> bool {
+        // The last word is the id of the newest process or thread.
+        let text = std::fs::read_to_string("/proc/loadavg").ok();
+        let id = text.as_deref().and_then(|text| text.split_ascii_whitespace().last()).map(str::to_owned);
+        let is_old = self.looked.is_none_or(|looked| looked.elapsed() >= Self::ANYWAY);
+        if is_old || id.is_none() || id != self.id {
+            self.id = id;
+            self.looked = Some(Instant::now());
+            return true;
+        }
+        false
+    }
+}

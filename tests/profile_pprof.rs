@@ -1,0 +1,106 @@
+//! Profiles as `go tool pprof` reads them.
+
+#![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+
+use std::hint::black_box;
+use std::io::Read;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread;
+use std::time::Duration;
+
+use flate2::read::GzDecoder;
+use opentelemetry_instrumentation_runtime::profile;
+
+trait Runs {
+    fn run(&self, until: &AtomicBool);
+}
+
+struct Worker<T>(T);
+
+impl<T: Copy + Into<u64>> Runs for Worker<T> {
+    #[inline(never)]
+    fn run(&self, until: &AtomicBool) {
+        while !until.load(SeqCst) {
+            black_box(is_inlined(self.0.into()));
+        }
+    }
+}
+
+#[inline(always)]
+fn is_inlined(seed: u64) -> u64 {
+    let mut sum = seed;
+    let mut number = 0_u64;
+    while number < 100_000 {
+        sum = black_box(sum ^ number);
+        number += 1;
+    }
+    sum
+}
+
+/// What `go tool pprof` prints. `None` where there is no Go, except in CI.
+fn pprof(file: &std::path::Path, arguments: &[&str]) -> Option<String> {
+    let output = Command::new("go").args(["tool", "pprof"]).args(arguments).arg(file).output();
+    let Ok(output) = output else {
+        assert!(std::env::var_os("CI").is_none(), "no Go");
+        eprintln!("skipped: there is no Go here");
+        return None;
+    };
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[test]
+fn go_reads_a_cpu_profile_with_the_hot_function_first() {
+    let is_over = Arc::new(AtomicBool::new(false));
+    let until = Arc::clone(&is_over);
+    let thread = thread::Builder::new().name("hot".into()).spawn(move || Worker(7_u32).run(&until)).unwrap();
+    let profile = profile::cpu(Duration::from_secs(2)).unwrap();
+    is_over.store(true, SeqCst);
+    thread.join().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("cpu.pb.gz");
+    std::fs::write(&file, profile.to_pprof()).unwrap();
+
+    let Some(top) = pprof(&file, &["-top"]) else { return };
+    assert!(top.contains("Type: cpu"), "{top}");
+    let rows: Vec<&str> = top.lines().skip_while(|line| !line.contains("flat%")).skip(1).collect();
+    // In a build without optimisation the loop's own calls are functions, too.
+    let cumulated = rows.iter().find(|row| row.contains("is_inlined")).expect(&top);
+    assert!(cumulated.contains("(inline)"), "{top}");
+    // The angle brackets are kept, since the mangled name is there, too.
+    assert!(top.contains("<profile_pprof::Worker<T> as profile_pprof::Runs>::run"), "{top}");
+
+    let tags = pprof(&file, &["-tags"]).unwrap();
+    assert!(tags.contains("thread") && tags.contains("hot"), "{tags}");
+    let raw = pprof(&file, &["-raw"]).unwrap();
+    assert!(raw.contains("PeriodType: cpu nanoseconds") && raw.contains("Period: 10000000"), "{raw}");
+    let mapping = raw.lines().find(|line| line.contains("/profile_pprof-")).expect(&raw);
+    assert!(mapping.contains("[FN][FL][LN][IN]"), "{mapping}");
+}
+
+#[test]
+fn go_finds_the_names_of_bare_addresses() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("threads.pb.gz");
+    std::fs::write(&file, profile::threads().to_pprof_without_symbols()).unwrap();
+    let Some(raw) = pprof(&file, &["-raw", "-symbolize=none"]) else { return };
+    assert!(raw.contains("threads/count"), "{raw}");
+    assert!(!raw.contains("go_finds_the_names"), "{raw}");
+    // Looked up in the executable, by Go's own tool.
+    let top = pprof(&file, &["-top", "-cum", "-symbolize=local"]).unwrap();
+    assert!(top.contains("go_finds_the_names_of_bare_addresses"), "{top}");
+}
+
+#[test]
+fn a_profile_without_samples_is_a_valid_file() {
+    let threads = profile::threads();
+    let empty = threads.delta(&threads);
+    assert!(empty.samples().is_empty());
+    let mut bytes = Vec::new();
+    GzDecoder::new(&empty.to_pprof()[..]).read_to_end(&mut bytes).unwrap();
+    assert!(!bytes.is_empty());
+    assert_eq!(empty.to_folded(), "");
+}

@@ -1,0 +1,274 @@
+//! The stacks of all threads: of those that wait, without disturbing them, and of those that run.
+
+#![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#![allow(unsafe_code, clippy::undocumented_unsafe_blocks, reason = "system calls that are in plain sight")]
+
+use std::hint::black_box;
+use std::io::{self, Read};
+use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use opentelemetry_instrumentation_runtime::profile;
+
+/// One test at a time: they count signals.
+fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The stack of a thread, as text.
+fn stack_of(name: &str) -> Option<String> {
+    let text = profile::threads().to_string();
+    let label = format!("thread={name} ");
+    text.split("\n\n").find(|section| section.contains(&label)).map(str::to_owned)
+}
+
+/// Waits until the stack of a thread shows a function and goes to the thread's start.
+fn assert_shown(name: &str, function: &str) {
+    let start = Instant::now();
+    loop {
+        let stack = stack_of(name);
+        if stack.as_ref().is_some_and(|stack| stack.contains(function) && !stack.contains("cut off")) {
+            return;
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "{name}: no {function} in {stack:?}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+static IS_OVER: AtomicBool = AtomicBool::new(false);
+static LOCK: Mutex<()> = Mutex::new(());
+
+#[inline(never)]
+fn waits_in_sleep() {
+    thread::sleep(Duration::from_secs(60));
+    black_box(());
+}
+
+#[inline(never)]
+fn waits_for_a_lock() {
+    drop(black_box(LOCK.lock()));
+}
+
+#[inline(never)]
+fn waits_in_read(mut pipe: io::PipeReader) {
+    let _ = black_box(pipe.read(&mut [0]));
+}
+
+#[inline(never)]
+fn waits_in_park() {
+    while !IS_OVER.load(SeqCst) {
+        thread::park();
+    }
+    black_box(());
+}
+
+#[inline(never)]
+fn waits_for_a_condition() {
+    let lock = Mutex::new(());
+    let guard = lock.lock().unwrap();
+    let _ = black_box(Condvar::new().wait_timeout(guard, Duration::from_secs(60)));
+}
+
+#[inline(never)]
+fn waits_for_a_message(receiver: &mpsc::Receiver<()>) {
+    let _ = black_box(receiver.recv());
+}
+
+#[inline(never)]
+fn looks_up_a_name() {
+    // The stack of the C library's resolver, which may answer at once.
+    while !IS_OVER.load(SeqCst) {
+        let _ = black_box(std::net::ToSocketAddrs::to_socket_addrs(&("localhost", 80)));
+    }
+}
+
+#[inline(never)]
+fn computes() {
+    let mut sum = 0_u64;
+    while !IS_OVER.load(SeqCst) {
+        for number in 0..10_000_u64 {
+            sum = black_box(sum.wrapping_mul(31).wrapping_add(number));
+        }
+    }
+}
+
+#[test]
+fn the_function_that_waits_or_runs_is_named() {
+    let _alone = alone();
+    let held = LOCK.lock().unwrap();
+    let (pipe, _writer) = io::pipe().unwrap();
+    let (_sender, receiver) = mpsc::channel();
+    let start = |name: &str, run: Box<dyn FnOnce() + Send>| {
+        thread::Builder::new().name(name.into()).spawn(run).unwrap();
+    };
+    start("sleeps", Box::new(waits_in_sleep));
+    start("locks", Box::new(waits_for_a_lock));
+    start("reads", Box::new(|| waits_in_read(pipe)));
+    start("parks", Box::new(waits_in_park));
+    start("condition", Box::new(waits_for_a_condition));
+    start("receives", Box::new(move || waits_for_a_message(&receiver)));
+    start("resolves", Box::new(looks_up_a_name));
+    start("computes", Box::new(computes));
+    assert_shown("sleeps", "waits_in_sleep");
+    assert_shown("locks", "waits_for_a_lock");
+    assert_shown("reads", "waits_in_read");
+    assert_shown("parks", "waits_in_park");
+    assert_shown("condition", "waits_for_a_condition");
+    assert_shown("receives", "waits_for_a_message");
+    assert_shown("resolves", "looks_up_a_name");
+    assert_shown("computes", "computes");
+    // The thread that asks.
+    assert!(profile::threads().to_string().contains("the_function_that_waits_or_runs_is_named"));
+    IS_OVER.store(true, SeqCst);
+    drop(held);
+}
+
+/// How often a system call that is made again and again ends early, while stacks are taken.
+fn interruptions(call: impl Fn() -> libc::c_long + Send + 'static) -> (usize, usize) {
+    let is_over = std::sync::Arc::new(AtomicBool::new(false));
+    let until = std::sync::Arc::clone(&is_over);
+    let caller = thread::spawn(move || {
+        let (mut calls, mut ended_early) = (0, 0);
+        while !until.load(SeqCst) {
+            let is_interrupted =
+                call() == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EINTR);
+            calls += 1;
+            ended_early += usize::from(is_interrupted);
+        }
+        (calls, ended_early)
+    });
+    for _ in 0..30 {
+        profile::threads();
+        thread::sleep(Duration::from_millis(5));
+    }
+    is_over.store(true, SeqCst);
+    caller.join().unwrap()
+}
+
+/// System calls that a signal ends early in spite of `SA_RESTART`.
+#[test]
+fn waiting_system_calls_are_not_disturbed() {
+    let _alone = alone();
+    const MILLIS: i32 = 40;
+    let time = libc::timespec { tv_sec: 0, tv_nsec: i64::from(MILLIS) * 1_000_000 };
+    let (reader, _writer) = io::pipe().unwrap();
+    let pipe = reader.as_raw_fd();
+    let poll_set = unsafe { libc::epoll_create1(0) };
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(MILLIS as u64))).unwrap();
+    let calls: [(&str, Box<dyn Fn() -> libc::c_long + Send>); 5] = [
+        ("nanosleep", Box::new(move || unsafe { libc::nanosleep(&time, std::ptr::null_mut()) }.into())),
+        (
+            "poll",
+            Box::new(move || {
+                let mut file = libc::pollfd { fd: pipe, events: libc::POLLIN, revents: 0 };
+                unsafe { libc::poll(&mut file, 1, MILLIS) }.into()
+            }),
+        ),
+        (
+            "select",
+            Box::new(move || {
+                let mut time = libc::timeval { tv_sec: 0, tv_usec: i64::from(MILLIS) * 1000 };
+                let null = std::ptr::null_mut();
+                unsafe { libc::select(0, null, null, null, &mut time) }.into()
+            }),
+        ),
+        (
+            "epoll_wait",
+            Box::new(move || {
+                let mut event = MaybeUninit::uninit();
+                unsafe { libc::epoll_wait(poll_set, event.as_mut_ptr(), 1, MILLIS) }.into()
+            }),
+        ),
+        (
+            "recv with a time-out",
+            Box::new(move || match socket.recv(&mut [0]) {
+                Ok(_) => 0,
+                Err(_) => -1,
+            }),
+        ),
+    ];
+    let mut disturbed = 0;
+    for (name, call) in calls {
+        let (calls, ended_early) = interruptions(call);
+        println!("{name:24} {calls:4} calls, {ended_early} ended early");
+        assert!(calls > 0, "{name}");
+        disturbed += ended_early;
+    }
+    // A call may begin in the moment between the look at a running thread and the signal to it.
+    assert!(disturbed <= 1, "{disturbed} ended early");
+}
+
+static SEEN: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn see(_: libc::c_int) {
+    SEEN.fetch_add(1, SeqCst);
+}
+
+#[test]
+fn a_handler_of_the_programs_gets_its_signals_and_stays() {
+    let _alone = alone();
+    let handler = see as extern "C" fn(libc::c_int) as usize;
+    let mut action = unsafe { MaybeUninit::<libc::sigaction>::zeroed().assume_init() };
+    action.sa_sigaction = handler;
+    action.sa_flags = libc::SA_RESTART;
+    assert_eq!(unsafe { libc::sigaction(libc::SIGURG, &action, std::ptr::null_mut()) }, 0);
+    let is_over = std::sync::Arc::new(AtomicBool::new(false));
+    let until = std::sync::Arc::clone(&is_over);
+    let runner = thread::Builder::new().name("own signals".into()).spawn(move || {
+        let mut sent = 0;
+        while !until.load(SeqCst) {
+            assert_eq!(unsafe { libc::raise(libc::SIGURG) }, 0);
+            sent += 1;
+        }
+        sent
+    });
+    let mut stacks = 0;
+    for _ in 0..8 {
+        stacks += usize::from(stack_of("own signals").is_some_and(|stack| stack.contains("raise")));
+    }
+    is_over.store(true, SeqCst);
+    let sent: usize = runner.unwrap().join().unwrap();
+    assert!(stacks > 0, "no stack of the thread that runs");
+    assert_eq!(SEEN.load(SeqCst), sent, "of {sent} signals");
+    let mut after = MaybeUninit::<libc::sigaction>::uninit();
+    let after = unsafe {
+        assert_eq!(libc::sigaction(libc::SIGURG, std::ptr::null(), after.as_mut_ptr()), 0);
+        after.assume_init()
+    };
+    assert_eq!((after.sa_sigaction, after.sa_flags & libc::SA_RESTART), (handler, libc::SA_RESTART));
+}
+
+#[test]
+fn a_thread_that_blocks_the_signal_is_reported_and_left_alone() {
+    let _alone = alone();
+    let is_over = std::sync::Arc::new(AtomicBool::new(false));
+    let until = std::sync::Arc::clone(&is_over);
+    let blocker = thread::Builder::new().name("blocks signals".into()).spawn(move || {
+        let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+        unsafe {
+            libc::sigfillset(set.as_mut_ptr());
+            libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
+        }
+        while !until.load(SeqCst) {
+            std::hint::spin_loop();
+        }
+    });
+    let start = Instant::now();
+    let is_reported = loop {
+        let profile = profile::threads();
+        let text = profile.to_string();
+        if text.contains("thread=blocks signals") && text.contains("[no stack]") {
+            break profile.error() == Some(&profile::Error::NoAnswer);
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "{text}");
+    };
+    is_over.store(true, SeqCst);
+    blocker.unwrap().join().unwrap();
+    assert!(is_reported);
+}
