@@ -5,13 +5,16 @@
 
 use std::hint::black_box;
 use std::mem::MaybeUninit;
+use std::pin::pin;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use opentelemetry_instrumentation_runtime::profile::{self, Error, Profile};
+use opentelemetry_instrumentation_runtime::TaskExt;
+use opentelemetry_instrumentation_runtime::profile::{self, Error, Label, Profile};
 
 /// One test at a time: they share the process's timers and handlers.
 fn alone() -> MutexGuard<'static, ()> {
@@ -125,6 +128,29 @@ fn stacks_reach_the_root_and_name_the_thread() {
     let mut with_stack = profile.samples().iter().filter(|sample| !sample.stack().is_empty()).peekable();
     assert!(with_stack.peek().is_some() && with_stack.all(|sample| !sample.is_cut()), "{profile}");
     assert!(profile.to_string().contains("thread=repeats"), "{profile}");
+}
+
+#[test]
+fn the_task_that_is_polled_is_a_label() {
+    let _alone = alone();
+    let (is_over, thread) = repeat(|| {
+        let future = pin!(async { three_quarters() }.with_task_name("import"));
+        assert!(future.poll(&mut Context::from_waker(Waker::noop())).is_ready());
+        one_quarter();
+    });
+    let profile = profile::cpu(Duration::from_secs(2)).unwrap();
+    is_over.store(true, SeqCst);
+    thread.join().unwrap();
+    let is_import = |label: &Label| *label == Label::Text("import".into());
+    let (mut with, mut without) = (0, 0);
+    for sample in profile.samples().iter().filter(|sample| !sample.stack().is_empty()) {
+        let task = sample.labels().find(|(key, _)| *key == "task");
+        let time = sample.values()[1];
+        if task.is_some_and(|(_, label)| is_import(label)) { with += time } else { without += time }
+    }
+    assert!(with > 0 && without > 0, "{profile}");
+    let share = with as f64 / (with + without) as f64;
+    assert!((share - 0.75).abs() < 0.2, "{share}");
 }
 
 #[test]

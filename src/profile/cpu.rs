@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::error::Error;
 use super::sampled::{Profile, ProfileKind, Sample, SampleType, add_up};
+use crate::count::task::current_task_name;
 use crate::stack::{self, CpuSample, Sampler};
 
 const CPU: SampleType = SampleType::new("cpu", "nanoseconds");
@@ -28,7 +29,8 @@ static TAKEN_BY: AtomicU32 = AtomicU32::new(0);
 /// Samples where the process uses CPU time, for a duration. Blocks the calling thread meanwhile.
 ///
 /// Each thread copies its stack after every 10 ms of CPU time that it has used; the calling thread walks the copies. The profile
-/// has the values of Go's, `samples/count` and `cpu/nanoseconds`, and the label `thread`. A sample's nanoseconds are what its
+/// has the values of Go's, `samples/count` and `cpu/nanoseconds`, and the labels `thread`
+/// and, while a task with a name is polled, `task`. A sample's nanoseconds are what its
 /// thread has used since the sample before, by the thread's clock; what it has used after its last sample counts for that
 /// one. Threads that start meanwhile are included, the calling thread is left out.
 ///
@@ -65,7 +67,7 @@ pub fn cpu(duration: Duration) -> Result<Profile, Error> {
     let _turn = Turn::take()?;
     let mut samples = Vec::new();
     let start = Instant::now();
-    let mut sampler = Sampler::start(PERIOD)?;
+    let mut sampler = Sampler::start(PERIOD, current_task_name)?;
     let mut interval = Duration::from_millis(5);
     while let Some(left) = duration.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
         thread::sleep(interval.min(left));
@@ -98,7 +100,12 @@ fn to_sample(sample: CpuSample) -> Sample {
         stack: sample.stack.frames,
         is_cut: sample.stack.is_cut,
         values: vec![sample.periods.into(), nanos(sample.used)],
-        labels: sample.thread_name.map(|name| ("thread", name.into())).into_iter().collect(),
+        labels: sample
+            .task
+            .map(|task| ("task", task.into()))
+            .into_iter()
+            .chain(sample.thread_name.map(|name| ("thread", name.into())))
+            .collect(),
         ..Sample::default()
     }
 }

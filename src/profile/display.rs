@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use super::frames::{CUT, Place, UNKNOWN, shown};
+use super::frames::{CUT, Location, UNKNOWN, shown};
 use super::sampled::{Label, Profile};
 use super::symbols::Symbols;
 
 /// Shows the frames of a stack, each with its number, name, file and line.
-pub(crate) struct Backtrace<'a>(pub(crate) &'a [Place<'a>]);
+pub(crate) struct Backtrace<'a>(pub(crate) &'a [Location<'a>]);
 
 impl fmt::Display for Backtrace<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -10,7 +10,7 @@ pub(crate) const UNKNOWN: &str = "[no stack]";
 
 /// One address of a stack with the functions that are shown of it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place<'a> {
+pub(crate) struct Location<'a> {
     pub(crate) address: usize,
     /// The innermost first. Empty if no name is known.
     pub(crate) frames: &'a [Frame],
@@ -22,8 +22,8 @@ pub(crate) struct Place<'a> {
 ///
 /// Of profiles of memory, the frames of the allocator, of this library and of the crates `core` and `alloc` are cut off the
 /// leaf, so that the first frame is the one that wanted the memory. Of stalls, the frames of Tokio's loop are cut off the root.
-pub(crate) fn shown<'a>(kind: ProfileKind, sample: &Sample, symbols: &'a Symbols) -> Vec<Place<'a>> {
-    let place = |address: &usize| Place { address: *address, frames: symbols.at(*address), skipped: 0 };
+pub(crate) fn shown<'a>(kind: ProfileKind, sample: &Sample, symbols: &'a Symbols) -> Vec<Location<'a>> {
+    let place = |address: &usize| Location { address: *address, frames: symbols.at(*address), skipped: 0 };
     let places: Vec<_> = sample.stack.iter().map(place).collect();
     match kind {
         ProfileKind::Heap | ProfileKind::Allocs => without_allocator(&places),
@@ -32,11 +32,11 @@ pub(crate) fn shown<'a>(kind: ProfileKind, sample: &Sample, symbols: &'a Symbols
     }
 }
 
-fn without_allocator<'a>(places: &[Place<'a>]) -> Vec<Place<'a>> {
+fn without_allocator<'a>(places: &[Location<'a>]) -> Vec<Location<'a>> {
     for (index, place) in places.iter().enumerate() {
         if let Some(skipped) = place.frames.iter().position(|frame| !is_allocation(frame)) {
             let frames = place.frames.get(skipped..).unwrap_or_default();
-            let first = Place { frames, skipped, ..*place };
+            let first = Location { frames, skipped, ..*place };
             return std::iter::once(first).chain(places.iter().skip(index + 1).copied()).collect();
         }
         if place.frames.is_empty() {
@@ -82,11 +82,11 @@ fn is_of_crate(frame: &Frame, name: &str) -> bool {
         || in_registry().is_some_and(|version| version.starts_with(|first: char| first.is_ascii_digit()))
 }
 
-fn without_loop<'a>(places: &[Place<'a>]) -> Vec<Place<'a>> {
+fn without_loop<'a>(places: &[Location<'a>]) -> Vec<Location<'a>> {
     let Some(outermost) = places.iter().rposition(|place| place.frames.iter().any(is_worker_loop)) else {
         return places.to_vec();
     };
-    let is_plumbing = |place: &Place<'_>| place.frames.iter().all(is_plumbing);
+    let is_plumbing = |place: &Location<'_>| place.frames.iter().all(is_plumbing);
     let end = places
         .iter()
         .take(outermost)
@@ -158,7 +158,8 @@ mod tests {
             "start_thread",
         ];
         let frames: Vec<[Frame; 1]> = names.iter().map(|name| [frame(name, "")]).collect();
-        let places: Vec<_> = frames.iter().map(|frames| Place { address: 1, frames, skipped: 0 }).collect();
+        let places: Vec<_> =
+            frames.iter().map(|frames| Location { address: 1, frames, skipped: 0 }).collect();
         let shown: Vec<_> = without_loop(&places).iter().map(|place| &*place.frames[0].name).collect();
         assert_eq!(shown, names[..5]);
     }

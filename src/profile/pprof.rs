@@ -8,7 +8,7 @@ use std::time::UNIX_EPOCH;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use super::frames::{CUT, Place, UNKNOWN, shown};
+use super::frames::{CUT, Location, UNKNOWN, shown};
 use super::protobuf::Message;
 use super::sampled::{Label, Profile, Sample, SampleType};
 use super::symbols::{Frame, Symbols, object_at};
@@ -155,7 +155,7 @@ impl<'a> Tables<'a> {
         }
     }
 
-    fn location(&mut self, place: &Place<'_>) -> u64 {
+    fn location(&mut self, place: &Location<'_>) -> u64 {
         let key = LocationKey::Address { address: place.address, skipped: place.skipped };
         let next = self.known_locations.len() as u64 + 1;
         let id = *self.known_locations.entry(key).or_insert(next);

@@ -59,6 +59,8 @@ pub(crate) struct CpuSample {
     /// Empty if the copy could not be walked.
     pub(crate) stack: Stack,
     pub(crate) thread_name: Option<String>,
+    /// The name of the task that the thread polled.
+    pub(crate) task: Option<&'static str>,
     /// The number of periods of the timer. 0 for time that is counted after the last sample of a thread.
     pub(crate) periods: u32,
     pub(crate) used: std::time::Duration,

@@ -42,7 +42,7 @@ pub(crate) enum Sampler {}
 
 impl Sampler {
     /// Fails.
-    pub(crate) fn start(_: Duration) -> Result<Self, Reason> {
+    pub(crate) fn start(_: Duration, _: fn() -> Option<&'static str>) -> Result<Self, Reason> {
         Err(Reason::Unsupported)
     }
 

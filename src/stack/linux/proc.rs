@@ -33,20 +33,20 @@ pub(super) fn is_blocked(thread: u32, signal: libc::c_int) -> Result<bool, Reaso
     Ok(mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1))
 }
 
-/// Where a thread is.
+/// Whether a thread runs, and where it waits if not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum ThreadState {
     /// On a CPU, or waiting for one.
     Runs,
     /// Off the CPU. Only the program counter and the stack pointer are known.
     Waits(Registers),
 }
 
-impl Place {
+impl ThreadState {
     pub(super) fn of(thread: u32) -> Result<Self, Reason> {
         let text = read(thread, "syscall")?;
         if text.starts_with("running") {
-            return Ok(Place::Runs);
+            return Ok(ThreadState::Runs);
         }
         // The number of the system call, its arguments if there is one, the stack pointer and the program counter.
         let number = |text: &str| usize::from_str_radix(text.trim_start_matches("0x"), 16).ok();
@@ -54,7 +54,7 @@ impl Place {
         let (Some(Some(pc)), Some(Some(sp))) = (last.next(), last.next()) else {
             return Err(Reason::Refused { call: "/proc/self/task/*/syscall", errno: libc::EINVAL });
         };
-        Ok(Place::Waits(Registers { pc, sp, fp: 0, lr: 0 }))
+        Ok(ThreadState::Waits(Registers { pc, sp, fp: 0, lr: 0 }))
     }
 }
 

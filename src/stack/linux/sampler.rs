@@ -38,15 +38,19 @@ static PROFILES: AtomicU32 = AtomicU32::new(0);
 /// Makes the values of our timers differ from those of others.
 const MARK: u64 = 0x6f74_6370 << 32;
 
+/// Returns the name of the task that the calling thread polls. A signal handler calls it.
+pub(crate) type TaskName = fn() -> Option<&'static str>;
+
 /// Copies that wait to be walked.
 struct Tray {
     mark: u64,
-    places: Box<[Place]>,
+    task: TaskName,
+    entries: Box<[Entry]>,
     /// Periods for which there was no place, or no copy.
     lost: AtomicU64,
 }
 
-struct Place {
+struct Entry {
     state: AtomicU32,
     content: UnsafeCell<Content>,
 }
@@ -58,30 +62,33 @@ const WRITTEN: u32 = 2;
 struct Content {
     thread: u32,
     periods: u32,
+    task: Option<&'static str>,
     /// What the thread had used when it was copied.
     used: Duration,
     copy: Box<Copy>,
 }
 
 // SAFETY: the content belongs to the handler that made the state `BEING_WRITTEN`, and to the sampler once it is `WRITTEN`.
-unsafe impl Sync for Place {}
+unsafe impl Sync for Entry {}
 
 impl Tray {
-    fn new() -> Self {
+    fn new(task: TaskName) -> Self {
         // Each running thread leaves one copy a period, and the sampler comes about as often.
         let cpus = thread::available_parallelism().map_or(4, usize::from);
-        let place = |_| Place {
+        let entry = |_| Entry {
             state: AtomicU32::new(FREE),
             content: UnsafeCell::new(Content {
                 thread: 0,
                 periods: 0,
+                task: None,
                 used: Duration::ZERO,
                 copy: Copy::new(),
             }),
         };
         Tray {
+            task,
             mark: MARK | u64::from(PROFILES.fetch_add(1, Relaxed)),
-            places: (0..(4 * cpus).clamp(16, 256)).map(place).collect(),
+            entries: (0..(4 * cpus).clamp(16, 256)).map(entry).collect(),
             lost: AtomicU64::new(0),
         }
     }
@@ -89,15 +96,16 @@ impl Tray {
     /// Takes a copy of the calling thread's stack. Safe to call in a signal handler.
     fn put(&self, registers: Registers, periods: u32) {
         let claim =
-            |place: &&Place| place.state.compare_exchange(FREE, BEING_WRITTEN, AcqRel, Relaxed).is_ok();
-        let is_kept = self.places.iter().find(claim).is_some_and(|place| {
+            |entry: &&Entry| entry.state.compare_exchange(FREE, BEING_WRITTEN, AcqRel, Relaxed).is_ok();
+        let is_kept = self.entries.iter().find(claim).is_some_and(|entry| {
             // SAFETY: this handler has made it `BEING_WRITTEN`.
-            let content = unsafe { &mut *place.content.get() };
+            let content = unsafe { &mut *entry.content.get() };
             content.thread = own_id();
             content.periods = periods;
+            content.task = (self.task)();
             content.used = Clock::of_this_thread().now().unwrap_or_default();
             let is_filled = content.copy.fill(registers).is_ok();
-            place.state.store(if is_filled { WRITTEN } else { FREE }, Release);
+            entry.state.store(if is_filled { WRITTEN } else { FREE }, Release);
             is_filled
         });
         if !is_kept {
@@ -107,10 +115,10 @@ impl Tray {
 
     /// Hands out what is written: a thread, periods, and the copy.
     fn take(&self, mut each: impl FnMut(&Content)) {
-        for place in self.places.iter().filter(|place| place.state.load(Acquire) == WRITTEN) {
+        for entry in self.entries.iter().filter(|entry| entry.state.load(Acquire) == WRITTEN) {
             // SAFETY: it is `WRITTEN`, and there is one sampler.
-            each(unsafe { &*place.content.get() });
-            place.state.store(FREE, Release);
+            each(unsafe { &*entry.content.get() });
+            entry.state.store(FREE, Release);
         }
     }
 }
@@ -152,13 +160,13 @@ pub(crate) struct Sampler {
 
 impl Sampler {
     /// Starts to sample all threads but the calling one.
-    pub(crate) fn start(period: Duration) -> Result<Self, Reason> {
+    pub(crate) fn start(period: Duration, task: TaskName) -> Result<Self, Reason> {
         // Handlers could not say so.
         memory::copy((&raw const TRAY).addr(), &mut [0; 8])
             .map_err(|errno| Reason::Refused { call: "process_vm_readv", errno })?;
         let own = own_id();
         let process = Clock::of_process();
-        let tray = Box::into_raw(Box::new(Tray::new()));
+        let tray = Box::into_raw(Box::new(Tray::new(task)));
         TRAY.store(tray, SeqCst);
         let mut sampler = Sampler {
             tray,
@@ -226,6 +234,7 @@ impl Sampler {
                     periods: content.periods,
                     used: self.period * content.periods,
                     thread_name: None,
+                    task: content.task,
                 },
             };
             each(sample);
@@ -295,7 +304,7 @@ struct Watched {
     accounted: Duration,
     /// What it had used when it was last looked at.
     last_used: Duration,
-    last_stack: Option<Stack>,
+    last: Option<(Stack, Option<&'static str>)>,
 }
 
 impl Watched {
@@ -311,7 +320,7 @@ impl Watched {
             found: Instant::now(),
             accounted: if is_from_start { used } else { Duration::ZERO },
             last_used: used,
-            last_stack: None,
+            last: None,
         })
     }
 
@@ -325,21 +334,27 @@ impl Watched {
         if !std::mem::replace(&mut self.is_named, true) {
             self.name = thread_name(content.thread).or(self.name.take());
         }
-        self.last_stack = Some(stack.clone());
-        self.account(content.used, content.periods, stack)
+        self.last = Some((stack.clone(), content.task));
+        self.account(content.used, content.periods, stack, content.task)
     }
 
-    fn account(&mut self, used: Duration, periods: u32, stack: Stack) -> CpuSample {
+    fn account(
+        &mut self,
+        used: Duration,
+        periods: u32,
+        stack: Stack,
+        task: Option<&'static str>,
+    ) -> CpuSample {
         let since = used.saturating_sub(self.accounted);
         self.accounted = self.accounted.max(used);
-        CpuSample { stack, periods, used: since, thread_name: self.name.clone() }
+        CpuSample { stack, periods, used: since, thread_name: self.name.clone(), task }
     }
 
     /// Accounts for what the thread is known to have used since its last sample.
     fn settle(mut self) -> Option<CpuSample> {
         self.timer.delete();
-        let stack = self.last_stack.take()?;
-        let rest = self.account(self.last_used, 0, stack);
+        let (stack, task) = self.last.take()?;
+        let rest = self.account(self.last_used, 0, stack, task);
         (!rest.used.is_zero()).then_some(rest)
     }
 }

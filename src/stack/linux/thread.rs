@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::clock::Clock;
 use super::copy::Copy;
-use super::proc::{Place, Switches, own_id};
+use super::proc::{Switches, ThreadState, own_id};
 use super::{pool, signal};
 use crate::stack::{self, MAX_FRAMES, Reason, Stack};
 
@@ -24,11 +24,11 @@ pub(crate) fn of_thread(thread: u32) -> Result<Stack, Reason> {
     let mut copy = None;
     for _ in 0..MAX_TRIES {
         let switches = Switches::of(thread)?;
-        let Place::Waits(registers) = Place::of(thread)? else { break };
+        let ThreadState::Waits(registers) = ThreadState::of(thread)? else { break };
         let copy = copy.get_or_insert_with(Copy::new);
         copy.fill(registers).map_err(|errno| Reason::Refused { call: "process_vm_readv", errno })?;
         // It has not run since, so that the copy is of one moment.
-        if Place::of(thread)? == Place::Waits(registers) && Switches::of(thread)? == switches {
+        if ThreadState::of(thread)? == ThreadState::Waits(registers) && Switches::of(thread)? == switches {
             return copy.stack();
         }
     }
@@ -52,7 +52,7 @@ fn is_computing(thread: u32) -> Result<bool, Reason> {
         std::thread::sleep(WHILE);
         let used = clock.now().ok_or(Reason::Ended)?.saturating_sub(before);
         // It was on the CPU for nearly all of the time.
-        if used >= start.elapsed() * 9 / 10 && Place::of(thread)? == Place::Runs {
+        if used >= start.elapsed() * 9 / 10 && ThreadState::of(thread)? == ThreadState::Runs {
             return Ok(true);
         }
         std::thread::sleep(PAUSE);
