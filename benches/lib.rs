@@ -4,12 +4,22 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 
-/// How many instructions counting may cost.
+/// How many instructions counting may add.
 pub mod limit {
-    /// An allocation and its deallocation.
-    pub const PAIR: f64 = 18.0;
-    /// A reallocation.
-    pub const REALLOC: f64 = 14.0;
+    /// Returns the limits for an allocation with its deallocation and for a reallocation, over an inner allocator.
+    pub fn of(inner: &str) -> (f64, f64) {
+        match inner {
+            "System" => (18.0, 14.0),
+            "Jemalloc" | "MiMalloc" => (20.0, 16.0),
+            // An allocator that can take samples, over the same one that cannot.
+            _ => (3.0, 4.0),
+        }
+    }
+
+    /// An allocation of 200 bytes and its deallocation while a heap profile runs at its default mean.
+    pub const SAMPLING_PAIR: f64 = 4.0;
+    /// A sample with everything that belongs to it.
+    pub const SAMPLE: f64 = 10_000.0;
 }
 
 /// Runs a program under callgrind: its instructions, and what it printed. `None` where there is no valgrind.

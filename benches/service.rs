@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use benches::limit::{PAIR, REALLOC};
+use benches::limit;
 
 /// How many percent more are aimed at.
 const LIMIT: f64 = 1.0;
@@ -38,9 +38,10 @@ fn compare(lines: usize) -> Option<()> {
         println!("^ over the {LIMIT} % aimed at");
     }
     if let [allocations, reallocations] = *measured.told {
-        let aims = percent(allocations * PAIR + reallocations * REALLOC);
+        let (pair, realloc) = limit::of("System");
+        let aims = percent(allocations * pair + reallocations * realloc);
         println!(
-            "{allocations:.0} allocations and {reallocations:.0} reallocations, which at {PAIR} and {REALLOC} instructions would be \
+            "{allocations:.0} allocations and {reallocations:.0} reallocations, which at {pair} and {realloc} instructions would be \
              {aims:+.2} %"
         );
     }

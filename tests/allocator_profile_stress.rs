@@ -117,7 +117,7 @@ thread_local! {
 fn stress(allocator: &'static (dyn GlobalAlloc + Sync), name: &str, rounds: usize) {
     let shared: &Mutex<Vec<Block>> = &Mutex::new(Vec::new());
     thread::scope(|scope| {
-        for thread in 0..4_u64 {
+        let spawn = |thread: u64| {
             let work = move || {
                 let mut random = Random(0x9E37_79B9_7F4A_7C15 ^ (thread + 1).wrapping_mul(0x1234_5678_9ABC));
                 LAST.with_borrow_mut(|last| last.push(Block::new(allocator, &mut random)));
@@ -138,8 +138,11 @@ fn stress(allocator: &'static (dyn GlobalAlloc + Sync), name: &str, rounds: usiz
                     }
                 }
             };
-            thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, work).unwrap();
-        }
+            thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, work).unwrap()
+        };
+        let threads: Vec<_> = (0..4).map(spawn).collect();
+        // Joined, since a scope does not wait for the destructors of thread-locals.
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
     });
     drop(std::mem::take(&mut *shared.lock().unwrap()));
     let heap = profile::heap();

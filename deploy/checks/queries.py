@@ -16,7 +16,7 @@ from demo import NAME, build, demo
 from stack import OTELCOL, stack
 
 # Sources that depend on the machine and on the allocator.
-ELSEWHERE = ("jemalloc.", "mimalloc.", "glibc.", "rust.memory.limit", "rust.cpu.throttle")
+ELSEWHERE = ("jemalloc.", "mimalloc.", "glibc.", "rust.memory.limit", "rust.cpu.throttle", "rust.task.memory.used")
 ALONE, BOTH = 40, 25  # seconds
 
 

@@ -316,6 +316,8 @@ TASKS_BY_NAME = [
           "Bytes a second that polls of this name allocate. High but steady is churn and costs CPU. Memory that stays shows in Used by instance.", width=6),
     lines("Allocations by name", "ops", per_task(rates("rust_task_memory_allocations_total", "rust_task_name")),
           "Allocator calls a second in polls of this name. Many small ones: reuse buffers, or reserve with with_capacity.", width=6),
+    lines("Memory in use by name", "bytes", per_task(total("rust_task_memory_used_bytes", "rust_task_name")),
+          "Bytes in use that polls of this name allocated, estimated while a heap profile runs. A name that only climbs allocates what is leaked: /debug/pprof/heap shows the code.", width=6),
     lines("Mean poll by name", "s", per_task(f"{rates('rust_task_busy_time_seconds_total', 'rust_task_name')} / {rates('rust_task_polls_total', 'rust_task_name')}"),
           "How long one poll holds a worker. Above 1 ms all other tasks feel it: yield in between, or use spawn_blocking.", log=True, width=6),
     lines("Stalls by name", "short", per_task(rates("rust_task_stalls_total", "rust_task_name", "increase")),

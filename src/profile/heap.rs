@@ -193,10 +193,7 @@ fn profile(kind: ProfileKind, exact: impl Fn(&Totals) -> u64, variance: impl Fn(
 }
 
 fn sample(site: &SiteTotals) -> Sample {
-    let in_use = Sum {
-        objects: site.allocated.objects.saturating_sub(site.freed.objects),
-        bytes: site.allocated.bytes.saturating_sub(site.freed.bytes),
-    };
+    let in_use = site.in_use();
     let objects = |sum: Sum| round(sum.objects);
     let bytes = |sum: Sum| i64::try_from(sum.bytes).unwrap_or(i64::MAX);
     let mut labels: Vec<(&'static str, Label)> = Vec::new();

@@ -1,5 +1,7 @@
 //! `rust.task.*`: the counts of named tasks.
 
+use std::collections::HashMap;
+
 use crate::count::allocator;
 use crate::count::task::{self, Event, NameOrigin, Totals};
 use crate::settings::Settings;
@@ -76,6 +78,10 @@ pub(crate) static TABLE: Table<Tasks> = Table {
         .description("Allocations during the polls of tasks of this name, without those of named tasks within them.")
         .origin("As `rust.task.memory.allocated`.")
         .advice("If each poll allocates often, the task may be able to reuse a buffer."),
+        up_down_counter("rust.task.memory.used", "By", |tasks: &Tasks, to| to.value(tasks.memory_used))
+            .description("Bytes in use that were allocated during the polls of tasks of this name, estimated.")
+            .origin("The samples of the heap profile (`HeapProfile`, feature `profile`). Reported only while one runs.")
+            .advice("A value that rises without end is a leak, and this task allocates what is leaked. `profile::heap` shows the code."),
     ],
 };
 
@@ -85,6 +91,28 @@ pub(crate) struct Tasks {
     origin: NameOrigin,
     /// Whether their memory is counted.
     memory: bool,
+    /// `None` while no heap profile runs.
+    memory_used: Option<u64>,
+}
+
+/// Returns the estimated bytes in use by the number of the task's name. `None` while no heap profile runs.
+#[cfg(feature = "profile")]
+fn memory_used() -> Option<HashMap<usize, u64>> {
+    allocator::is_sampling().then(|| {
+        let mut used = HashMap::new();
+        allocator::samples::for_each_site(|site| {
+            if let Some(task) = site.task {
+                *used.entry(task as usize).or_default() += site.in_use().bytes;
+            }
+        });
+        used
+    })
+}
+
+/// Without the feature there is no heap profile.
+#[cfg(not(feature = "profile"))]
+fn memory_used() -> Option<HashMap<usize, u64>> {
+    None
 }
 
 fn seconds(totals: &Totals, ticks: Event) -> f64 {
@@ -106,10 +134,14 @@ pub(crate) fn source(settings: &Settings) -> Source {
     TABLE.on(task::scheduled_time(), move |visit| {
         task::totals(&mut names, &mut totals);
         let memory = allocator::is_global();
-        let named = names.iter().zip(&totals).filter(|(_, totals)| totals.of(Event::Spawned) > 0);
-        for ((name, origin), totals) in named {
+        let used = memory_used();
+        let named = names.iter().zip(&totals).enumerate();
+        for (number, ((name, origin), totals)) in
+            named.filter(|(_, (_, totals))| totals.of(Event::Spawned) > 0)
+        {
+            let memory_used = used.as_ref().map(|used| used.get(&number).copied().unwrap_or_default());
             let scope = Scope { attributes: Attributes::default().and(TASK_NAME, *name), epoch: 0 };
-            visit(&scope, &Tasks { totals: *totals, origin: *origin, memory });
+            visit(&scope, &Tasks { totals: *totals, origin: *origin, memory, memory_used });
         }
     })
 }

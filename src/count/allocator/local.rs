@@ -257,6 +257,12 @@ pub(crate) fn set_mean(mean: u64) {
     MEAN.store(mean, Relaxed);
 }
 
+/// Returns true while samples are taken.
+#[cfg(feature = "profile")]
+pub(crate) fn is_sampling() -> bool {
+    MEAN.load(Relaxed) > 0
+}
+
 /// Returns true if the global allocator can take samples. Finds out by an allocation that is large enough for the slow path.
 #[cfg(feature = "profile")]
 pub(crate) fn can_sample() -> bool {

@@ -19,7 +19,7 @@ mod totals;
 
 pub use counting::CountingAllocator;
 #[cfg(feature = "profile")]
-pub(crate) use local::{can_sample, set_mean};
+pub(crate) use local::{can_sample, is_sampling, set_mean};
 pub(crate) use local::{thread_counts, totals};
 pub(crate) use measure::is_global;
 pub use measure::{AllocationStats, measure};

@@ -55,6 +55,16 @@ pub(crate) struct SiteTotals {
     pub(crate) variance: f64,
 }
 
+impl SiteTotals {
+    /// Returns the estimate of what is in use.
+    pub(crate) fn in_use(&self) -> Sum {
+        Sum {
+            objects: self.allocated.objects.saturating_sub(self.freed.objects),
+            bytes: self.allocated.bytes.saturating_sub(self.freed.bytes),
+        }
+    }
+}
+
 /// The number of a place: the index of its first word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Site(pub(super) u32);
