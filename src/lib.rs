@@ -97,6 +97,7 @@ mod snapshot;
 mod source;
 #[cfg(feature = "profile")]
 mod stack;
+mod total;
 #[cfg(feature = "tower")]
 pub mod tower;
 mod util;

@@ -30,9 +30,9 @@ impl From<NameId> for RequestName {
 
 mod sealed {
     pub trait Sealed {}
-    impl Sealed for super::Route {}
-    impl Sealed for super::Grpc {}
-    impl<F> Sealed for super::By<F> {}
+    impl Sealed for crate::tower::name::Route {}
+    impl Sealed for crate::tower::name::Grpc {}
+    impl<F> Sealed for crate::tower::name::By<F> {}
 }
 
 /// Names a request by its method and its route, such as `GET /order/{id}`: see
