@@ -15,7 +15,7 @@ from catalogue import alerts, annotation_queries, filled_in, metrics, panel_quer
 from demo import NAME, build, demo
 from stack import OTELCOL, stack
 
-# Sources that depend on the machine and on the allocator.
+# Sources that depend on the machine, on the allocator and on a running heap profile.
 ELSEWHERE = ("jemalloc.", "mimalloc.", "glibc.", "rust.memory.limit", "rust.cpu.throttle", "rust.task.memory.used")
 ALONE, BOTH = 40, 25  # seconds
 

@@ -47,6 +47,7 @@ OWN = {
     "tokio_blocking_queue_length": "tokio_runtime_name",
     "tokio_io_driver_fd_count": "tokio_runtime_name",
     "rust_task_count": "rust_task_name",
+    "rust_task_memory_used_bytes": "rust_task_name",
 }
 
 
@@ -309,15 +310,15 @@ SCHEDULER = [
 
 TASKS_BY_NAME = [
     lines("Alive by name", "short", per_task(total("rust_task_count", "rust_task_name")),
-          "Tasks with this name that have not ended. A name that only climbs leaks: its tasks wait for something that never comes (a channel without a sender, a connection without a time-out).", 12),
+          "Tasks with this name that have not ended. A name that only climbs leaks: its tasks wait for something that never comes (a channel without a sender, a connection without a time-out)."),
     lines("Busy by name", "percentunit", per_task(rates("rust_task_busy_time_seconds_total", "rust_task_name")),
-          "Workers that tasks with this name keep busy (100 % is one worker). The highest line is where CPU time goes.", 12),
+          "Workers that tasks with this name keep busy (100 % is one worker). The highest line is where CPU time goes."),
+    lines("Memory in use by name", "bytes", per_task(total("rust_task_memory_used_bytes", "rust_task_name")),
+          "Memory in use that polls of this name allocated, estimated from the heap profile's samples; empty while no heap profile runs. A name that only climbs keeps what it allocates: take a heap profile to see where."),
     lines("Allocated by name", "Bps", per_task(rates("rust_task_memory_allocated_bytes_total", "rust_task_name")),
-          "Bytes a second that polls of this name allocate. High but steady is churn and costs CPU. Memory that stays shows in Used by instance.", width=6),
+          "Bytes a second that polls of this name allocate. High but steady is churn and costs CPU. Memory that stays shows in Memory in use by name.", width=6),
     lines("Allocations by name", "ops", per_task(rates("rust_task_memory_allocations_total", "rust_task_name")),
           "Allocator calls a second in polls of this name. Many small ones: reuse buffers, or reserve with with_capacity.", width=6),
-    lines("Memory in use by name", "bytes", per_task(total("rust_task_memory_used_bytes", "rust_task_name")),
-          "Bytes in use that polls of this name allocated, estimated while a heap profile runs. A name that only climbs allocates what is leaked: /debug/pprof/heap shows the code.", width=6),
     lines("Mean poll by name", "s", per_task(f"{rates('rust_task_busy_time_seconds_total', 'rust_task_name')} / {rates('rust_task_polls_total', 'rust_task_name')}"),
           "How long one poll holds a worker. Above 1 ms all other tasks feel it: yield in between, or use spawn_blocking.", log=True, width=6),
     lines("Stalls by name", "short", per_task(rates("rust_task_stalls_total", "rust_task_name", "increase")),
