@@ -20,15 +20,15 @@ pub(crate) struct Location<'a> {
 
 /// Returns the places of a stack, leaf first.
 ///
-/// Of profiles of memory, the frames of the allocator, of this library and of the crates `core` and `alloc` are cut off the
-/// leaf, so that the first frame is the one that wanted the memory. Of stalls, the frames of Tokio's loop are cut off the root.
+/// Of profiles of memory and of tasks, the frames of the allocator, of this library and of the crates `core` and `alloc` are cut off the
+/// leaf, so that the first frame is the one that wanted the memory or spawned. Of stalls, the frames of Tokio's loop are cut off the root.
 pub(crate) fn shown<'a>(kind: ProfileKind, sample: &Sample, symbols: &'a Symbols) -> Vec<Location<'a>> {
     let place = |address: &usize| Location { address: *address, frames: symbols.at(*address), skipped: 0 };
     let places: Vec<_> = sample.stack.iter().map(place).collect();
     match kind {
-        ProfileKind::Heap | ProfileKind::Allocs => without_allocator(&places),
+        ProfileKind::Heap | ProfileKind::Allocs | ProfileKind::Tasks => without_allocator(&places),
         ProfileKind::Stalls => without_loop(&places),
-        ProfileKind::Cpu | ProfileKind::Tasks | ProfileKind::Threads => places,
+        ProfileKind::Cpu | ProfileKind::Threads => places,
     }
 }
 

@@ -32,10 +32,12 @@ mod pprof;
 mod protobuf;
 mod sampled;
 mod symbols;
+mod tasks;
 mod threads;
 
 pub use cpu::cpu;
 pub use error::Error;
 pub use heap::{HeapProfile, allocs, heap};
 pub use sampled::{Label, Profile, ProfileKind, Sample, SampleType};
+pub use tasks::tasks;
 pub use threads::threads;

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::task::Context;
 
 use super::counters::Event;
+#[cfg(feature = "profile")]
+use super::created::{Sampled, sample};
 use super::membership::Membership;
 use super::name::NameId;
 use super::settings::scheduled_time;
@@ -17,12 +19,21 @@ pub(crate) struct Counted {
     membership: Membership,
     /// `Some` only while the time between wake and poll is measured.
     timed: Option<Arc<TimedWaker>>,
+    #[cfg(feature = "profile")]
+    created: Option<Sampled>,
 }
 
 impl Counted {
     pub(crate) fn new(name: NameId) -> Self {
         count(name, Event::Spawned);
-        Counted { name, ended: false, membership: Membership::new(), timed: None }
+        Counted {
+            name,
+            ended: false,
+            membership: Membership::new(),
+            timed: None,
+            #[cfg(feature = "profile")]
+            created: sample(name),
+        }
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -64,6 +75,8 @@ impl Counted {
         if !self.ended {
             self.ended = true;
             self.membership.end();
+            #[cfg(feature = "profile")]
+            drop(self.created.take());
             count(self.name, end);
         }
     }

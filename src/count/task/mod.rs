@@ -4,6 +4,8 @@ mod chunks;
 mod clock;
 mod counted;
 mod counters;
+#[cfg(feature = "profile")]
+mod created;
 #[cfg(tokio_unstable)]
 mod frames;
 #[cfg(tokio_unstable)]
@@ -29,6 +31,8 @@ pub(crate) use clock::nanos;
 #[cfg(feature = "tower")]
 pub(crate) use counted::Counted;
 pub(crate) use counters::{Event, Totals};
+#[cfg(feature = "profile")]
+pub(crate) use created::{Created, live_samples, sample_spawns};
 #[cfg(tokio_unstable)]
 pub use hooks::{TaskHooks, task_hooks};
 #[cfg(feature = "tower")]
