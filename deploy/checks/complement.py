@@ -1,4 +1,4 @@
-"""Sends made-up values over OTLP for what a demo does not have everywhere: another allocator's metrics, a cgroup's limit, what is compiled out."""
+"""Sends made-up values over OTLP for metrics that the demo does not have on every machine: another allocator's metrics, a cgroup's limit, what is compiled out."""
 
 import json
 import time

@@ -1,8 +1,8 @@
 """Every query of the dashboard in a real Prometheus, on made-up data with labels that a deployment may have or not have.
 
 A query that cannot match its two sides is an error there ("many-to-many matching not allowed"), and one that needs a label is empty. Each
-service below has every metric of METRICS.md. What is asked must answer for each of them; and two versions of one instance, visible at the
-same time, must give as many lines as one version does, and the same sums.
+service below has every metric of METRICS.md. Every query must answer for each service. Two versions of one instance, visible at the same
+time, must give as many lines as one version does, and the same sums.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ SERVICES = {
     "deployed": [({"instance": "1", "service_version": "1", **POD}, 0, MINUTES - 2), ({"instance": "1", "service_version": "2", **POD}, MINUTES - 10, MINUTES)],
     # Both for the whole time, as if two processes shared an instance id.
     "both": [({"instance": "1", "service_version": "1", **POD}, 0, MINUTES), ({"instance": "1", "service_version": "2", **POD}, 0, MINUTES)],
-    # A provider without service.instance.id, and with nothing but a name of its own that is promoted.
+    # A provider without service.instance.id, alone and with a promoted attribute that no query knows.
     "unnamed": [({}, 0, MINUTES)],
     "unnamed, promoted": [({"team": "blue"}, 0, MINUTES), ({"team": "red"}, 0, MINUTES)],
     "clusters": [({"instance": "1", "k8s_cluster_name": name, "k8s_namespace_name": "shop"}, 0, MINUTES) for name in ("east", "west")],

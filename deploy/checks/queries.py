@@ -32,7 +32,7 @@ def scaled(query):
 
 
 def expanded(query, recorded):
-    """The query with expressions in place of recorded series, because VictoriaMetrics evaluates no rules. An offset moves to what is read."""
+    """The query with expressions in place of recorded series, because VictoriaMetrics evaluates no rules. An offset moves to the series inside."""
     for name, expression in recorded.items():
 
         def put_in(found):

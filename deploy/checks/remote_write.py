@@ -1,4 +1,4 @@
-"""Runs deploy/fleet/prometheus.yml in a real Prometheus. What it scrapes must arrive in VictoriaMetrics by remote write, except what it drops.
+"""Runs deploy/fleet/prometheus.yml in a real Prometheus. All that it scrapes and does not drop must arrive in VictoriaMetrics by remote write.
 
 Debian's Prometheus is built without the OTLP receiver, so it scrapes a page of metrics in place of the gateways."""
 

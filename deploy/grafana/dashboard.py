@@ -4,8 +4,8 @@
 `./dashboard.py` writes dashboards/rust-runtime.json. `./dashboard.py --check` fails if that file differs from what this script writes.
 
 In a query, `$S` stands for the selection (service, instance, version, namespace, cluster) and `$W` for the window of a rate. A metric is
-first reduced to one value per process (`each`), and only then compared or divided. Promoted resource attributes add labels that nobody can
-list here, and two versions of one instance are visible together during a deploy; neither may break a match or count twice.
+first reduced to one value per process (`each`), and only then compared or divided. Promoted resource attributes add labels that this
+script cannot know, and two versions of one instance are visible together during a deploy; neither may break a match or count twice.
 A panel with a line per instance or per name shows the ten highest of the time range, so it stays legible with hundreds of instances.
 """
 

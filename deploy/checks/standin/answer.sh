@@ -1,5 +1,5 @@
 #!/bin/sh
-# Answers one HTTP request on standard input: accepts OTLP on Prometheus's path, reports that it is healthy, and logs what it accepted.
+# Answers one HTTP request on standard input: accepts OTLP on Prometheus's path, reports that it is healthy, and logs each request.
 read -r method path _
 length=0
 while read -r header; do
