@@ -128,7 +128,7 @@ impl RuntimeMetrics {
         let state = self.shared.lock().take();
         // Outside the lock, since sources have destructors.
         drop(state);
-        self.shared.runtimes.forget();
+        self.shared.runtimes.stop();
     }
 
     /// Registers the instruments of all sources that have appeared. It holds no lock meanwhile, because the provider

@@ -160,6 +160,21 @@ impl<T: Into<Value>> Points<'_, T> {
         self.push(self.scope.attributes.clone().and(key, part), value.into());
     }
 
+    /// Adds the point for one value of the row's own attribute and one part of the whole.
+    pub(crate) fn with_at(
+        &mut self,
+        attribute: impl Into<AttributeValue>,
+        key: &'static str,
+        part: impl Into<AttributeValue>,
+        value: impl Into<Option<T>>,
+    ) {
+        let mut attributes = self.scope.attributes.clone().and(key, part);
+        if let Some(key) = self.attribute {
+            attributes.insert(key, attribute.into());
+        }
+        self.push(attributes, value.into());
+    }
+
     fn push(&mut self, attributes: Attributes, value: Option<T>) {
         if let Some(value) = value {
             self.out.push(Point { attributes, value: value.into(), epoch: self.scope.epoch });

@@ -1,33 +1,41 @@
-//! The tasks of ours that live on a watched runtime: woken from outside, they tell when and where they ran.
+//! The tasks that the watcher puts on a watched runtime. They note when and where they run.
 
-use std::mem;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+
 use super::clock;
 use super::pulse::Pulse;
+use crate::count::task::uncounted;
 
-/// The outside end of one task.
+/// Spawns a task of the watcher on a runtime. On a runtime that has shut down this drops the task at once.
+pub(super) fn spawn(handle: &Handle, task: impl Future<Output = ()> + Send + 'static) {
+    drop(uncounted(|| handle.spawn(task)));
+}
+
+/// The outside end of the task that measures delays.
 #[derive(Default)]
 pub(super) struct Probe {
     /// When it was woken, in nanoseconds; 0 while it rests and can be woken.
     woken: AtomicU64,
-    /// A task's waker is the same for all its life, so that the first one will do.
+    /// A task keeps its waker for all its life, so that the first one will do.
     waker: OnceLock<Waker>,
     over: AtomicBool,
 }
 
 impl Probe {
-    /// A new one and its task, which counts as woken now because a new task is run.
-    pub(super) fn new(pulse: &Arc<Pulse>, role: Role) -> (Arc<Probe>, Task) {
+    /// Returns a probe and its task. It counts as woken now, because a runtime runs a new task. `on_end` is called when
+    /// the task has ended: Tokio has no other sign of a runtime's shutdown.
+    pub(super) fn new(pulse: &Arc<Pulse>, on_end: Box<dyn FnOnce() + Send>) -> (Arc<Probe>, Task) {
         let probe = Arc::new(Probe::default());
         probe.woken.store(clock::nanos(clock::now()), SeqCst);
         pulse.tasks.fetch_add(1, Relaxed);
-        pulse.pending.fetch_add(1, Relaxed);
-        let task = Task { probe: Arc::clone(&probe), pulse: Arc::clone(pulse), role, stays: false };
+        pulse.waiting.fetch_add(1, Relaxed);
+        let task = Task { probe: Arc::clone(&probe), pulse: Arc::clone(pulse), on_end: Some(on_end) };
         (probe, task)
     }
 
@@ -35,12 +43,12 @@ impl Probe {
     pub(super) fn wake(&self, pulse: &Pulse, now: Duration) {
         let Some(waker) = self.waker.get() else { return };
         if self.woken.compare_exchange(0, clock::nanos(now), SeqCst, SeqCst).is_ok() {
-            pulse.pending.fetch_add(1, Relaxed);
+            pulse.waiting.fetch_add(1, Relaxed);
             waker.wake_by_ref();
         }
     }
 
-    /// Ends the task, the next time that it can run.
+    /// Ends the task as soon as it can run.
     pub(super) fn end(&self) {
         self.over.store(true, SeqCst);
         if let Some(waker) = self.waker.get() {
@@ -49,67 +57,83 @@ impl Probe {
     }
 }
 
-/// What a probe is for.
-pub(super) enum Role {
-    /// To measure the delay, and to be dropped when the runtime shuts down: Tokio has no other sign of that. This is
-    /// called then, and when it has ended.
-    Measures(Box<dyn FnOnce() + Send>),
-    /// To show that a worker makes progress. It stays with the worker that has run it, in the queue behind its other
-    /// tasks, for as long as it has to wait there.
-    Accompanies,
-}
-
+/// The task that measures delays, and whose destructor reports the end of the runtime.
 pub(super) struct Task {
     probe: Arc<Probe>,
     pulse: Arc<Pulse>,
-    role: Role,
-    stays: bool,
-}
-
-impl Task {
-    /// A worker that gets round to it again sooner than this publishes often enough without, or has nothing to do.
-    const WORTH_STAYING: Duration = Duration::from_millis(1);
+    on_end: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl Future for Task {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         self.probe.waker.get_or_init(|| context.waker().clone());
         let woken = self.probe.woken.load(SeqCst);
         if woken != 0 {
-            if !self.stays {
-                self.pulse.pending.fetch_sub(1, Relaxed);
-            }
-            self.stays = match self.role {
-                Role::Measures(_) => {
-                    self.pulse.is_reached(woken);
-                    false
-                }
-                Role::Accompanies => self.pulse.worker_runs(clock::now()) >= Self::WORTH_STAYING,
-            };
-            if !self.stays {
-                self.probe.woken.store(0, SeqCst);
-            }
+            self.pulse.waiting.fetch_sub(1, Relaxed);
+            self.pulse.record_delay(woken);
+            self.probe.woken.store(0, SeqCst);
         }
-        if self.probe.over.load(SeqCst) {
-            return Poll::Ready(());
-        }
-        if self.stays {
-            return pin!(tokio::task::yield_now()).poll(context);
-        }
-        Poll::Pending
+        if self.probe.over.load(SeqCst) { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
 impl Drop for Task {
     fn drop(&mut self) {
         self.pulse.tasks.fetch_sub(1, Relaxed);
-        if self.probe.woken.load(SeqCst) != 0 && !self.stays {
-            self.pulse.pending.fetch_sub(1, Relaxed);
+        if self.probe.woken.load(SeqCst) != 0 {
+            self.pulse.waiting.fetch_sub(1, Relaxed);
         }
-        if let Role::Measures(when_gone) = mem::replace(&mut self.role, Role::Accompanies) {
-            when_gone();
+        if let Some(on_end) = self.on_end.take() {
+            on_end();
+        }
+    }
+}
+
+/// A short task that finds out which thread runs which worker.
+///
+/// As many run at once as there are workers. Each yields until all threads are known, or a moment has passed, so that the
+/// runtime wakes one idle worker after the other to take some of them over. The workers run their other tasks in between.
+pub(super) struct Scout {
+    pulse: Arc<Pulse>,
+    /// When it gives up, once it has run.
+    until: Option<Duration>,
+}
+
+impl Scout {
+    const PATIENCE: Duration = Duration::from_millis(3);
+
+    pub(super) fn new(pulse: &Arc<Pulse>) -> Self {
+        pulse.tasks.fetch_add(1, Relaxed);
+        pulse.waiting.fetch_add(1, Relaxed);
+        Scout { pulse: Arc::clone(pulse), until: None }
+    }
+}
+
+impl Future for Scout {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let now = clock::now();
+        if self.until.is_none() {
+            self.pulse.waiting.fetch_sub(1, Relaxed);
+        }
+        let until = *self.until.get_or_insert(now + Self::PATIENCE);
+        self.pulse.note_run(now);
+        if now >= until || self.pulse.knows_all_threads() {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl Drop for Scout {
+    fn drop(&mut self) {
+        self.pulse.tasks.fetch_sub(1, Relaxed);
+        if self.until.is_none() {
+            self.pulse.waiting.fetch_sub(1, Relaxed);
         }
     }
 }

@@ -1,6 +1,5 @@
-//! What the probes of a runtime have told: delays, which workers run, who drives it.
+//! Collects what the probes of one runtime note: delays, which worker runs on which thread, and who drives the runtime.
 
-use crate::util::mutex::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock, MutexGuard, Weak};
 use std::thread::{self, ThreadId};
@@ -9,28 +8,56 @@ use std::time::Duration;
 use tokio::runtime::{self, RuntimeFlavor};
 
 use super::clock;
+use super::thread::current;
 use crate::snapshot::Histogram;
+use crate::util::mutex::Mutex;
 
-/// What the probes of one runtime have told. Holds no handle of the runtime, since it is held by tasks on it.
+/// The notes of one runtime's probes. It holds no handle of the runtime, since tasks on the runtime hold it.
 pub(super) struct Pulse {
-    /// How many probes are on the runtime.
+    /// How many of the runtime's tasks are probes.
     pub(super) tasks: AtomicUsize,
-    /// How many of them are woken and have not run yet.
-    pub(super) pending: AtomicUsize,
+    /// How many of them wait in the queue that all workers share.
+    pub(super) waiting: AtomicUsize,
     delays: Delays,
-    /// When each worker last ran a probe.
-    heard: Box<[AtomicU64]>,
-    /// Of a current-thread runtime, the thread that last drove it.
+    workers: Box<[Notes]>,
+    /// The thread that last drove a current-thread runtime.
     driver: Option<Mutex<Option<Driver>>>,
+}
+
+/// The notes on one worker.
+#[derive(Default)]
+struct Notes {
+    /// When it last ran a probe.
+    last_run: AtomicU64,
+    /// How often it ran one.
+    runs: AtomicU64,
+    thread: Mutex<Option<WorkerThread>>,
+}
+
+/// The thread that ran a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WorkerThread {
+    /// The system's id of it.
+    pub(super) id: u32,
+    #[cfg_attr(not(tokio_unstable), allow(dead_code, reason = "stable Tokio does not report a worker's thread"))]
+    pub(super) std: ThreadId,
+}
+
+impl WorkerThread {
+    fn current() -> Option<Self> {
+        thread_local!(static ID: Option<u32> = current());
+        let id = ID.try_with(|id| *id).ok()??;
+        Some(WorkerThread { id, std: thread::current().id() })
+    }
 }
 
 impl Pulse {
     pub(super) fn new(flavor: RuntimeFlavor, workers: usize) -> Self {
         Pulse {
             tasks: AtomicUsize::new(0),
-            pending: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
             delays: Delays::default(),
-            heard: (0..workers).map(|_| AtomicU64::new(0)).collect(),
+            workers: (0..workers).map(|_| Notes::default()).collect(),
             driver: (flavor == RuntimeFlavor::CurrentThread).then(Mutex::default),
         }
     }
@@ -39,27 +66,57 @@ impl Pulse {
         self.tasks.load(Relaxed)
     }
 
-    pub(super) fn pending(&self) -> usize {
-        self.pending.load(Relaxed)
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Relaxed)
     }
 
     pub(super) fn delays(&self) -> Histogram {
         self.delays.read()
     }
 
-    pub(super) fn heard(&self, worker: usize) -> Duration {
-        self.heard.get(worker).map(|nanos| Duration::from_nanos(nanos.load(Relaxed))).unwrap_or_default()
+    /// Returns when a worker last ran a probe.
+    pub(super) fn last_run(&self, worker: usize) -> Duration {
+        let nanos = self.workers.get(worker).map(|notes| notes.last_run.load(Relaxed));
+        Duration::from_nanos(nanos.unwrap_or_default())
     }
 
-    /// Whether there is a thread that runs the tasks, as far as can be known. A multi-thread runtime has its own.
-    /// A current-thread runtime has one while somebody is inside `block_on`, about which Tokio tells nothing: it
-    /// counts as driven from the first time that a probe ran until its thread has ended or was met elsewhere.
+    /// Returns how often a worker ran a probe.
+    #[cfg(tokio_unstable)]
+    pub(super) fn runs(&self, worker: usize) -> u64 {
+        self.workers.get(worker).map(|notes| notes.runs.load(Relaxed)).unwrap_or_default()
+    }
+
+    /// Returns the thread that last ran a probe as this worker.
+    pub(super) fn thread(&self, worker: usize) -> Option<WorkerThread> {
+        *self.workers.get(worker)?.thread.lock()
+    }
+
+    /// Forgets the thread of a worker, which has ended or runs the worker no longer.
+    pub(super) fn forget_thread(&self, worker: usize) {
+        if let Some(notes) = self.workers.get(worker) {
+            *notes.thread.lock() = None;
+        }
+    }
+
+    /// Returns true if the thread of every worker is known, or none can be.
+    pub(super) fn knows_all_threads(&self) -> bool {
+        self.workers.iter().all(|notes| notes.thread.lock().is_some())
+    }
+
+    /// Returns true if this thread is known to run a worker.
+    pub(super) fn has_thread(&self, id: u32) -> bool {
+        self.workers.iter().any(|notes| notes.thread.lock().is_some_and(|thread| thread.id == id))
+    }
+
+    /// Returns true if a thread runs the tasks, as far as that can be known. A multi-thread runtime has its own
+    /// threads. A current-thread runtime has one while a thread is inside `block_on`, which Tokio does not report: it
+    /// counts as driven from the first run of a probe until that thread ends or is found elsewhere.
     pub(super) fn is_driven(&self) -> bool {
         self.driver().is_none_or(|driver| driver.as_ref().is_some_and(Driver::is_alive))
     }
 
-    /// The calling thread drives the runtime.
-    pub(super) fn is_driven_here(&self) {
+    /// Notes that the calling thread drives the runtime.
+    pub(super) fn set_driver(&self) {
         let here = thread::current().id();
         if let Some(mut driver) = self.driver()
             && driver.as_ref().is_none_or(|driver| driver.thread != here)
@@ -68,8 +125,8 @@ impl Pulse {
         }
     }
 
-    /// The calling thread is outside of every runtime, hence drives this one no longer.
-    pub(super) fn is_not_driven_here(&self) {
+    /// Notes that the calling thread is outside of every runtime, hence drives this one no longer.
+    pub(super) fn clear_driver(&self) {
         let here = thread::current().id();
         if let Some(mut driver) = self.driver() {
             driver.take_if(|driver| driver.thread == here);
@@ -80,22 +137,27 @@ impl Pulse {
         self.driver.as_ref().map(|driver| driver.lock())
     }
 
-    /// The probe that measures runs, having been woken at `woken`.
-    pub(super) fn is_reached(&self, woken: u64) {
+    /// Notes that the probe which was woken at `woken` runs.
+    pub(super) fn record_delay(&self, woken: u64) {
         let now = clock::now();
-        // What nobody drove was not late.
+        // A runtime that no thread drove was not late.
         if self.is_driven() {
             self.delays.record(now.saturating_sub(Duration::from_nanos(woken)));
         }
-        self.is_driven_here();
-        self.worker_runs(now);
+        self.set_driver();
+        self.note_run(now);
     }
 
-    /// A probe runs on the worker of the calling thread. Returns how long ago the last one did.
-    pub(super) fn worker_runs(&self, now: Duration) -> Duration {
-        let heard = runtime::worker_index().and_then(|worker| self.heard.get(worker));
-        let last = heard.map(|heard| heard.swap(clock::nanos(now), Relaxed)).unwrap_or_default();
-        now.saturating_sub(Duration::from_nanos(last))
+    /// Notes that a probe runs on the calling thread, and hence which worker that is.
+    pub(super) fn note_run(&self, now: Duration) {
+        let Some(notes) = runtime::worker_index().and_then(|worker| self.workers.get(worker)) else { return };
+        notes.last_run.store(clock::nanos(now), Relaxed);
+        notes.runs.fetch_add(1, Relaxed);
+        let here = WorkerThread::current();
+        let mut thread = notes.thread.lock();
+        if *thread != here {
+            *thread = here;
+        }
     }
 }
 

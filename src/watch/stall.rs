@@ -1,237 +1,413 @@
-//! When a worker counts as stalled. Time comes in from outside.
+//! Decides when a worker counts as stalled, and why. It knows nothing but observations; time comes from outside too.
+//! `tests/tokio_stall_rule.rs` includes this file, which therefore uses nothing of the crate.
+//!
+//! A worker counts as stalled only on evidence. Tokio publishes what a worker does when it parks and at every 61st
+//! poll, so that silence alone proves little. Evidence is:
+//! - *blocked*: the worker is awake, and its thread has used no CPU time for the threshold and waits;
+//! - *starved*: likewise, but the thread could run and was not given a CPU;
+//! - *running*: one poll has lasted for the threshold, as a named task, Tokio's hooks or Tokio's count of polls
+//!   show; or the worker has used more CPU time in silence than 61 polls take that are not slow.
+//!
+//! A thread that waits and runs by turns, longer than 61 such polls take, is *blocked* or *running*, by what it did more.
 
 use std::time::Duration;
 
-/// What a worker shows of itself at one look.
+/// Why a worker makes no progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Look {
+pub(crate) enum Cause {
+    /// Its thread waits in a call.
+    Blocked,
+    /// It runs one poll.
+    Running,
+    /// Its thread is not given a CPU.
+    Starved,
+}
+
+impl Cause {
+    pub(crate) const ALL: [Cause; 3] = [Cause::Blocked, Cause::Running, Cause::Starved];
+
+    /// Returns the value of `tokio.stall.cause`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Cause::Blocked => "blocked",
+            Cause::Running => "running",
+            Cause::Starved => "starved",
+        }
+    }
+}
+
+/// What a worker has published of itself, at one look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Observation {
     /// Tokio's count of parks and unparks: odd while the worker sleeps.
     pub(super) park_unpark: u64,
-    /// Tokio's busy time. Published when the worker parks, and by a worker that never does every 61 tasks.
+    /// Tokio's busy time.
     pub(super) busy: Duration,
+    /// Tokio's count of polls, without those of probes. Only under `tokio_unstable`.
+    pub(super) polls: Option<u64>,
+    /// When the worker last ran a probe.
+    pub(super) probed: Duration,
+}
+
+impl Observation {
+    fn published(&self) -> (u64, Duration) {
+        (self.park_unpark, self.busy)
+    }
+
+    fn is_asleep(&self) -> bool {
+        self.park_unpark % 2 == 1
+    }
+}
+
+/// A poll in progress on a thread: the number of a task's name, and how many polls of that name have ended there. As
+/// long as both stay the same, it is the same poll.
+pub(super) type Poll = (u32, u64);
+
+/// A thread and the CPU time that it has used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ThreadTime {
+    pub(super) id: u32,
+    pub(super) cpu: Duration,
+}
+
+/// What a thread is doing at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// It waits in the kernel, for a lock, for data or for time to pass.
+    Waiting,
+    /// It runs, or waits for a CPU.
+    Runnable,
+    /// It is stopped, has ended, or may not be looked at.
+    Unknown,
+}
+
+/// Looks at the worker's thread closely. The rule asks only for what it needs, since each answer costs something.
+pub(super) trait Inspect {
+    /// Returns the thread that was last seen to run the worker, and its CPU time.
+    fn time(&mut self) -> Option<ThreadTime>;
+    /// Returns the poll in progress, if it is of a task that is counted by name.
+    fn poll(&mut self) -> Option<Poll>;
+    /// Returns what the thread is doing.
+    fn state(&mut self) -> State;
+    /// Returns how long the thread has waited for a CPU in all.
+    fn run_delay(&mut self) -> Option<Duration>;
+    /// Notes which threads the worker could have moved to, and their CPU times.
+    fn mark(&mut self);
+    /// Returns true if the worker cannot have moved to another thread since the mark.
+    fn is_unmoved(&mut self) -> bool;
 }
 
 /// How patient the watcher is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Pace {
+pub(super) struct Config {
     /// The time between two looks.
     pub(super) interval: Duration,
-    /// From when on a worker without progress is stalled.
+    /// How long a worker may make no progress before it counts as stalled.
     pub(super) threshold: Duration,
+    /// How long a poll may last before it counts as slow.
+    pub(super) slow_poll: Duration,
 }
 
-impl Pace {
-    /// How often a silent worker is asked before it counts as stalled.
-    const QUESTIONS: u32 = 8;
-    /// For how many times the threshold a queue excuses that nobody answers.
-    const EXCUSED: u32 = 10;
+impl Config {
+    /// Tokio's default `event_interval`.
+    const POLLS_PER_PUBLICATION: u32 = 61;
 
     /// The time between two looks while a worker is in doubt.
-    pub(super) fn while_in_doubt(&self) -> Duration {
+    pub(super) fn interval_in_doubt(&self) -> Duration {
         (self.interval / 10).max(Duration::from_millis(1))
     }
+
+    /// How long a worker can be silent that runs polls which are not slow. Five percent more, for Tokio's own work.
+    pub(super) fn silence(&self) -> Duration {
+        let polls = self.slow_poll.saturating_mul(Self::POLLS_PER_PUBLICATION);
+        polls.saturating_add(polls / 20).max(self.threshold)
+    }
+
+    /// How long threads are watched to see whether the worker runs on one of them: twice the longest poll that is
+    /// not slow.
+    fn time_to_show(&self) -> Duration {
+        self.slow_poll.saturating_mul(2)
+    }
+}
+
+/// A look at a worker.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Look {
+    pub(super) now: Duration,
+    /// Whether the watcher looked when it meant to. A late watcher was stopped or starved itself, and so may have been
+    /// the worker.
+    pub(super) on_time: bool,
+}
+
+/// The stretch of time from the first look that found the worker awake without a sign of progress since.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    since: Duration,
+    thread: Option<ThreadTime>,
+    /// The last look before which the watcher was late.
+    late: Duration,
+    /// Since when the thread's CPU time has stood still, and what it was seen to do meanwhile.
+    still: Duration,
+    cpu: Duration,
+    state: Option<State>,
+    runnable: Option<Duration>,
+    /// When the thread's wait for a CPU was read first, and how long it was then.
+    delay: Option<(Duration, Duration)>,
+    marked: Option<Duration>,
+}
+
+impl Window {
+    fn new(now: Duration, thread: Option<ThreadTime>) -> Self {
+        let cpu = thread.map(|thread| thread.cpu).unwrap_or_default();
+        let (still, late) = (now, now);
+        let (state, runnable, delay, marked) = (None, None, None, None);
+        Window { since: now, thread, late, still, cpu, state, runnable, delay, marked }
+    }
+
+    /// The CPU time that the thread has used in it.
+    fn used(&self) -> Option<Duration> {
+        self.thread.map(|thread| self.cpu.saturating_sub(thread.cpu))
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Stall {
+    cause: Cause,
+    since: Duration,
+    /// The thread's CPU time when the stall was noticed.
+    cpu: Option<Duration>,
+    poll: Option<Poll>,
 }
 
 /// A worker, as far as its stalls go.
 #[derive(Debug, Default)]
 pub(super) struct Worker {
-    last: Option<Look>,
-    /// Whether it has not slept from one look to the next.
-    awake: bool,
-    /// When it was last known not to be stuck.
-    progress: Duration,
+    last: Option<Observation>,
     looked: Duration,
-    /// How often it was asked, by probes that it could have run, since it fell silent.
-    asked: u32,
-    stalled_since: Option<Duration>,
-    stalls: u64,
-    time: Duration,
+    /// The thread at the last look that found new busy time.
+    thread: Option<ThreadTime>,
+    poll: Option<Poll>,
+    window: Option<Window>,
+    stall: Option<Stall>,
+    stalls: [u64; 3],
+    times: [Duration; 3],
 }
 
 impl Worker {
-    /// Takes in one look. `heard` is when the worker last ran a probe.
-    ///
-    /// Even and unchanged means stuck in one poll, or saturated with polls so long that 61 of them have not passed.
-    /// The probes tell the one from the other, unless they have to queue behind tasks that are being run: `queued`.
-    pub(super) fn look(&mut self, now: Duration, look: Look, heard: Duration, queued: bool, pace: Pace) {
-        let parked = look.park_unpark % 2 == 1;
-        let last = self.last.replace(look);
-        let changed = last != Some(look);
-        self.awake = !parked && last.is_some_and(|last| last.park_unpark == look.park_unpark);
+    /// Takes in one look. Returns true if a stall has begun.
+    pub(super) fn look(
+        &mut self,
+        look: Look,
+        seen: Observation,
+        config: &Config,
+        thread: &mut dyn Inspect,
+    ) -> bool {
+        let now = look.now;
         self.looked = now;
-        if parked || changed {
-            self.moved(now);
-        } else if heard > self.progress {
-            self.moved(heard);
+        let last = self.last.replace(seen);
+        let published = last.is_none_or(|last| last.published() != seen.published());
+        if seen.is_asleep() && !published {
+            return false;
         }
-        let silent = now.saturating_sub(self.progress);
-        let excused = queued && silent < pace.threshold.saturating_mul(Pace::EXCUSED);
-        if silent >= pace.threshold && self.asked >= Pace::QUESTIONS && !excused {
-            self.stalled_since.get_or_insert(self.progress);
-        } else if now > self.progress && silent + pace.interval / 2 >= pace.threshold {
-            self.asked += 1;
-        } else {
-            self.asked = 0;
+        let time = thread.time();
+        let poll = if seen.is_asleep() { None } else { thread.poll() };
+        let mut counted = false;
+        if published {
+            counted = self.stall.is_none() && self.count_past_stall(last, seen, time, config);
+            self.make_progress(now);
+        } else if seen.probed > self.window.map(|window| window.since).unwrap_or_default() {
+            self.make_progress(seen.probed);
+        } else if poll != self.poll {
+            self.make_progress(now);
         }
-    }
-
-    /// The worker is not there at all, such as that of a current-thread runtime that nobody drives: a stall that
-    /// was thought to go on never was.
-    pub(super) fn is_absent(&mut self, now: Duration) {
-        self.stalled_since = None;
-        self.moved(now);
-    }
-
-    fn moved(&mut self, when: Duration) {
-        if let Some(since) = self.stalled_since.take() {
-            self.stalls += 1;
-            self.time += when.saturating_sub(since);
+        self.poll = poll;
+        if seen.is_asleep() || last.is_none_or(|last| last.busy != seen.busy) {
+            self.thread = time;
         }
-        self.progress = when;
-        self.asked = 0;
+        if seen.is_asleep() {
+            return counted;
+        }
+        counted | self.stay_awake(look, time, config, thread)
     }
 
-    /// Whether probes have to tell if it makes progress.
-    pub(super) fn is_to_be_asked(&self) -> bool {
-        self.awake
-    }
-
-    /// Whether it is about to count as stalled unless it runs a probe.
-    pub(super) fn is_in_doubt(&self) -> bool {
-        self.asked > 0 && self.stalled_since.is_none()
-    }
-
-    fn is_stalled(&self) -> bool {
-        self.stalled_since.is_some()
-    }
-
-    /// How many stalls there were, the present one included.
-    pub(super) fn stalls(&self) -> u64 {
-        self.stalls + u64::from(self.is_stalled())
-    }
-
-    /// How long they lasted, until the last look.
-    pub(super) fn time(&self) -> Duration {
-        let present = self.stalled_since.map(|since| self.looked.saturating_sub(since));
-        self.time + present.unwrap_or_default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PACE: Pace = Pace { interval: Duration::from_millis(100), threshold: Duration::from_millis(100) };
-
-    /// A worker and the watcher's clock: looks every 100 ms, every 10 ms in doubt.
-    #[derive(Default)]
-    struct Scene {
-        worker: Worker,
-        now: Duration,
-        heard: Duration,
-        queued: bool,
-        look: (u64, u64),
-    }
-
-    impl Scene {
-        /// Lets time pass until a moment, the worker showing the same all along.
-        fn until(&mut self, milliseconds: u64) -> &mut Self {
-            while self.now < Duration::from_millis(milliseconds) {
-                let look = Look { park_unpark: self.look.0, busy: Duration::from_millis(self.look.1) };
-                self.worker.look(self.now, look, self.heard, self.queued, PACE);
-                self.now += if self.worker.is_in_doubt() { PACE.while_in_doubt() } else { PACE.interval };
+    /// The worker is awake and shows no progress.
+    fn stay_awake(
+        &mut self,
+        look: Look,
+        time: Option<ThreadTime>,
+        config: &Config,
+        thread: &mut dyn Inspect,
+    ) -> bool {
+        let now = look.now;
+        if let Some(stall) = self.stall {
+            let ran = time.zip(stall.cpu).map(|(time, cpu)| time.cpu.saturating_sub(cpu));
+            let goes_on = stall.cause == Cause::Running || stall.poll.is_some();
+            if !goes_on && ran.is_some_and(|ran| ran >= config.slow_poll) {
+                // Its thread runs again, be it the same poll: it is not known to be stuck any more.
+                self.make_progress(now);
+            } else {
+                return false;
             }
-            self
         }
-
-        fn shows(&mut self, park_unpark: u64, busy: u64) -> &mut Self {
-            self.look = (park_unpark, busy);
-            self
+        let mut window = match self.window.take() {
+            Some(window) if window.thread.map(|thread| thread.id) == time.map(|time| time.id) => window,
+            _ => Window::new(now, time),
+        };
+        if !look.on_time {
+            (window.late, window.delay) = (now, None);
         }
+        if time.is_some_and(|time| time.cpu != window.cpu) {
+            window.cpu = time.map(|time| time.cpu).unwrap_or_default();
+            (window.still, window.state, window.runnable) = (now, None, None);
+        } else if time.is_some() && now > window.still {
+            let state = thread.state();
+            window.state = Some(state);
+            window.runnable = (state == State::Runnable).then(|| window.runnable.unwrap_or(now));
+        }
+        let silent = now.saturating_sub(window.since);
+        let used = window.used();
+        let suspicious = window.state.is_some()
+            || used.is_some_and(|used| used >= config.silence() / 2)
+            || self.poll.is_some() && silent >= config.threshold / 2;
+        if window.marked.is_none() && suspicious {
+            thread.mark();
+            window.marked = Some(now);
+        }
+        if window.delay.is_none() && silent >= config.threshold {
+            window.delay = thread.run_delay().map(|delay| (now, delay));
+        }
+        let found = self.judge(now, &window, config, thread);
+        self.window = Some(window);
+        self.stall = found.map(|(cause, since)| {
+            Stall { cause, since, cpu: time.map(|time| time.cpu), poll: self.poll }
+        });
+        self.stall.is_some()
+    }
 
-        fn seen(&self) -> (u64, u128) {
-            (self.worker.stalls(), self.worker.time().as_millis())
+    /// Returns the cause of a stall and its beginning, if there is evidence of one.
+    fn judge(
+        &self,
+        now: Duration,
+        window: &Window,
+        config: &Config,
+        thread: &mut dyn Inspect,
+    ) -> Option<(Cause, Duration)> {
+        let lasts = |since: Duration, limit: Duration| now.saturating_sub(since) >= limit;
+        let reliable = window.since.max(window.late);
+        let evidence = match (window.state, window.used()) {
+            (Some(State::Waiting), _) if lasts(window.still, config.threshold) => {
+                Some((Cause::Blocked, window.still))
+            }
+            (Some(State::Runnable), _) if window.runnable.is_some_and(|since| lasts(since, config.threshold)) => {
+                Some((Cause::Starved, window.runnable.unwrap_or(window.still)))
+            }
+            (_, Some(used)) if used >= config.silence() => Some((Cause::Running, window.since)),
+            (_, Some(used)) if Self::was_active(now, window, thread, config.silence()) => {
+                let mostly_ran = used * 2 >= now.saturating_sub(window.since);
+                Some((if mostly_ran { Cause::Running } else { Cause::Blocked }, window.since))
+            }
+            (state, used) if self.poll.is_some() && lasts(reliable, config.threshold) => {
+                let mostly_ran = used.is_none_or(|used| used * 2 >= now.saturating_sub(window.since));
+                let cause = match state {
+                    _ if mostly_ran => Cause::Running,
+                    Some(State::Runnable) => Cause::Starved,
+                    _ => Cause::Blocked,
+                };
+                Some((cause, reliable))
+            }
+            _ => None,
+        };
+        let silent = lasts(reliable, config.silence());
+        match evidence {
+            // The thread is known to be stuck. Whether it is the worker's shows a little later.
+            Some(evidence) => {
+                let shown = window.marked.is_none_or(|marked| lasts(marked, config.time_to_show()));
+                (shown && thread.is_unmoved() || silent).then_some(evidence)
+            }
+            None if !silent => None,
+            // The system does not report what the thread does.
+            None if window.state == Some(State::Unknown) => Some((Cause::Blocked, window.still)),
+            None if window.thread.is_none() => Some((Cause::Running, reliable)),
+            None => None,
         }
     }
 
-    #[test]
-    fn a_worker_that_is_stuck_is_noticed_while_it_is_and_counted_once() {
-        let mut scene = Scene::default();
-        scene.shows(1, 0).until(1000).shows(2, 0).until(1300);
-        let (stalls, time) = scene.seen();
-        assert_eq!(stalls, 1);
-        assert!((100..=300).contains(&time), "{time} of 300 ms");
-        scene.until(2000);
-        let (stalls, time) = scene.seen();
-        assert_eq!(stalls, 1);
-        assert!((800..=1000).contains(&time), "{time} of 1000 ms");
-        scene.shows(3, 1000).until(3000);
-        let (stalls, time) = scene.seen();
-        assert_eq!(stalls, 1);
-        assert!((900..=1100).contains(&time), "{time} of 1000 ms");
-        assert_eq!(scene.until(9000).seen(), (stalls, time), "over");
-        scene.shows(4, 1000).until(10_000);
-        assert_eq!(scene.seen().0, 2, "another one");
+    /// Returns true if the thread has run, or waited for anything but a CPU, for so long.
+    fn was_active(now: Duration, window: &Window, thread: &mut dyn Inspect, time: Duration) -> bool {
+        // The system adds a wait for a CPU up when it is over.
+        let Some((since, before)) = window.delay.filter(|_| window.state.is_none()) else { return false };
+        let passed = now.saturating_sub(since);
+        let delayed = |delay: Duration| delay.saturating_sub(before);
+        passed >= time
+            && thread.run_delay().is_some_and(|delay| passed.saturating_sub(delayed(delay)) >= time)
     }
 
-    #[test]
-    fn a_worker_that_sleeps_or_publishes_is_not_stuck() {
-        let mut scene = Scene::default();
-        assert_eq!(scene.shows(1, 0).until(5000).seen(), (0, 0));
-        for moment in 1..50 {
-            scene.shows(2, moment).until(5000 + moment * 100);
+    /// Counts a stall that is known only now that it is over: so few polls, and so much CPU time, that one of them must
+    /// have lasted for the threshold.
+    fn count_past_stall(
+        &mut self,
+        last: Option<Observation>,
+        seen: Observation,
+        time: Option<ThreadTime>,
+        config: &Config,
+    ) -> bool {
+        let known = || {
+            let (last, before, time) = (last?, self.thread?, time?);
+            let polls = u32::try_from(seen.polls?.saturating_sub(last.polls?)).ok()?.max(1);
+            let ran = (before.id == time.id).then(|| time.cpu.saturating_sub(before.cpu))?;
+            let longest = seen.busy.saturating_sub(last.busy).min(ran) / polls;
+            (longest >= config.threshold).then_some(longest)
+        };
+        let known = known();
+        if let Some(longest) = known {
+            self.add(Cause::Running, longest);
         }
-        assert_eq!(scene.seen(), (0, 0));
+        known.is_some()
     }
 
-    #[test]
-    fn a_worker_that_runs_probes_is_saturated_and_not_stuck() {
-        let mut scene = Scene::default();
-        scene.shows(2, 0);
-        for moment in 1..100 {
-            scene.until(moment * 50);
-            scene.heard = scene.now;
+    /// Ends the present stall, if there is one, and begins to watch anew.
+    fn make_progress(&mut self, when: Duration) {
+        if let Some(stall) = self.stall.take() {
+            self.add(stall.cause, when.saturating_sub(stall.since));
         }
-        assert_eq!(scene.seen(), (0, 0));
-        scene.until(6000);
-        assert_eq!(scene.seen().0, 1, "it got stuck after all");
+        self.window = None;
     }
 
-    #[test]
-    fn a_queue_excuses_silence_for_a_while_and_not_for_ever() {
-        let mut scene = Scene { queued: true, ..Scene::default() };
-        scene.shows(2, 0).until(900);
-        assert_eq!(scene.seen(), (0, 0));
-        scene.until(1101);
-        let (stalls, time) = scene.seen();
-        assert_eq!(stalls, 1);
-        assert!(time >= 1000, "{time} of 1100 ms");
+    fn add(&mut self, cause: Cause, time: Duration) {
+        let [stalls, times] = [cause as usize; 2];
+        if let (Some(stalls), Some(times)) = (self.stalls.get_mut(stalls), self.times.get_mut(times)) {
+            *stalls += 1;
+            *times += time;
+        }
     }
 
-    #[test]
-    fn a_probe_that_ran_ends_a_stall_at_its_moment() {
-        let mut scene = Scene::default();
-        scene.shows(2, 0).until(1000);
-        assert_eq!(scene.seen().0, 1);
-        scene.heard = Duration::from_millis(1030);
-        scene.until(1101);
-        assert_eq!(scene.seen(), (1, 1030));
+    /// Notes that the worker does not exist at the moment, such as that of a current-thread runtime that no thread
+    /// drives. A stall that was thought to go on never was.
+    pub(super) fn mark_absent(&mut self) {
+        (self.stall, self.window) = (None, None);
     }
 
-    #[test]
-    fn a_watcher_that_was_kept_from_looking_blames_nobody() {
-        let mut scene = Scene::default();
-        scene.shows(2, 0).until(100);
-        scene.now += Duration::from_secs(10);
-        scene.until(10_150).shows(3, 1).until(11_000);
-        assert_eq!(scene.seen(), (0, 0));
+    /// Returns true if the worker is to be looked at again soon.
+    pub(super) fn is_in_doubt(&self, config: &Config) -> bool {
+        self.stall.is_none()
+            && self.window.is_some_and(|window| {
+                window.marked.is_some() || window.state.is_some() || config.threshold < config.interval
+            })
     }
 
-    #[test]
-    fn an_absent_worker_takes_its_present_stall_back() {
-        let mut scene = Scene::default();
-        scene.shows(2, 0).until(1000);
-        scene.worker.is_absent(scene.now);
-        assert_eq!(scene.seen(), (0, 0));
+    /// Returns how many stalls of a cause there were, the present one included, and how long they lasted until the last
+    /// look.
+    pub(super) fn total(&self, cause: Cause) -> (u64, Duration) {
+        let count = self.stalls.get(cause as usize).copied().unwrap_or_default();
+        let time = self.times.get(cause as usize).copied().unwrap_or_default();
+        match self.stall {
+            Some(stall) if stall.cause == cause => (count + 1, time + self.looked.saturating_sub(stall.since)),
+            _ => (count, time),
+        }
+    }
+
+    /// Returns the cause and the beginning of the present stall.
+    pub(super) fn present(&self) -> Option<(Cause, Duration)> {
+        self.stall.map(|stall| (stall.cause, stall.since))
     }
 }

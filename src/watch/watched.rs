@@ -1,110 +1,186 @@
-//! One watched runtime: what it shows of itself at each look, and what that comes to.
+//! One watched runtime: its probes, its workers, and how their stalls add up.
 
-use crate::util::mutex::Mutex;
 use std::collections::HashMap;
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, MutexGuard, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{self, Handle, RuntimeFlavor, RuntimeMetrics};
 
 use super::clock;
-use super::probe::{Probe, Role, Task};
+use super::probe::{Probe, Scout, Task, spawn};
 use super::pulse::Pulse;
-use super::stall::{Look, Pace, Worker};
+use super::stall::{Cause, Config, Inspect, Look, Observation, Poll, State, ThreadTime, Worker};
+use super::thread;
 use crate::count::task;
 use crate::snapshot::Histogram;
+use crate::util::mutex::Mutex;
 
-/// A runtime that is watched: the same for all who watch it.
+/// A watched runtime: the same for all who watch it.
 pub(crate) struct Watched {
-    /// Tells it from all others that ever were.
+    /// A number that no other runtime has or ever had.
     pub(crate) epoch: u64,
     pub(crate) handle: Handle,
     pub(crate) metrics: RuntimeMetrics,
-    /// Of its histograms, what has been passed on.
+    /// The part of its histograms that has been passed on.
     pub(crate) passed_on: Mutex<HashMap<&'static str, Histogram>>,
     pulse: Arc<Pulse>,
-    /// The first is always there, the others come when there is doubt about workers.
-    probes: Mutex<Vec<Arc<Probe>>>,
-    workers: Mutex<Vec<Worker>>,
-    backlog: Mutex<Backlog>,
-    /// Who watches it, in the order in which they came.
+    probe: Mutex<Option<Arc<Probe>>>,
+    workers: Mutex<Vec<Attended>>,
+    scouting: Mutex<Scouting>,
+    /// The subscriptions that watch it, in the order in which they came.
     members: Mutex<Vec<u64>>,
     pub(super) is_measured: AtomicBool,
-    /// A fork has what was measured until then, and nobody who goes on.
+    /// The process that it was made in. A fork has what was measured until then, and no watcher thread.
     process: u32,
     pub(super) has_ended: AtomicBool,
 }
 
+/// A stall that goes on at this moment.
+#[derive(Clone, Debug)]
+#[allow(dead_code, reason = "the debug page and the handlers of stalls read it")]
+pub(crate) struct PresentStall {
+    /// The worker's index.
+    pub(crate) worker: usize,
+    pub(crate) cause: Cause,
+    /// When it began, as far as it is known.
+    pub(crate) since: Instant,
+    /// The system's id of the worker's thread, if it is known.
+    pub(crate) thread: Option<u32>,
+    /// The name of the task that the worker polled when the stall was noticed, if it has one.
+    pub(crate) task: Option<&'static str>,
+}
+
+/// A worker and what the watcher keeps beside the rule.
+#[derive(Default)]
+struct Attended {
+    rule: Worker,
+    /// The threads that the worker could have moved to, at the rule's mark.
+    others: Option<Vec<ThreadTime>>,
+    task: Option<&'static str>,
+}
+
+/// When to look for the threads of the workers next.
+#[derive(Default)]
+struct Scouting {
+    next: Duration,
+    pause: Duration,
+}
+
+impl Scouting {
+    const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+    /// Returns true if it is time, and then waits for twice as long as last time.
+    fn is_due(&mut self, now: Duration, interval: Duration) -> bool {
+        let due = now >= self.next;
+        if due {
+            self.pause = (self.pause * 2).clamp(interval.min(Self::LONGEST_PAUSE), Self::LONGEST_PAUSE);
+            self.next = now.saturating_add(self.pause);
+        }
+        due
+    }
+}
+
 impl Watched {
-    pub(super) fn new(handle: &Handle, epoch: u64, member: u64) -> Self {
+    /// Returns the runtime and the task of its probe, which is to be spawned on it. `on_end` is called when the runtime
+    /// has shut down or is not watched any more.
+    pub(super) fn new(
+        handle: &Handle,
+        epoch: u64,
+        member: u64,
+        on_end: Box<dyn FnOnce() + Send>,
+    ) -> (Self, Task) {
         let metrics = handle.metrics();
         let workers = metrics.num_workers();
         let pulse = Arc::new(Pulse::new(handle.runtime_flavor(), workers));
         let inside = Handle::try_current().is_ok_and(|current| current.id() == handle.id());
         if inside && runtime::worker_index().is_some() {
-            pulse.is_driven_here();
+            pulse.set_driver();
+            pulse.note_run(clock::now());
         }
-        Watched {
+        let (probe, task) = Probe::new(&pulse, on_end);
+        let watched = Watched {
             epoch,
             handle: handle.clone(),
             metrics,
             passed_on: Mutex::default(),
             pulse,
-            probes: Mutex::default(),
-            backlog: Mutex::default(),
-            workers: Mutex::new((0..workers).map(|_| Worker::default()).collect()),
+            probe: Mutex::new(Some(probe)),
+            workers: Mutex::new((0..workers).map(|_| Attended::default()).collect()),
+            scouting: Mutex::default(),
             members: Mutex::new(vec![member]),
             is_measured: AtomicBool::new(false),
             process: process::id(),
             has_ended: AtomicBool::new(false),
-        }
+        };
+        (watched, task)
     }
 
-    /// Whether it has shut down.
+    /// Returns true if the runtime has shut down.
     pub(crate) fn has_ended(&self) -> bool {
         self.has_ended.load(Relaxed)
     }
 
-    /// How many of its tasks are ours.
+    /// Returns how many of its tasks are the watcher's.
     pub(crate) fn probes(&self) -> usize {
         self.pulse.tasks()
     }
 
-    /// How many of its tasks that wait for a worker are ours.
+    /// Returns how many of the tasks in the queue that all workers share are the watcher's.
     pub(crate) fn waiting_probes(&self) -> usize {
-        self.pulse.pending()
+        self.pulse.waiting()
     }
 
-    /// How late the probe ran after it had been woken; `None` if nothing wakes it.
+    /// Returns how late the probe ran after it had been woken, or `None` if no thread wakes it.
     pub(crate) fn delays(&self) -> Option<Histogram> {
         self.is_measured.load(Relaxed).then(|| self.pulse.delays())
     }
 
-    /// A worker's stalls and the time that it spent in them; `None` if nobody looks.
-    pub(crate) fn stalls(&self, worker: usize) -> Option<(u64, Duration)> {
+    /// Returns how many stalls of a cause a worker had and how long they lasted, or `None` if no thread watches it.
+    pub(crate) fn stalls(&self, worker: usize, cause: Cause) -> Option<(u64, Duration)> {
         if !self.is_measured.load(Relaxed) {
             return None;
         }
-        self.workers.lock().get(worker).map(|worker| (worker.stalls(), worker.time()))
+        self.workers.lock().get(worker).map(|worker| worker.rule.total(cause))
     }
 
-    /// To be called where it is read: a thread that is in no runtime does not drive this one. Who has left `block_on`
-    /// is found out by that alone.
-    pub(crate) fn is_read_here(&self) {
+    /// Returns the stalls that go on at this moment, at most one for each worker, to within one interval.
+    #[allow(dead_code, reason = "the debug page and the handlers of stalls read it")]
+    pub(crate) fn present_stalls(&self) -> Vec<PresentStall> {
+        if !self.is_measured.load(Relaxed) {
+            return Vec::new();
+        }
+        let workers = self.workers.lock();
+        let present = workers.iter().enumerate().filter_map(|(index, worker)| {
+            let (cause, since) = worker.rule.present()?;
+            let thread = self.pulse.thread(index).map(|thread| thread.id);
+            Some(PresentStall {
+                worker: index,
+                cause,
+                since: clock::instant(since),
+                thread,
+                task: worker.task,
+            })
+        });
+        present.collect()
+    }
+
+    /// Notes that the calling thread reads this runtime. A thread that is in no runtime does not drive this one: only by
+    /// that is it found out that a thread has left `block_on`.
+    pub(crate) fn note_read(&self) {
         if self.process != process::id() {
             self.is_measured.store(false, Relaxed);
         }
         if runtime::worker_index().is_none() {
-            self.pulse.is_not_driven_here();
+            self.pulse.clear_driver();
             if !self.pulse.is_driven() {
-                self.nobody_drives(clock::now());
+                self.mark_absent();
             }
         }
     }
 
-    pub(super) fn is_joined_by(self: &Arc<Self>, member: u64) -> Weak<Self> {
+    pub(super) fn add_member(self: &Arc<Self>, member: u64) -> Weak<Self> {
         let mut members = self.members();
         if !members.contains(&member) {
             members.push(member);
@@ -116,84 +192,135 @@ impl Watched {
         self.members.lock()
     }
 
-    /// One more probe, whose task is to be spawned.
-    pub(super) fn add_probe(&self, role: Role) -> Task {
-        let (probe, task) = Probe::new(&self.pulse, role);
-        self.probes.lock().push(probe);
-        task
-    }
-
+    /// Ends the probe.
     pub(super) fn end(&self) {
-        self.probes.lock().iter().for_each(|probe| probe.end());
+        if let Some(probe) = self.probe.lock().take() {
+            probe.end();
+        }
     }
 
-    /// Returns whether there is a worker that may be stuck and may as well be saturated.
-    pub(super) fn look(&self, now: Duration, tick: bool, pace: Pace) -> bool {
+    /// Returns true if a thread is known to run one of its workers.
+    fn has_thread(&self, id: u32) -> bool {
+        self.pulse.has_thread(id)
+    }
+
+    /// Looks at the workers once. `all` are the runtimes that are watched, this one included. Returns true if a worker is
+    /// to be looked at again soon.
+    pub(super) fn look(&self, look: Look, tick: bool, config: &Config, all: &[Arc<Watched>]) -> bool {
         self.is_measured.store(true, Relaxed);
-        let waiting = self.waiting_probes();
-        let tasks = self.metrics.num_alive_tasks().saturating_sub(self.probes());
-        let queue = self.metrics.global_queue_depth().saturating_sub(waiting);
-        let queued = self.backlog.lock().shrinks(now, tasks, queue, pace) && waiting > 0;
-        if tick && let Some(probe) = self.probes.lock().first() {
-            probe.wake(&self.pulse, now);
+        if tick && let Some(probe) = &*self.probe.lock() {
+            probe.wake(&self.pulse, look.now);
         }
         if !self.pulse.is_driven() {
-            self.nobody_drives(now);
+            self.mark_absent();
             return false;
         }
         let mut workers = self.workers.lock();
+        let mut in_doubt = false;
         for (index, worker) in workers.iter_mut().enumerate() {
-            let look = Look {
-                park_unpark: self.metrics.worker_park_unpark_count(index),
-                busy: self.metrics.worker_total_busy_duration(index),
-            };
-            worker.look(now, look, self.pulse.heard(index), queued, pace);
+            let mut inspector = Inspector { runtime: self, index, all, others: &mut worker.others };
+            if worker.rule.look(look, self.observe(index), config, &mut inspector) {
+                let thread = self.pulse.thread(index);
+                worker.task = thread.and_then(|thread| task::count_stall_of_thread(thread.id));
+            }
+            in_doubt |= worker.rule.is_in_doubt(config);
         }
-        let [ask, in_doubt] =
-            [Worker::is_to_be_asked, Worker::is_in_doubt].map(|state| workers.iter().any(state));
         drop(workers);
-        if ask {
-            self.ask(now);
+        if tick {
+            self.scout(look.now, config);
         }
         in_doubt
     }
 
-    fn nobody_drives(&self, now: Duration) {
-        self.workers.lock().iter_mut().for_each(|worker| worker.is_absent(now));
+    fn observe(&self, worker: usize) -> Observation {
+        Observation {
+            park_unpark: self.metrics.worker_park_unpark_count(worker),
+            busy: self.metrics.worker_total_busy_duration(worker),
+            #[cfg(tokio_unstable)]
+            polls: Some(self.metrics.worker_poll_count(worker).saturating_sub(self.pulse.runs(worker))),
+            #[cfg(not(tokio_unstable))]
+            polls: None,
+            probed: self.pulse.last_run(worker),
+        }
     }
 
-    /// Lets probes wait for the workers: one that is not stuck runs one of them sooner or later, whichever it is.
-    fn ask(&self, now: Duration) {
-        // The only worker there is runs the first probe.
-        if self.handle.runtime_flavor() == RuntimeFlavor::CurrentThread {
-            return;
-        }
-        // One for each to stay, and as many for those that have more than one.
-        let wanted = 2 * self.metrics.num_workers();
-        let probes = self.probes.lock().clone();
-        probes.iter().skip(1).for_each(|probe| probe.wake(&self.pulse, now));
-        for _ in probes.len()..=wanted {
-            let probe = self.add_probe(Role::Accompanies);
-            drop(task::uncounted(|| self.handle.spawn(probe)));
+    fn mark_absent(&self) {
+        self.workers.lock().iter_mut().for_each(|worker| worker.rule.mark_absent());
+    }
+
+    /// Sends tasks out to find the threads of the workers, if any is unknown. The only worker of a runtime is found by the
+    /// probe.
+    fn scout(&self, now: Duration, config: &Config) {
+        let workers = self.metrics.num_workers();
+        let mut scouting = self.scouting.lock();
+        if workers < 2 || thread::current().is_none() || self.pulse.knows_all_threads() {
+            *scouting = Scouting::default();
+        } else if scouting.is_due(now, config.interval) {
+            drop(scouting);
+            (0..workers).for_each(|_| spawn(&self.handle, Scout::new(&self.pulse)));
         }
     }
 }
 
-/// How much there is to do for a runtime, and when it was last seen to become less.
-#[derive(Default)]
-struct Backlog {
-    tasks: usize,
-    queue: usize,
-    shrank: Option<Duration>,
+/// The thread of one worker, looked at closely.
+struct Inspector<'a> {
+    runtime: &'a Watched,
+    index: usize,
+    all: &'a [Arc<Watched>],
+    others: &'a mut Option<Vec<ThreadTime>>,
 }
 
-impl Backlog {
-    /// Whether tasks have ended or left the queue since as long ago as the threshold.
-    fn shrinks(&mut self, now: Duration, tasks: usize, queue: usize, pace: Pace) -> bool {
-        if tasks < self.tasks || queue < self.queue {
-            self.shrank = Some(now);
+impl Inspector<'_> {
+    fn id(&self) -> Option<u32> {
+        self.runtime.pulse.thread(self.index).map(|thread| thread.id)
+    }
+
+    /// The threads of the same pool that no watched runtime is known to run a worker on.
+    fn others(&self) -> Option<Vec<ThreadTime>> {
+        let mut others = thread::pool(self.id()?)?;
+        others.retain(|other| !self.all.iter().any(|runtime| runtime.has_thread(other.id)));
+        Some(others)
+    }
+}
+
+impl Inspect for Inspector<'_> {
+    fn time(&mut self) -> Option<ThreadTime> {
+        let worker = self.runtime.pulse.thread(self.index)?;
+        #[cfg(tokio_unstable)]
+        if self.runtime.metrics.worker_thread_id(self.index) != Some(worker.std) {
+            self.runtime.pulse.forget_thread(self.index);
+            return None;
         }
-        (self.tasks, self.queue) = (tasks, queue);
-        self.shrank.is_some_and(|shrank| now.saturating_sub(shrank) < pace.threshold)
+        let time = thread::cpu_time(worker.id);
+        if time.is_none() {
+            self.runtime.pulse.forget_thread(self.index);
+        }
+        time
+    }
+
+    fn poll(&mut self) -> Option<Poll> {
+        task::current_poll(self.id()?).map(|(name, polls)| (name.index() as u32, polls))
+    }
+
+    fn state(&mut self) -> State {
+        self.id().map_or(State::Unknown, thread::state)
+    }
+
+    fn run_delay(&mut self) -> Option<Duration> {
+        thread::run_delay(self.id()?)
+    }
+
+    fn mark(&mut self) {
+        *self.others = if cfg!(tokio_unstable) { None } else { self.others() };
+    }
+
+    fn is_unmoved(&mut self) -> bool {
+        // `time` has compared the threads, or the runtime has but one.
+        if cfg!(tokio_unstable) || self.runtime.handle.runtime_flavor() == RuntimeFlavor::CurrentThread {
+            return true;
+        }
+        let Some(before) = &*self.others else { return false };
+        // `block_in_place` hands a worker to a thread that is new or has waited for work, and which then runs.
+        self.others().is_some_and(|now| now.iter().all(|thread| before.contains(thread)))
     }
 }

@@ -150,6 +150,16 @@ impl Slabs {
         lists.all.iter().find(|slab| slab.thread.load(Relaxed) == thread)?.current()
     }
 
+    /// Returns the name of the task that a thread polls at this moment, and how many polls of that name have ended on the
+    /// thread. As long as both stay the same, the thread is in the same poll.
+    pub(crate) fn current_poll_of(&self, thread: u32) -> Option<(NameId, u64)> {
+        let lists = self.lists.lock();
+        let slab = lists.all.iter().find(|slab| slab.thread.load(Relaxed) == thread)?;
+        let name = slab.current()?;
+        let polls = slab.blocks.get(name.index()).and_then(|block| block.0.get(Event::Polls as usize));
+        Some((name, polls.map(|polls| polls.load(Relaxed)).unwrap_or_default()))
+    }
+
     /// Adds up the counts of all threads for each name.
     ///
     /// It reads all ends before any spawn, and no thread claims a slab in between, so that no end is seen without its

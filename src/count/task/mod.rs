@@ -41,11 +41,11 @@ pub(crate) use lookup::{known_name, name_of_str, name_of_text};
 pub(crate) use name::{NameId, NameOrigin};
 pub use named::{NamedTask, TaskExt};
 pub(crate) use own::uncounted;
-pub(crate) use settings::{scheduled_time, set_scheduled_time, set_slow_poll_threshold};
+pub(crate) use settings::{scheduled_time, set_scheduled_time, set_slow_poll_threshold, slow_poll_threshold};
 pub use spawn::{spawn, spawn_blocking, spawn_blocking_named};
 #[cfg(feature = "view")]
 pub(crate) use totals::max_names;
 #[allow(unused_imports, reason = "each build uses some of them")]
 pub(crate) use totals::{
-    count_stall_of_thread, current_task, current_task_name, set_name_limit, task_name, totals,
+    count_stall_of_thread, current_poll, current_task, current_task_name, set_name_limit, task_name, totals,
 };

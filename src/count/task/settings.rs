@@ -37,3 +37,8 @@ pub(crate) fn set_scheduled_time(on: bool) {
 pub(crate) fn scheduled_time() -> bool {
     SCHEDULED_TIME.load(Relaxed)
 }
+
+/// Returns how long a poll takes that counts as slow.
+pub(crate) fn slow_poll_threshold() -> Duration {
+    Duration::from_nanos(SLOW_POLL_NANOS.load(Relaxed))
+}

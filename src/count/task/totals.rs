@@ -48,7 +48,12 @@ pub(crate) fn current_task_name() -> Option<&'static str> {
 /// Counts a stall in `rust.task.stalls` for the task that a worker's thread polls at this moment, and returns the task's
 /// name. `thread` is the id by which the operating system knows the thread. To be called once a stall, while it lasts.
 /// `None` where the thread polls no task that has a name.
-#[allow(dead_code, reason = "profiles and the watcher use it, which not every build has")]
 pub(crate) fn count_stall_of_thread(thread: u32) -> Option<&'static str> {
     count_stall(thread).map(task_name)
+}
+
+/// Returns the name of the task that a thread polls at this moment, and a number that changes when the poll has ended.
+/// `thread` is the id by which the operating system knows the thread.
+pub(crate) fn current_poll(thread: u32) -> Option<(NameId, u64)> {
+    SLABS.current_poll_of(thread)
 }

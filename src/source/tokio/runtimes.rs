@@ -1,77 +1,118 @@
 //! Which runtimes one `RuntimeMetrics` reports, and under which names.
 
-use crate::util::mutex::Mutex;
 use std::sync::{Arc, MutexGuard, Weak};
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Id};
 
-use super::{Runtime, TABLE};
+use super::runtime::Runtime;
+use super::table::{RUNTIME_NAME, TABLE};
 use crate::metric::{Kind, Metric};
 use crate::settings::Settings;
 use crate::snapshot::{Attributes, Histogram, Value};
 use crate::source::replay;
 use crate::source::row::{Row, Scope};
-use crate::watch::{Heir, Member, Watched};
-
-pub(crate) const RUNTIME_NAME: &str = "tokio.runtime.name";
+use crate::util::mutex::Mutex;
+use crate::watch::{PresentStall, ShutdownListener, Subscription, Watched};
 
 /// The runtimes that are watched.
 pub(crate) struct Runtimes {
     per_worker: bool,
-    member: Member,
+    subscription: Subscription,
     names: Mutex<Names>,
-    estate: Mutex<Vec<Inheritance>>,
+    /// What the histograms of runtimes that have ended still have to pass on.
+    pending: Mutex<Vec<Leftover>>,
+}
+
+/// A runtime that [`RuntimeMetrics`](crate::RuntimeMetrics) watches.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct WatchedRuntime {
+    /// Tokio's id of the runtime.
+    pub id: Id,
+    /// The name that its points carry as `tokio.runtime.name` once a runtime has a chosen name or more than one is
+    /// watched: the chosen one, or a number.
+    pub name: Arc<str>,
+    /// The number of its worker threads.
+    pub workers: usize,
 }
 
 impl Runtimes {
     pub(crate) fn new(settings: &Settings) -> Arc<Self> {
+        let (interval, threshold) = (settings.probe_interval, settings.stall_threshold);
         Arc::new_cyclic(|own: &Weak<Runtimes>| Runtimes {
             per_worker: settings.per_worker,
-            member: Member::new(settings.probe_interval, settings.stall_threshold, Weak::clone(own) as _),
+            subscription: Subscription::new(interval, threshold, Weak::clone(own) as _),
             names: Mutex::default(),
-            estate: Mutex::default(),
+            pending: Mutex::default(),
         })
     }
 
-    /// Watches one more, or gives one that is watched already the name that it has not been given yet.
-    pub(crate) fn watch(&self, given: String, handle: &Handle) {
-        // Outside the lock: on a runtime that is gone the probe's destructor runs at once.
-        let Some(runtime) = self.member.watch(handle).upgrade() else { return };
-        self.names().add(&runtime, &given, handle.name().unwrap_or_default());
+    /// Watches one more runtime, or names one that is watched already and has no chosen name yet.
+    pub(crate) fn watch(&self, chosen: String, handle: &Handle) {
+        // Without the lock: on a runtime that has shut down the probe's destructor runs at once.
+        let Some(runtime) = self.subscription.watch(handle).upgrade() else { return };
+        self.names().add(&runtime, &chosen, handle.name().unwrap_or_default());
     }
 
-    pub(crate) fn forget(&self) {
-        self.member.leave();
+    /// Watches no runtime any more, and none from now on.
+    pub(crate) fn stop(&self) {
+        self.subscription.cancel();
         self.names().list.clear();
+    }
+
+    /// Returns the runtimes that have not ended, in the order in which they were added.
+    pub(crate) fn list(&self) -> Vec<WatchedRuntime> {
+        let names = self.names();
+        let alive = names.list.iter().filter_map(|named| Some((named, named.alive()?)));
+        let listed = alive.map(|(named, runtime)| WatchedRuntime {
+            id: runtime.handle.id(),
+            name: Arc::clone(&named.name),
+            workers: runtime.metrics.num_workers(),
+        });
+        listed.collect()
+    }
+
+    /// Returns the stalls that go on at this moment, with the names of their runtimes.
+    #[allow(dead_code, reason = "the debug page and the handlers of stalls read it")]
+    pub(crate) fn present_stalls(&self) -> Vec<(Arc<str>, PresentStall)> {
+        let alive: Vec<_> = {
+            let names = self.names();
+            names.list.iter().filter_map(|named| Some((Arc::clone(&named.name), named.alive()?))).collect()
+        };
+        let stalls = alive.into_iter().flat_map(|(name, runtime)| {
+            runtime.note_read();
+            runtime.present_stalls().into_iter().map(move |stall| (Arc::clone(&name), stall))
+        });
+        stalls.collect()
     }
 
     pub(super) fn is_empty(&self) -> bool {
         let mut names = self.names();
-        names.forget_the_ended();
+        names.remove_ended();
         names.list.is_empty()
     }
 
-    /// Hands over each runtime that has not ended.
+    /// Calls `visit` with each runtime that has not ended.
     pub(super) fn visit(&self, visit: &mut dyn FnMut(&Scope, &Runtime)) {
         for (scope, watched) in self.scopes() {
-            watched.is_read_here();
+            watched.note_read();
             visit(&scope, &Runtime { watched, per_worker: self.per_worker });
         }
     }
 
-    /// Hands over what one of the histograms has got since the last time, of those runtimes that no earlier
-    /// `RuntimeMetrics` watches too: as values, how often each, at most `most` in all.
-    pub(super) fn pass_on(
+    /// Records what a histogram has counted since the last time, as values and how often each, at most `max` values in
+    /// all. Runtimes that an earlier `RuntimeMetrics` watches too are left to that one.
+    pub(super) fn replay(
         &self,
         metric: &'static Metric,
-        most: u64,
+        max: u64,
         record: &mut dyn FnMut(&Attributes, f64, u64),
     ) {
         let Some(row) = TABLE.rows.iter().find(|row| std::ptr::eq(&row.metric, metric)) else { return };
-        let own: Vec<_> =
-            self.scopes().into_iter().filter(|(_, runtime)| self.member.passes_on(runtime)).collect();
-        let mut estate = self.estate.lock();
-        let share = most / (own.len() + estate.len()).max(1) as u64;
+        let mut own = self.scopes();
+        own.retain(|(_, runtime)| self.subscription.is_primary(runtime));
+        let mut pending = self.pending.lock();
+        let share = max / (own.len() + pending.len()).max(1) as u64;
         for (scope, watched) in own {
             let mut passed_on = watched.passed_on.lock();
             for (attributes, now) in self.histograms(row, &scope, &watched) {
@@ -81,7 +122,7 @@ impl Runtimes {
                 }
             }
         }
-        estate.retain_mut(|left| {
+        pending.retain_mut(|left| {
             if std::ptr::eq(left.metric, metric) {
                 for (value, times) in replay::due(&left.all, &mut left.passed_on, share) {
                     record(&left.attributes, value, times);
@@ -91,7 +132,7 @@ impl Runtimes {
         });
     }
 
-    /// What a row reads of a runtime.
+    /// Returns what a row reads of a runtime.
     fn histograms(
         &self,
         row: &'static Row<Runtime>,
@@ -109,7 +150,7 @@ impl Runtimes {
 
     fn scopes(&self) -> Vec<(Scope, Arc<Watched>)> {
         let mut names = self.names();
-        names.forget_the_ended();
+        names.remove_ended();
         let Names { list, shown } = &*names;
         let scope = |named: &Named| {
             let runtime = named.alive()?;
@@ -127,14 +168,14 @@ impl Runtimes {
     }
 }
 
-impl Heir for Runtimes {
-    /// Keeps what its histograms have got since the last collection for the next one.
-    fn inherit(&self, runtime: &Arc<Watched>) {
+impl ShutdownListener for Runtimes {
+    /// Keeps what the histograms have counted since the last collection for the next one.
+    fn on_shutdown(&self, runtime: &Arc<Watched>) {
         let Some((scope, _)) = self.scopes().into_iter().find(|(_, known)| Arc::ptr_eq(known, runtime))
         else {
             return;
         };
-        let mut estate = self.estate.lock();
+        let mut pending = self.pending.lock();
         let passed_on = runtime.passed_on.lock();
         for row in TABLE.rows.iter().filter(|row| row.metric.kind() == Kind::Histogram) {
             for (attributes, now) in self.histograms(row, &scope, runtime) {
@@ -142,34 +183,34 @@ impl Heir for Runtimes {
                     Some(passed_on) => now.less(passed_on),
                     None => now,
                 };
-                Inheritance::add(&mut estate, &row.metric, attributes, rest);
+                Leftover::add(&mut pending, &row.metric, attributes, rest);
             }
         }
     }
 }
 
-/// Of a histogram of runtimes that have ended, what is still to be passed on.
-struct Inheritance {
+/// What a histogram of runtimes that have ended still has to pass on.
+struct Leftover {
     metric: &'static Metric,
     attributes: Attributes,
     all: Histogram,
     passed_on: Histogram,
 }
 
-impl Inheritance {
-    /// Of how many names. Where nobody collects, nobody misses the rest.
-    const MOST: usize = 200;
+impl Leftover {
+    /// For how many names at most. If no reader collects, the rest is not missed.
+    const MAX: usize = 200;
 
-    fn add(estate: &mut Vec<Self>, metric: &'static Metric, attributes: Attributes, rest: Histogram) {
-        let same = |left: &&mut Inheritance| {
+    fn add(pending: &mut Vec<Self>, metric: &'static Metric, attributes: Attributes, rest: Histogram) {
+        let same = |left: &&mut Leftover| {
             std::ptr::eq(left.metric, metric)
                 && left.attributes == attributes
                 && left.all.bounds == rest.bounds
         };
-        if let Some(left) = estate.iter_mut().find(same) {
+        if let Some(left) = pending.iter_mut().find(same) {
             left.all.add(&rest);
-        } else if rest.counts.iter().any(|count| *count > 0) && estate.len() < Self::MOST {
-            estate.push(Inheritance { metric, attributes, passed_on: rest.empty(), all: rest });
+        } else if rest.counts.iter().any(|count| *count > 0) && pending.len() < Self::MAX {
+            pending.push(Leftover { metric, attributes, passed_on: rest.empty(), all: rest });
         }
     }
 }
@@ -177,8 +218,7 @@ impl Inheritance {
 #[derive(Default)]
 struct Names {
     list: Vec<Named>,
-    /// Whether points carry the name: not as long as there has been no more than one runtime at once, without a
-    /// name of its own.
+    /// Whether points carry the name: not before there have been two runtimes at once, or one with a name.
     shown: bool,
 }
 
@@ -186,7 +226,7 @@ struct Named {
     runtime: Weak<Watched>,
     name: Arc<str>,
     /// Whether the caller chose it.
-    given: bool,
+    is_chosen: bool,
 }
 
 impl Named {
@@ -196,34 +236,34 @@ impl Named {
 }
 
 impl Names {
-    fn add(&mut self, runtime: &Arc<Watched>, given: &str, own: &str) {
-        self.forget_the_ended();
+    fn add(&mut self, runtime: &Arc<Watched>, chosen: &str, own: &str) {
+        self.remove_ended();
         let known = self.list.iter().position(|known| known.runtime.as_ptr() == Arc::as_ptr(runtime));
         match known {
-            Some(known) if given.is_empty() || self.list.get(known).is_some_and(|known| known.given) => {
+            Some(known) if chosen.is_empty() || self.list.get(known).is_some_and(|known| known.is_chosen) => {
                 return;
             }
             Some(known) => drop(self.list.remove(known)),
             None => {}
         }
-        let wanted = if given.is_empty() { own } else { given };
+        let wanted = if chosen.is_empty() { own } else { chosen };
         self.shown |= !wanted.is_empty() || !self.list.is_empty();
-        let name = self.free(wanted);
-        self.list.push(Named { runtime: Arc::downgrade(runtime), name, given: !given.is_empty() });
+        let name = self.unused(wanted);
+        self.list.push(Named { runtime: Arc::downgrade(runtime), name, is_chosen: !chosen.is_empty() });
     }
 
-    /// A name that no other runtime has at the moment: those that have ended need theirs no longer.
-    fn free(&self, wanted: &str) -> Arc<str> {
+    /// Returns a name that no other runtime has at the moment. A runtime that has ended needs its name no longer.
+    fn unused(&self, wanted: &str) -> Arc<str> {
         let candidate = |number: usize| match (wanted, number) {
             ("", number) => number.to_string(),
             (wanted, 1) => wanted.to_owned(),
             (wanted, number) => format!("{wanted}-{number}"),
         };
-        let is_free = |name: &String| self.list.iter().all(|known| *known.name != **name);
-        (1..).map(candidate).find(is_free).unwrap_or_default().into()
+        let is_unused = |name: &String| self.list.iter().all(|known| *known.name != **name);
+        (1..).map(candidate).find(is_unused).unwrap_or_default().into()
     }
 
-    fn forget_the_ended(&mut self) {
+    fn remove_ended(&mut self) {
         self.list.retain(|named| named.alive().is_some());
     }
 }

@@ -1,0 +1,492 @@
+//! The rule that decides when a worker is stalled, driven by scripted schedules against an oracle that knows the truth.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+#[allow(dead_code, reason = "the library uses the rest")]
+#[path = "../src/watch/stall.rs"]
+mod stall;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use stall::{Cause, Config, Inspect, Look, Observation, Poll, State, ThreadTime, Worker};
+
+const CONFIG: Config = Config {
+    interval: Duration::from_millis(100),
+    threshold: Duration::from_millis(100),
+    slow_poll: Duration::from_millis(10),
+};
+
+/// What a worker's thread does, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    /// It sleeps in Tokio, because there is nothing to do.
+    Park(u64),
+    /// So many polls of this length and kind, each of which yields.
+    Polls { count: u64, length: u64, kind: Kind },
+    /// One long poll.
+    Stuck { length: u64, kind: Kind, named: bool },
+    /// The worker goes on in another thread with polls of this length, and leaves its own one blocked.
+    Moved { count: u64, length: u64 },
+    /// The whole process stands still, the watcher too.
+    Stopped(u64),
+    /// Polls of a container that has its CPU for 10 of 100 ms, as has the watcher.
+    Throttled { periods: u64 },
+    /// The worker runs a probe.
+    Probe,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Computes,
+    Blocks,
+    /// It can run, and is not given a CPU.
+    Starves,
+}
+
+impl Kind {
+    fn cause(self) -> Cause {
+        match self {
+            Kind::Computes => Cause::Running,
+            Kind::Blocks => Cause::Blocked,
+            Kind::Starves => Cause::Starved,
+        }
+    }
+}
+
+/// A worker that plays a script, one millisecond after the other, and the watcher that looks at it.
+struct World {
+    now: u64,
+    worker: Worker,
+    next_look: u64,
+    /// When the watcher meant to look.
+    due: u64,
+    jitter: VecDeque<u64>,
+    counts_polls: bool,
+    // What Tokio publishes.
+    ticks: u64,
+    busy: u64,
+    park_unpark: u64,
+    published: (u64, u64, u64),
+    probed: u64,
+    // The thread, with its CPU time in microseconds.
+    cpu: u64,
+    delay: u64,
+    unpaid_delay: u64,
+    state: State,
+    poll: Option<Poll>,
+    other_cpu: u64,
+    marked_cpu: u64,
+    /// The long polls, and whether the process stood still meanwhile.
+    truth: Vec<Truth>,
+    found: Vec<(u64, Cause)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Truth {
+    from: u64,
+    to: u64,
+    kind: Kind,
+    named: bool,
+}
+
+struct Thread<'a> {
+    cpu: u64,
+    delay: u64,
+    state: State,
+    poll: Option<Poll>,
+    other_cpu: u64,
+    marked_cpu: &'a mut u64,
+}
+
+impl Inspect for Thread<'_> {
+    fn time(&mut self) -> Option<ThreadTime> {
+        Some(ThreadTime { id: 1, cpu: Duration::from_micros(self.cpu) })
+    }
+
+    fn poll(&mut self) -> Option<Poll> {
+        self.poll
+    }
+
+    fn state(&mut self) -> State {
+        self.state
+    }
+
+    fn run_delay(&mut self) -> Option<Duration> {
+        Some(Duration::from_millis(self.delay))
+    }
+
+    fn mark(&mut self) {
+        *self.marked_cpu = self.other_cpu;
+    }
+
+    fn is_unmoved(&mut self) -> bool {
+        *self.marked_cpu == self.other_cpu
+    }
+}
+
+impl World {
+    fn play(script: &[Act], jitter: &[u64], counts_polls: bool) -> World {
+        let mut world = World {
+            now: 1,
+            worker: Worker::default(),
+            next_look: 1,
+            due: 1,
+            jitter: jitter.iter().copied().collect(),
+            counts_polls,
+            ticks: 0,
+            busy: 0,
+            park_unpark: 0,
+            published: (0, 0, 0),
+            probed: 0,
+            cpu: 0,
+            delay: 0,
+            unpaid_delay: 0,
+            state: State::Waiting,
+            poll: None,
+            other_cpu: 0,
+            marked_cpu: 0,
+            truth: Vec::new(),
+            found: Vec::new(),
+        };
+        script.iter().for_each(|act| world.act(*act));
+        world.act(Act::Park(300));
+        world
+    }
+
+    fn act(&mut self, act: Act) {
+        match act {
+            Act::Park(length) => {
+                self.park_unpark |= 1;
+                self.publish();
+                (0..length).for_each(|_| self.pass(Kind::Blocks, true));
+                self.park_unpark += 1;
+                self.publish();
+            }
+            Act::Polls { count, length, kind } => {
+                for _ in 0..count {
+                    self.poll(length, kind);
+                }
+            }
+            Act::Stuck { length, kind, named } => {
+                let from = self.now;
+                self.poll = named.then_some((1, self.ticks));
+                self.poll(length, kind);
+                self.poll = None;
+                self.truth.push(Truth { from, to: self.now, kind, named });
+                // Two long polls in a row, without a sign of progress in between, look like one.
+                self.act(Act::Park(20));
+            }
+            Act::Moved { count, length } => {
+                for _ in 0..count {
+                    for _ in 0..length {
+                        self.other_cpu += 1;
+                        self.pass(Kind::Blocks, true);
+                    }
+                    self.end_poll(length);
+                }
+                self.probed = self.now;
+            }
+            Act::Stopped(length) => {
+                // The thread runs for a moment to stop, and again to go on.
+                self.cpu += 10;
+                self.now += length;
+            }
+            Act::Throttled { periods } => {
+                for _ in 0..periods {
+                    self.poll(5, Kind::Computes);
+                    self.poll(4, Kind::Computes);
+                    self.run();
+                    for _ in 0..90 {
+                        self.pass(Kind::Starves, false);
+                    }
+                    self.end_poll(91);
+                }
+            }
+            Act::Probe => self.probed = self.now,
+        }
+    }
+
+    fn poll(&mut self, length: u64, kind: Kind) {
+        (0..length).for_each(|_| self.pass(kind, true));
+        self.end_poll(length);
+    }
+
+    fn end_poll(&mut self, length: u64) {
+        self.ticks += 1;
+        self.busy += length;
+        // Tokio's own work.
+        self.run();
+        self.cpu += 3;
+        if self.ticks.is_multiple_of(61) {
+            self.publish();
+        }
+    }
+
+    fn run(&mut self) {
+        self.delay += std::mem::take(&mut self.unpaid_delay);
+        self.state = State::Runnable;
+    }
+
+    fn publish(&mut self) {
+        self.published = (self.park_unpark, self.busy, self.ticks);
+    }
+
+    /// Lets a millisecond pass, and the watcher look if it can.
+    fn pass(&mut self, kind: Kind, watched: bool) {
+        match kind {
+            Kind::Computes => {
+                self.run();
+                self.cpu += 1000;
+            }
+            Kind::Blocks => self.state = State::Waiting,
+            Kind::Starves => {
+                self.state = State::Runnable;
+                self.unpaid_delay += 1;
+            }
+        }
+        self.now += 1;
+        if watched && self.now >= self.next_look {
+            self.look();
+        }
+    }
+
+    fn look(&mut self) {
+        let (park_unpark, busy, polls) = self.published;
+        let seen = Observation {
+            park_unpark,
+            busy: Duration::from_millis(busy),
+            polls: self.counts_polls.then_some(polls),
+            probed: Duration::from_millis(self.probed),
+        };
+        let look =
+            Look { now: Duration::from_millis(self.now), on_time: self.now <= self.due.saturating_add(50) };
+        let mut thread = Thread {
+            cpu: self.cpu,
+            delay: self.delay,
+            state: self.state,
+            poll: self.poll,
+            other_cpu: self.other_cpu,
+            marked_cpu: &mut self.marked_cpu,
+        };
+        let before = Cause::ALL.map(|cause| self.worker.total(cause).0);
+        let told = self.worker.look(look, seen, &CONFIG, &mut thread);
+        let after = Cause::ALL.map(|cause| self.worker.total(cause).0);
+        for ((cause, before), after) in Cause::ALL.into_iter().zip(before).zip(after) {
+            assert!(after == before || after == before + 1 && told, "{before} and then {after} {cause:?}");
+            if after > before {
+                self.found.push((self.now, cause));
+            }
+        }
+        let pause = if self.worker.is_in_doubt(&CONFIG) { CONFIG.interval_in_doubt() } else { CONFIG.interval };
+        self.due = self.now + pause.as_millis() as u64;
+        self.next_look = self.due + self.jitter.pop_front().unwrap_or_default();
+    }
+
+    fn count(&self, cause: Cause) -> u64 {
+        self.worker.total(cause).0
+    }
+
+    fn total(&self) -> u64 {
+        Cause::ALL.map(|cause| self.count(cause)).iter().sum()
+    }
+
+    fn time(&self) -> Duration {
+        Cause::ALL.map(|cause| self.worker.total(cause).1).iter().sum()
+    }
+}
+
+fn kind() -> impl Strategy<Value = Kind> {
+    prop_oneof![Just(Kind::Computes), Just(Kind::Blocks)]
+}
+
+fn any_kind() -> impl Strategy<Value = Kind> {
+    prop_oneof![Just(Kind::Computes), Just(Kind::Blocks), Just(Kind::Starves)]
+}
+
+fn harmless() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        4 => (1..2000_u64).prop_map(Act::Park),
+        6 => (1..400_u64, 1..=10_u64, kind()).prop_map(|(count, length, kind)| Act::Polls { count, length, kind }),
+        1 => (1..300_u64, 1..=10_u64).prop_map(|(count, length)| Act::Moved { count, length }),
+        1 => (1..5000_u64).prop_map(Act::Stopped),
+        1 => (1..20_u64).prop_map(|periods| Act::Throttled { periods }),
+        2 => Just(Act::Probe),
+    ]
+}
+
+fn stuck() -> impl Strategy<Value = Act> {
+    (100..2500_u64, any_kind(), any::<bool>())
+        .prop_map(|(length, kind, named)| Act::Stuck { length, kind, named })
+}
+
+fn jitter() -> impl Strategy<Value = Vec<u64>> {
+    prop::collection::vec(0..15_u64, 0..200)
+}
+
+proptest! {
+    #[test]
+    fn no_stall_is_found_where_there_is_none(
+        script in prop::collection::vec(harmless(), 1..12),
+        jitter in jitter(),
+        counts_polls: bool,
+    ) {
+        let world = World::play(&script, &jitter, counts_polls);
+        prop_assert_eq!((world.total(), world.time()), (0, Duration::ZERO), "{:?}", world.found);
+    }
+
+    #[test]
+    fn every_stall_is_found_and_nothing_else(
+        script in prop::collection::vec(prop_oneof![3 => harmless(), 2 => stuck()], 1..12),
+        jitter in jitter(),
+        counts_polls: bool,
+    ) {
+        let world = World::play(&script, &jitter, counts_polls);
+        let interval = 100 + 15;
+        for (when, cause) in &world.found {
+            // A look may come up to an interval later, or find out only when the worker publishes.
+            let near = |truth: &&Truth| truth.from <= *when && *when <= truth.to + 640 + 10 * 61 + interval;
+            prop_assert!(world.truth.iter().any(|truth| near(&truth)), "{cause:?} at {when}: {:?}", world.truth);
+        }
+        for truth in &world.truth {
+            let length = truth.to - truth.from;
+            let noticed = match truth.kind {
+                Kind::Computes if !truth.named => 640 + 2 * interval + 30,
+                _ => 100 + interval + 60,
+            };
+            let during = |(when, cause): &&(u64, Cause)| {
+                (truth.from..=truth.to + interval).contains(when) && *cause == truth.kind.cause()
+            };
+            prop_assert!(
+                length < noticed || world.found.iter().any(|found| during(&found)),
+                "{truth:?} in {:?}", world.found,
+            );
+        }
+        prop_assert!(world.time() <= Duration::from_millis(world.now));
+        prop_assert!(world.worker.present().is_none());
+    }
+}
+
+fn stuck_for(length: u64, kind: Kind) -> World {
+    World::play(&[Act::Park(500), Act::Stuck { length, kind, named: false }, Act::Park(500)], &[], false)
+}
+
+#[test]
+fn each_cause_is_counted_under_its_name_and_for_its_time() {
+    for (kind, length) in [(Kind::Blocks, 400), (Kind::Starves, 400), (Kind::Computes, 1000)] {
+        let world = stuck_for(length, kind);
+        assert_eq!((world.count(kind.cause()), world.total()), (1, 1), "{kind:?}");
+        let error = world.time().as_millis().abs_diff(u128::from(length));
+        assert!(error <= 200, "{kind:?}: {:?} of {length} ms", world.time());
+    }
+}
+
+#[test]
+fn a_wait_shorter_than_the_threshold_is_no_stall() {
+    for kind in [Kind::Blocks, Kind::Starves, Kind::Computes] {
+        assert_eq!(stuck_for(95, kind).total(), 0, "{kind:?}");
+    }
+}
+
+#[test]
+fn the_count_of_polls_shows_a_computation_once_it_is_over() {
+    for (counts_polls, stalls) in [(true, 1), (false, 0)] {
+        let poll = Act::Stuck { length: 150, kind: Kind::Computes, named: false };
+        let world = World::play(&[Act::Park(500), poll, Act::Park(500)], &[], counts_polls);
+        assert_eq!(world.count(Cause::Running), stalls);
+        // Two polls in the same time may have been short enough.
+        let polls = Act::Polls { count: 2, length: 75, kind: Kind::Computes };
+        assert_eq!(World::play(&[Act::Park(500), polls, Act::Park(500)], &[], counts_polls).total(), 0);
+    }
+}
+
+#[test]
+fn a_named_poll_shows_a_computation_while_it_goes_on() {
+    let poll = Act::Stuck { length: 350, kind: Kind::Computes, named: true };
+    let world = World::play(&[Act::Park(500), poll, Act::Park(500)], &[], false);
+    assert_eq!(world.count(Cause::Running), 1);
+    assert!(world.found.iter().all(|(when, _)| *when <= 502 + 350), "{:?}", world.found);
+}
+
+#[test]
+fn a_poll_that_waits_again_and_again_is_found_after_a_while() {
+    let mut script = vec![Act::Park(500)];
+    // One poll of 1.2 s, in which the thread wakes up every 2 ms.
+    script.push(Act::Stuck { length: 1, kind: Kind::Computes, named: false });
+    let mut world = World::play(&script, &[], false);
+    for _ in 0..600 {
+        world.pass(Kind::Blocks, true);
+        world.pass(Kind::Computes, true);
+    }
+    assert_eq!(world.total(), 1);
+}
+
+#[test]
+fn an_absent_worker_takes_its_present_stall_back() {
+    let mut world = stuck_for(1, Kind::Blocks);
+    (0..400).for_each(|_| world.pass(Kind::Blocks, true));
+    assert_eq!(world.count(Cause::Blocked), 1);
+    world.worker.mark_absent();
+    assert_eq!((world.total(), world.time()), (0, Duration::ZERO));
+}
+
+/// A thread of which nothing is known.
+struct Unknown;
+
+impl Inspect for Unknown {
+    fn time(&mut self) -> Option<ThreadTime> {
+        None
+    }
+
+    fn poll(&mut self) -> Option<Poll> {
+        None
+    }
+
+    fn state(&mut self) -> State {
+        State::Unknown
+    }
+
+    fn run_delay(&mut self) -> Option<Duration> {
+        None
+    }
+
+    fn mark(&mut self) {}
+
+    fn is_unmoved(&mut self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn of_an_unknown_thread_only_silence_is_known() {
+    let mut worker = Worker::default();
+    let awake = Observation { park_unpark: 2, busy: Duration::ZERO, polls: None, probed: Duration::ZERO };
+    let mut at = |millis, on_time| {
+        let look = Look { now: Duration::from_millis(millis), on_time };
+        worker.look(look, awake, &CONFIG, &mut Unknown);
+        worker.present()
+    };
+    assert_eq!(at(100, true), None);
+    assert_eq!(at(700, true), None);
+    assert_eq!(at(2000, false), None, "the watcher was stopped too");
+    assert_eq!(at(2600, true), None);
+    assert_eq!(at(2700, true), Some((Cause::Running, Duration::from_millis(2000))));
+}
+
+#[test]
+fn a_thread_that_ends_while_it_is_looked_at_is_an_unknown_one() {
+    let mut world = stuck_for(1, Kind::Blocks);
+    (0..250).for_each(|_| world.pass(Kind::Blocks, true));
+    let now = world.now;
+    let seen = Observation {
+        park_unpark: world.published.0,
+        busy: Duration::from_millis(world.published.1),
+        polls: None,
+        probed: Duration::ZERO,
+    };
+    let look = |millis| Look { now: Duration::from_millis(now + millis), on_time: true };
+    let present = world.worker.present();
+    world.worker.look(look(1), seen, &CONFIG, &mut Unknown);
+    assert_eq!(world.worker.present(), present, "a stall that was known goes on until the worker makes progress");
+}
