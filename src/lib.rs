@@ -120,6 +120,7 @@ pub use runtime_metrics::{Builder, RuntimeMetrics};
 pub use snapshot::{AttributeValue, Attributes, Histogram, Point, Reading, Snapshot, Value};
 pub use source::catalogue;
 pub use source::table::Group;
+pub use source::tokio::WatchedRuntime;
 
 use opentelemetry::metrics::Meter;
 

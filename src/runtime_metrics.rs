@@ -12,11 +12,12 @@ use tokio::runtime::Handle;
 
 use crate::collector::Recorder;
 use crate::collector::{Collector, Unregistered};
+use crate::output::otel::audience::Audience;
 use crate::output::otel::instruments;
 use crate::settings::Settings;
 use crate::snapshot::{Point, Reading, Snapshot};
 use crate::source;
-use crate::source::tokio::Runtimes;
+use crate::source::tokio::{Runtimes, WatchedRuntime};
 use crate::util::log;
 
 /// The metrics of this process's allocator, runtimes, tasks and limits, registered on a meter.
@@ -40,8 +41,8 @@ pub struct RuntimeMetrics {
 }
 
 impl RuntimeMetrics {
-    fn new(collector: Collector, runtimes: Arc<Runtimes>, meter: &Meter) -> Self {
-        let shared = Arc::new(Shared { state: Mutex::new(Some(collector)), runtimes });
+    fn new(collector: Collector, runtimes: Arc<Runtimes>, audience: Arc<Audience>, meter: &Meter) -> Self {
+        let shared = Arc::new(Shared { state: Mutex::new(Some(collector)), runtimes, audience });
         let metrics = RuntimeMetrics { shared, meter: meter.clone() };
         metrics.register();
         metrics
@@ -73,8 +74,9 @@ impl RuntimeMetrics {
     /// A runtime that has shut down reports nothing. A child process after `fork` reports no stalls and delays, since it
     /// does not have the watcher thread.
     ///
-    /// The watcher keeps a probe task on the runtime, which runs ten times a second, and up to two more for each worker
-    /// once workers were too busy to sleep. `tokio.task.count` does not include them, but the hooks of
+    /// The watcher keeps a probe task on the runtime, which runs ten times a second. At the beginning, and when a worker
+    /// has moved to another thread (`block_in_place`), it also runs one task for each worker for a few milliseconds, to
+    /// find out which thread is which worker. `tokio.task.count` does not include these tasks, but the hooks of
     /// [`tokio::runtime::Builder`] see them.
     ///
     /// Tokio does not report whether a current-thread runtime is being driven. A runtime that was driven and is not
@@ -97,10 +99,50 @@ impl RuntimeMetrics {
         self.register();
     }
 
+    /// Watches the runtime that the calling thread is in, until it shuts down. Outside a runtime it does nothing.
+    ///
+    /// Frameworks that start a runtime for each of their threads need one call on each of them, since a runtime is seen
+    /// only if it is watched. With actix-web the factory of `HttpServer::new` runs once on each worker:
+    ///
+    /// ```ignore
+    /// let metrics = init_runtime_metrics(&meter);
+    /// HttpServer::new(move || {
+    ///     metrics.watch_current_runtime("actix");
+    ///     App::new()
+    /// })
+    /// ```
+    ///
+    /// The second runtime of that name is reported as `actix-2`, and so on. `examples/runtime_per_worker.rs` shows the
+    /// pattern with Tokio alone, and tasks of a `LocalSet`.
+    ///
+    /// ```
+    /// use opentelemetry_instrumentation_runtime::init_runtime_metrics;
+    ///
+    /// let metrics = init_runtime_metrics(&opentelemetry::global::meter("my-service"));
+    /// tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    ///     metrics.watch_current_runtime("main");
+    ///     assert_eq!(&*metrics.runtimes()[0].name, "main");
+    /// });
+    /// assert!(metrics.runtimes().is_empty(), "it has shut down");
+    /// ```
+    pub fn watch_current_runtime(&self, name: impl Into<String>) {
+        if let Ok(current) = Handle::try_current() {
+            self.watch_runtime(name, &current);
+        }
+    }
+
+    /// Returns the runtimes that are watched and have not shut down, in the order in which they were added.
+    ///
+    /// A runtime that is not in this list is in none of the metrics `tokio.*`.
+    pub fn runtimes(&self) -> Vec<WatchedRuntime> {
+        self.shared.runtimes.list()
+    }
+
     /// Reads all sources that are on and returns their values.
     ///
     /// It works without a meter provider. It does not affect the collections of OpenTelemetry.
     pub fn snapshot(&self) -> Snapshot {
+        self.shared.audience.check();
         let mut readings = self.shared.with(Collector::sample).unwrap_or_default();
         readings.retain(|reading| !reading.points.is_empty());
         Snapshot { time: SystemTime::now(), readings }
@@ -135,12 +177,25 @@ impl RuntimeMetrics {
     /// holds its own lock while its callbacks take ours.
     fn register(&self) {
         let new = self.shared.with(Collector::unregistered).unwrap_or_default();
+        // Each callback holds one. A meter that never calls back drops them.
+        let kept = Arc::new(());
+        let mut registered = 0;
         for Unregistered { index, metric, bounds } in new {
             let shared = Arc::clone(&self.shared);
             match bounds {
                 Some(bounds) => shared.record_by(index, instruments::histogram(&self.meter, metric, &bounds)),
-                None => instruments::register(&self.meter, metric, move |emit| shared.observe(index, emit)),
+                None => {
+                    let kept = Arc::clone(&kept);
+                    registered += 1;
+                    instruments::register(&self.meter, metric, move |emit| {
+                        let _ = &kept;
+                        shared.observe(index, emit);
+                    });
+                }
             }
+        }
+        if registered > 0 {
+            self.shared.audience.note_registration(Arc::strong_count(&kept) > 1);
         }
     }
 }
@@ -148,6 +203,7 @@ impl RuntimeMetrics {
 impl fmt::Debug for RuntimeMetrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut map = f.debug_map();
+        let problem = self.shared.audience.problem();
         match self.shared.lock().as_ref() {
             Some(state) => state.sources.iter().for_each(|slot| {
                 let status = match slot.source.state {
@@ -159,7 +215,11 @@ impl fmt::Debug for RuntimeMetrics {
             }),
             None => {
                 map.entry(&"all", &"stopped");
+                return map.finish();
             }
+        }
+        if let Some(problem) = problem {
+            map.entry(&"export", &problem);
         }
         map.finish()
     }
@@ -257,9 +317,23 @@ impl Builder {
     ///
     /// The default is 100 ms. The shortest threshold that any builder of the process has set applies.
     ///
-    /// A stall is noticed, and its time measured, to within two probe intervals. One case cannot be distinguished from a
-    /// stall: a worker that runs the same task all the time, in polls of several milliseconds each, while the other
-    /// workers are idle. Tokio publishes the progress of such a worker only at every 61st poll.
+    /// A worker counts as stalled only on evidence, and the attribute `tokio.stall.cause` says which:
+    /// - `blocked`: its thread waited in a call for the threshold;
+    /// - `running`: it ran one poll for the threshold;
+    /// - `starved`: its thread could run and was not given a CPU for the threshold.
+    ///
+    /// A stall is noticed, and its time measured, to within two probe intervals.
+    ///
+    /// Stable Tokio does not report when a poll begins. A poll that computes is therefore known for sure only in a task
+    /// with a name ([`TaskExt`](crate::TaskExt)), under the hooks of `task_hooks`, or, once it is over, by Tokio's count of
+    /// polls (`--cfg tokio_unstable`). Otherwise a worker counts as running one poll when it has used the CPU without a
+    /// sign of progress for longer than 61 polls of the slow-poll threshold take: 0.64 s by default. A shorter computation
+    /// is missed, and a task that yields after polls longer than the slow-poll threshold may be counted. The same bound
+    /// holds for a poll that waits and runs by turns, and where the system does not report the state of a thread, as
+    /// everywhere but on Linux.
+    ///
+    /// A worker whose thread was used for `block_in_place` is judged only once its new thread is known, or that bound has
+    /// passed.
     pub fn stall_threshold(mut self, threshold: Duration) -> Self {
         self.settings.stall_threshold = threshold;
         self
@@ -302,7 +376,9 @@ impl Builder {
         {
             crate::util::log::warn("the heap profile could not be started", &error.to_string());
         }
-        let runtimes = Runtimes::new(&self.settings);
+        let audience = Arc::new(Audience::new());
+        let checked = Arc::clone(&audience);
+        let runtimes = Runtimes::new(&self.settings, move || checked.check());
         if let Ok(current) = Handle::try_current() {
             runtimes.watch(String::new(), &current);
         }
@@ -311,7 +387,7 @@ impl Builder {
         }
         let common = source::common::common_attributes(&self.settings.attributes, &source::catalogue());
         let collector = Collector::new(source::all(&self.settings, &runtimes), common);
-        RuntimeMetrics::new(collector, runtimes, meter)
+        RuntimeMetrics::new(collector, runtimes, audience, meter)
     }
 }
 
@@ -321,6 +397,7 @@ struct Shared {
     /// `None` after `stop`.
     state: Mutex<Option<Collector>>,
     runtimes: Arc<Runtimes>,
+    audience: Arc<Audience>,
 }
 
 impl Shared {
@@ -351,6 +428,7 @@ impl Shared {
     /// the state of every reader, so an older sample must not follow a newer one. No panic may leave this function,
     /// since it would end all metrics of the application.
     fn observe(&self, index: usize, emit: &mut dyn FnMut(&Point)) {
+        self.audience.note_collection();
         let _ = catch_unwind(AssertUnwindSafe(|| {
             self.with(|state| state.points(index).iter().for_each(emit));
         }));

@@ -279,7 +279,8 @@ impl World {
                 self.found.push((self.now, cause));
             }
         }
-        let pause = if self.worker.is_in_doubt(&CONFIG) { CONFIG.interval_in_doubt() } else { CONFIG.interval };
+        let pause =
+            if self.worker.is_in_doubt(&CONFIG) { CONFIG.interval_in_doubt() } else { CONFIG.interval };
         self.due = self.now + pause.as_millis() as u64;
         self.next_look = self.due + self.jitter.pop_front().unwrap_or_default();
     }
@@ -317,8 +318,11 @@ fn harmless() -> impl Strategy<Value = Act> {
 }
 
 fn stuck() -> impl Strategy<Value = Act> {
-    (100..2500_u64, any_kind(), any::<bool>())
-        .prop_map(|(length, kind, named)| Act::Stuck { length, kind, named })
+    (100..2500_u64, any_kind(), any::<bool>()).prop_map(|(length, kind, named)| Act::Stuck {
+        length,
+        kind,
+        named,
+    })
 }
 
 fn jitter() -> impl Strategy<Value = Vec<u64>> {
@@ -488,5 +492,9 @@ fn a_thread_that_ends_while_it_is_looked_at_is_an_unknown_one() {
     let look = |millis| Look { now: Duration::from_millis(now + millis), on_time: true };
     let present = world.worker.present();
     world.worker.look(look(1), seen, &CONFIG, &mut Unknown);
-    assert_eq!(world.worker.present(), present, "a stall that was known goes on until the worker makes progress");
+    assert_eq!(
+        world.worker.present(),
+        present,
+        "a stall that was known goes on until the worker makes progress"
+    );
 }

@@ -39,7 +39,10 @@ struct Notes {
 pub(super) struct WorkerThread {
     /// The system's id of it.
     pub(super) id: u32,
-    #[cfg_attr(not(tokio_unstable), allow(dead_code, reason = "stable Tokio does not report a worker's thread"))]
+    #[cfg_attr(
+        not(tokio_unstable),
+        allow(dead_code, reason = "stable Tokio does not report a worker's thread")
+    )]
     pub(super) std: ThreadId,
 }
 

@@ -262,7 +262,8 @@ impl Registry {
                 let _ = catch_unwind(AssertUnwindSafe(|| listener.on_tick()));
             });
 
-            let pause = if in_doubt { config.interval_in_doubt().min(next_tick - now) } else { next_tick - now };
+            let pause =
+                if in_doubt { config.interval_in_doubt().min(next_tick - now) } else { next_tick - now };
             due = now.saturating_add(pause);
             let pause = pause.saturating_sub(clock::now() - now);
             let waited = self.changed.wait_timeout_while(self.lock(), pause, |list| list.changes == seen);
@@ -275,7 +276,10 @@ impl Registry {
 const LATE: Duration = Duration::from_millis(20);
 
 fn warn(error: io::Error) {
-    log::warn("could not start the watcher thread; neither delays nor stalls are measured", &error.to_string());
+    log::warn(
+        "could not start the watcher thread; neither delays nor stalls are measured",
+        &error.to_string(),
+    );
 }
 
 #[cfg(test)]

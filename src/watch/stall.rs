@@ -278,8 +278,11 @@ impl Worker {
         }
         let found = self.judge(now, &window, config, thread);
         self.window = Some(window);
-        self.stall = found.map(|(cause, since)| {
-            Stall { cause, since, cpu: time.map(|time| time.cpu), poll: self.poll }
+        self.stall = found.map(|(cause, since)| Stall {
+            cause,
+            since,
+            cpu: time.map(|time| time.cpu),
+            poll: self.poll,
         });
         self.stall.is_some()
     }
@@ -298,7 +301,9 @@ impl Worker {
             (Some(State::Waiting), _) if lasts(window.still, config.threshold) => {
                 Some((Cause::Blocked, window.still))
             }
-            (Some(State::Runnable), _) if window.runnable.is_some_and(|since| lasts(since, config.threshold)) => {
+            (Some(State::Runnable), _)
+                if window.runnable.is_some_and(|since| lasts(since, config.threshold)) =>
+            {
                 Some((Cause::Starved, window.runnable.unwrap_or(window.still)))
             }
             (_, Some(used)) if used >= config.silence() => Some((Cause::Running, window.since)),
@@ -401,7 +406,9 @@ impl Worker {
         let count = self.stalls.get(cause as usize).copied().unwrap_or_default();
         let time = self.times.get(cause as usize).copied().unwrap_or_default();
         match self.stall {
-            Some(stall) if stall.cause == cause => (count + 1, time + self.looked.saturating_sub(stall.since)),
+            Some(stall) if stall.cause == cause => {
+                (count + 1, time + self.looked.saturating_sub(stall.since))
+            }
             _ => (count, time),
         }
     }

@@ -5,6 +5,7 @@ mod runtimes;
 mod source;
 mod table;
 
-pub(crate) use runtimes::{Runtimes, WatchedRuntime};
+pub(crate) use runtimes::Runtimes;
+pub use runtimes::WatchedRuntime;
 pub(crate) use source::source;
 pub(crate) use table::TABLE;

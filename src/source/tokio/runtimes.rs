@@ -21,6 +21,8 @@ pub(crate) struct Runtimes {
     names: Mutex<Names>,
     /// What the histograms of runtimes that have ended still have to pass on.
     pending: Mutex<Vec<Leftover>>,
+    /// What is to be done at each tick of the watcher.
+    on_tick: Box<dyn Fn() + Send + Sync>,
 }
 
 /// A runtime that [`RuntimeMetrics`](crate::RuntimeMetrics) watches.
@@ -37,13 +39,15 @@ pub struct WatchedRuntime {
 }
 
 impl Runtimes {
-    pub(crate) fn new(settings: &Settings) -> Arc<Self> {
+    pub(crate) fn new(settings: &Settings, on_tick: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
+        let on_tick = Box::new(on_tick);
         let (interval, threshold) = (settings.probe_interval, settings.stall_threshold);
         Arc::new_cyclic(|own: &Weak<Runtimes>| Runtimes {
             per_worker: settings.per_worker,
             subscription: Subscription::new(interval, threshold, Weak::clone(own) as _),
             names: Mutex::default(),
             pending: Mutex::default(),
+            on_tick,
         })
     }
 
@@ -169,6 +173,10 @@ impl Runtimes {
 }
 
 impl ShutdownListener for Runtimes {
+    fn on_tick(&self) {
+        (self.on_tick)();
+    }
+
     /// Keeps what the histograms have counted since the last collection for the next one.
     fn on_shutdown(&self, runtime: &Arc<Watched>) {
         let Some((scope, _)) = self.scopes().into_iter().find(|(_, known)| Arc::ptr_eq(known, runtime))

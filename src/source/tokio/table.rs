@@ -213,4 +213,3 @@ pub(crate) static TABLE: Table<Runtime> = Table {
             .advice("As `tokio.schedule.delay`, but for every task."),
     ],
 };
-
