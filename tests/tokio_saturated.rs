@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use opentelemetry_instrumentation_runtime::RuntimeMetrics;
-use runtimes::{TICK, build, stalls};
+use opentelemetry_instrumentation_runtime::{RuntimeMetrics, TaskExt};
+use runtimes::{TICK, build, stalls, stalls_by_cause};
 use tokio::runtime;
 
 const WORKERS: usize = 2;
@@ -59,6 +59,96 @@ fn saturated_workers_are_not_stuck() {
     }
 }
 
+/// Computes for so long, as the clock has it: on a busy machine the system takes some of it away.
+fn compute(time: Duration) {
+    let start = Instant::now();
+    while start.elapsed() < time {
+        std::hint::spin_loop();
+    }
+}
+
+#[test]
+fn a_task_that_computes_and_yields_does_not_stall_its_worker() {
+    for workers in [1, 2, 4] {
+        for tasks in [&[10][..], &[5, 1], &[10, 10]] {
+            let runtime =
+                runtime::Builder::new_multi_thread().worker_threads(workers).enable_time().build().unwrap();
+            let metrics = build(RuntimeMetrics::builder().runtime("", runtime.handle()));
+            for millis in tasks.iter().copied() {
+                runtime.spawn(async move {
+                    loop {
+                        compute(Duration::from_millis(millis));
+                        tokio::task::yield_now().await;
+                    }
+                });
+            }
+            // Other work, which wakes workers now and then.
+            runtime.spawn(async {
+                loop {
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+            });
+            std::thread::sleep(13 * TICK);
+            let [blocked, running, _] = stalls_by_cause(&metrics);
+            assert_eq!([blocked, running], [0.0, 0.0], "{tasks:?} on {workers} workers");
+        }
+    }
+}
+
+#[test]
+fn one_poll_that_computes_for_long_stalls_its_worker() {
+    let runtime = runtime::Builder::new_multi_thread().worker_threads(WORKERS).build().unwrap();
+    let metrics = build(RuntimeMetrics::builder().runtime("", runtime.handle()));
+    let found = (0..8).any(|_| {
+        runtime.block_on(runtime.spawn(async { compute(Duration::from_millis(1200)) })).unwrap();
+        std::thread::sleep(2 * TICK);
+        // On a busy machine it may not have got the CPU for long enough.
+        stalls_by_cause(&metrics)[1] > 0.0
+    });
+    assert!(found);
+}
+
+#[test]
+fn a_named_task_that_computes_for_twice_the_threshold_stalls_its_worker() {
+    let runtime = runtime::Builder::new_multi_thread().worker_threads(WORKERS).build().unwrap();
+    let metrics = build(RuntimeMetrics::builder().runtime("", runtime.handle()));
+    let found = (0..8).any(|_| {
+        let task = async { compute(Duration::from_millis(300)) }.with_task_name("computes");
+        runtime.block_on(runtime.spawn(task)).unwrap();
+        std::thread::sleep(2 * TICK);
+        stalls_by_cause(&metrics)[1] > 0.0
+    });
+    assert!(found);
+    let snapshot = metrics.snapshot();
+    let stalls = snapshot.get("rust.task.stalls").expect("a task was stalled");
+    assert!(stalls.points().iter().any(|point| {
+        point.attributes().get("rust.task.name").is_some_and(|name| name.to_string() == "computes")
+    }));
+}
+
+#[test]
+fn block_in_place_beside_a_busy_task_stalls_no_worker() {
+    for workers in [1, 2] {
+        let runtime = runtime::Builder::new_multi_thread().worker_threads(workers).build().unwrap();
+        let metrics = build(RuntimeMetrics::builder().runtime("", runtime.handle()));
+        for _ in 0..workers {
+            runtime.spawn(async {
+                loop {
+                    compute(Duration::from_millis(5));
+                    tokio::task::yield_now().await;
+                }
+            });
+        }
+        for _ in 0..4 {
+            let blocks =
+                runtime.spawn(async { tokio::task::block_in_place(|| std::thread::sleep(4 * TICK)) });
+            runtime.block_on(blocks).unwrap();
+        }
+        let [blocked, running, _] = stalls_by_cause(&metrics);
+        assert_eq!([blocked, running], [0.0, 0.0], "{workers} workers");
+    }
+}
+
 #[test]
 fn workers_with_a_long_queue_before_them_are_not_stuck() {
     let runtime = runtime::Builder::new_multi_thread().worker_threads(WORKERS).build().unwrap();
@@ -69,5 +159,6 @@ fn workers_with_a_long_queue_before_them_are_not_stuck() {
     for task in tasks {
         runtime.block_on(task).unwrap();
     }
-    assert_eq!(stalls(&metrics), (0.0, 0.0));
+    let [blocked, running, _] = stalls_by_cause(&metrics);
+    assert_eq!([blocked, running], [0.0, 0.0]);
 }

@@ -84,11 +84,12 @@ fn each_worker_is_told_for_itself_on_request() {
     let metrics = build(RuntimeMetrics::builder().per_worker(true).runtime("", runtime.handle()));
     looks(&metrics, 1);
     let (_, tasks) = block(&runtime, 1);
-    let blocked = until("the stall is told", || {
+    let blocked = until("the stall is reported", || {
         let stalls = values(&metrics, "tokio.worker.stalls");
-        assert_eq!(stalls.len(), 3);
+        assert_eq!(stalls.len(), 9, "three causes of three workers");
         stalls.into_iter().find(|(_, count)| *count > 0.0)
     });
+    assert_eq!(blocked.0[0], "blocked");
     assert_eq!(values(&metrics, "tokio.worker.stalls").iter().map(|(_, count)| count).sum::<f64>(), 1.0);
     let times = values(&metrics, "tokio.worker.stall.time");
     assert!(times.iter().all(|(worker, time)| (*worker == blocked.0) == (*time > 0.0)), "{times:?}");

@@ -48,10 +48,25 @@ pub fn histogram(metrics: &RuntimeMetrics, name: &str) -> Option<Histogram> {
     }
 }
 
-/// Stalls and seconds spent in them, of the only runtime.
+/// Stalls and seconds spent in them, of the only runtime, whatever their cause.
 pub fn stalls(metrics: &RuntimeMetrics) -> (f64, f64) {
-    let read = |name| value(metrics, name).unwrap_or_else(|| panic!("no {name}"));
-    (read("tokio.worker.stalls"), read("tokio.worker.stall.time"))
+    let sum = |name| stalls_of(metrics, name).iter().sum();
+    (sum("tokio.worker.stalls"), sum("tokio.worker.stall.time"))
+}
+
+/// Stalls of the only runtime: blocked, running, starved.
+pub fn stalls_by_cause(metrics: &RuntimeMetrics) -> [f64; 3] {
+    stalls_of(metrics, "tokio.worker.stalls")
+}
+
+fn stalls_of(metrics: &RuntimeMetrics, name: &str) -> [f64; 3] {
+    let values = values(metrics, name);
+    ["blocked", "running", "starved"].map(|cause| {
+        let of_cause = values.iter().filter(|(attributes, _)| attributes.iter().any(|value| value == cause));
+        let of_cause: Vec<f64> = of_cause.map(|(_, value)| *value).collect();
+        assert_eq!(of_cause.len(), 1, "{name} {cause}: {values:?}");
+        of_cause.iter().sum()
+    })
 }
 
 /// Waits for a condition, and for what it finds.
