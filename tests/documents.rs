@@ -85,7 +85,8 @@ fn paths(document: &str) -> Vec<String> {
     let quoted = document.split('`').skip(1).step_by(2);
     let folders = ["src/", "tests/", "deploy/", "examples/", "benches/", "docs/", "model/", "demo/", ".ci/"];
     let quoted = quoted.filter(|word| folders.iter().any(|folder| word.starts_with(folder)));
-    let quoted = quoted.filter(|word| !word.contains(['*', ' ', '\n']) && !word.contains("NAME"));
+    // Not a pattern, a command, or an example of a line.
+    let quoted = quoted.filter(|word| !word.contains(['*', ' ', '\n', ':']) && !word.contains("NAME"));
     links.chain(quoted).map(|path| path.split('#').next().unwrap_or_default().to_owned()).collect()
 }
 
@@ -110,5 +111,39 @@ fn every_benchmark_is_documented() {
     let document = text("BENCHMARKS.md");
     for name in names {
         assert!(document.contains(&format!("--bench {name}")), "BENCHMARKS.md lacks {name}");
+    }
+}
+
+/// The steps of a full run of `.ci/run`.
+fn steps() -> Vec<String> {
+    let script = text(".ci/run");
+    let (_, after) = script.split_once("\nsteps=(").expect("a list of steps");
+    let list = after.split(')').next().unwrap_or_default().replace('\n', " ");
+    // Quoted steps have two words.
+    let mut steps = Vec::new();
+    for (index, part) in list.split('\'').enumerate() {
+        match index % 2 {
+            0 => steps.extend(part.split_whitespace().map(str::to_owned)),
+            _ => steps.push(format!("'{part}'")),
+        }
+    }
+    steps
+}
+
+#[test]
+fn the_public_workflow_runs_every_step() {
+    let workflow = text(".github/workflows/ci.yml");
+    let run: BTreeSet<String> = workflow
+        .lines()
+        .filter_map(|line| line.split_once("steps: \"")?.1.split_once('"'))
+        .flat_map(|(steps, _)| {
+            steps.replace("'unstable ", "'unstable_").split(' ').map(str::to_owned).collect::<Vec<_>>()
+        })
+        .map(|step| step.replace("'unstable_", "'unstable "))
+        .collect();
+    let steps = steps();
+    assert!(steps.len() > 10, "{steps:?}");
+    for step in steps {
+        assert!(run.contains(&step), "no job runs {step}");
     }
 }
