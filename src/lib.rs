@@ -50,6 +50,9 @@
 //! names. [`spawn`] and [`TaskExt::with_task_location`] use the calling line as the name, `tower::TaskNameLayer` the route of
 //! a request. Under `--cfg tokio_unstable`, `task_hooks` names all tasks of a runtime by the line that spawns them.
 //!
+//! **Profile.** The metrics say how much; a profile says where in the code. With the feature `profile`, the module `profile`
+//! samples allocations, CPU time and the stacks of all threads, and writes them for `go tool pprof` and flame graphs.
+//!
 //! # Features
 //!
 //! No feature is on by default. The crate then depends on the OpenTelemetry API, Tokio's `rt` and libc.
@@ -65,13 +68,13 @@
 //! | `monitor` | `Monitor`, which writes a JSON line at each interval |
 //! | `debug` | `debug`, HTTP endpoints and a page with plots |
 //! | `tower`, `axum` | `tower::TaskNameLayer`, which counts requests as tasks; by the routes of axum's router |
-//! | `profile` | `profile`: stacks of all threads for `go tool pprof` and flame graphs, on Linux |
+//! | `profile` | `profile`: heap, CPU and thread profiles for `go tool pprof` and flame graphs, on Linux |
 //! | `internal-logs` | the library's warnings as `tracing` events; part of `otlp`, `monitor` and `debug` |
 //!
 //! # Errors
 //!
-//! Only the features `otlp` and `debug` have errors: a configuration that cannot work, an address that cannot be bound, an
-//! export that was not delivered. Everything else reports what it can read and leaves out the rest.
+//! Only the features `otlp`, `debug` and `profile` have errors: a configuration that cannot work, an export that was not
+//! delivered, an address that cannot be bound, a profile that cannot be taken. Everything else reports what it can read and leaves out the rest.
 //!
 //! # Platforms
 //!
@@ -143,6 +146,6 @@ pub fn init_runtime_metrics(meter: &Meter) -> RuntimeMetrics {
 }
 
 /// Compiles the examples of the README.
-#[cfg(all(doctest, feature = "axum", feature = "otlp", feature = "view"))]
+#[cfg(all(doctest, feature = "axum", feature = "otlp", feature = "profile", feature = "view"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

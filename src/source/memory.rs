@@ -29,7 +29,7 @@ pub(crate) static TABLE: Table<Sample> = Table {
         })
         .opt_in_attribute(SIZE_CLASS)
         .description("Allocations made since the process started.")
-        .origin("`CountingAllocator`: successful `alloc` and `alloc_zeroed` calls. With `size_classes(true)` they are reported by size; the attribute is the largest size of the class in bytes.")
+        .origin("`CountingAllocator`: successful `alloc` and `alloc_zeroed` calls. With `size_classes(true)` they are reported by size; the attribute is the largest size of the class in bytes, a power of four from 16 to 4194304, or `+Inf`.")
         .advice("Compare the rate with the rate of requests. If there are many small allocations, reuse buffers and reserve capacity."),
         counter("rust.memory.deallocations", "{deallocation}", |sample: &Sample, to| to.value(sample.totals.deallocations))
             .description("Allocations freed since the process started.")

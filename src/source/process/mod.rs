@@ -23,7 +23,7 @@ pub(crate) static TABLE: Table<Process> = Table {
         })
         .attribute("cpu.mode")
         .description("Seconds of CPU time used by all threads of the process.")
-        .origin("`getrusage`: `ru_utime`, `ru_stime`.")
+        .origin("`getrusage`: `ru_utime` as `user`, `ru_stime` as `system`.")
         .advice("The rate is the number of CPUs in use; near `rust.cpu.count` the process is short of CPU. A high share of `system` means many or expensive system calls, or paging."),
         up_down_counter("process.memory.usage", "By", |process: &Process, to| {
             to.value(process.memory.map(|memory| memory.resident));
@@ -55,7 +55,7 @@ pub(crate) static TABLE: Table<Process> = Table {
         })
         .attribute("process.context_switch.type")
         .description("Context switches of all threads of the process.")
-        .origin("`getrusage`: `ru_nvcsw`, `ru_nivcsw`.")
+        .origin("`getrusage`: `ru_nvcsw` as `voluntary`, `ru_nivcsw` as `involuntary`.")
         .advice("`involuntary` rises when more threads want to run than there are CPUs. `voluntary` rises when threads wait for work, locks or the disk."),
         counter("process.paging.faults", "{fault}", |process: &Process, to| {
             to.with("major", process.count(|usage| usage.ru_majflt));
@@ -63,7 +63,7 @@ pub(crate) static TABLE: Table<Process> = Table {
         })
         .attribute("system.paging.fault.type")
         .description("Page faults of the process; major ones read from the disk.")
-        .origin("`getrusage`: `ru_majflt`, `ru_minflt`.")
+        .origin("`getrusage`: `ru_majflt` as `major`, `ru_minflt` as `minor`.")
         .advice("`minor` rises when the process touches fresh memory. `major` that rises in steady operation means that memory is short: the kernel reads code or data from the disk again and again."),
         gauge_of_seconds("process.uptime", |process: &Process, to| to.value(process.uptime))
             .description("Seconds since the process started.")
@@ -76,7 +76,7 @@ pub(crate) static TABLE: Table<Process> = Table {
         .attribute("disk.io.direction")
         .opt_in()
         .description("Bytes that the process made the disks read or write.")
-        .origin("`/proc/self/io`: `read_bytes`, `write_bytes`. No point if that file is forbidden.")
+        .origin("`/proc/self/io`: `read_bytes` as `read`, `write_bytes` as `write`. No point if that file is forbidden.")
         .advice("Reads from the page cache are not included. If `read` rises under constant load, the working set no longer fits into memory."),
     ],
 };
