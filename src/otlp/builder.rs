@@ -7,13 +7,13 @@ use std::time::Duration;
 use opentelemetry::{KeyValue, global};
 use opentelemetry_sdk::metrics::{Instrument, SdkMeterProvider, Stream};
 
-use super::error::Error;
-use super::reader::Reader;
-use super::settings::{Options, Output, Settings};
-use super::target::Protocol;
-use super::telemetry::Telemetry;
-use super::transport::Transport;
-use super::variables::Variables;
+use crate::otlp::config::env::Variables;
+use crate::otlp::config::settings::{Options, Output, Settings};
+use crate::otlp::config::target::Protocol;
+use crate::otlp::error::Error;
+use crate::otlp::export::reader::Reader;
+use crate::otlp::send::Transport;
+use crate::otlp::telemetry::Telemetry;
 
 /// Settings in code. Each goes before its variable; what is not set here is read from the environment.
 #[derive(Default)]

@@ -30,7 +30,7 @@ pub enum Error {
 }
 
 impl Error {
-    pub(super) fn setting(name: &str, value: &str, problem: impl Into<String>) -> Self {
+    pub(in crate::otlp) fn setting(name: &str, value: &str, problem: impl Into<String>) -> Self {
         Error::Setting { name: name.into(), value: value.into(), problem: problem.into() }
     }
 }
@@ -57,7 +57,7 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {}
 
 /// An error and what caused it, without repetitions.
-pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub(in crate::otlp) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -43,34 +43,16 @@
 //! are called: inside any Tokio runtime, on its only worker, on a plain thread, without Tokio, while a panic unwinds,
 //! or after the application's runtime is gone. None of them takes longer than the timeout of an export.
 
-#[cfg(feature = "otlp-tls")]
-mod alert;
 mod builder;
-mod connect;
-mod console;
-mod endpoint;
+mod config;
 mod error;
-#[cfg(feature = "otlp-grpc")]
-mod grpc;
-mod headers;
-#[cfg(feature = "otlp-http")]
-mod http_protobuf;
-mod outage;
-mod reader;
-mod resource;
-mod retry;
-mod settings;
-mod target;
+mod export;
+mod send;
 mod telemetry;
-#[cfg(feature = "otlp-tls")]
-mod tls;
-mod transport;
-mod variables;
-mod worker;
 
 pub use builder::Builder;
+pub use config::target::Protocol;
 pub use error::Error;
-pub use target::Protocol;
 pub use telemetry::Telemetry;
 
 /// Exports as the standard variables say, and makes the provider the global one.

@@ -4,8 +4,8 @@ use opentelemetry::InstrumentationScope;
 use opentelemetry::metrics::{Meter, MeterProvider};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 
-use super::error::Error;
-use super::reader::Reader;
+use crate::otlp::error::Error;
+use crate::otlp::export::reader::Reader;
 
 /// A meter provider that exports in the background. To be kept until the application ends: dropping it is a
 /// [`shutdown`](Self::shutdown).
@@ -18,7 +18,7 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    pub(super) fn new(provider: SdkMeterProvider, reader: Option<Reader>) -> Self {
+    pub(in crate::otlp) fn new(provider: SdkMeterProvider, reader: Option<Reader>) -> Self {
         Telemetry { provider, reader }
     }
 

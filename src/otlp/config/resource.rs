@@ -8,13 +8,13 @@ use opentelemetry::KeyValue;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::resource::{ResourceDetector, TelemetryResourceDetector};
 
-use super::error::Error;
-use super::settings::Options;
-use super::variables::Variables;
+use crate::otlp::config::env::Variables;
+use crate::otlp::config::settings::Options;
+use crate::otlp::error::Error;
 
 /// Later ones win: what is found out, the variables, the builder. The command line is left out on purpose, for
 /// there are passwords in command lines.
-pub(super) fn resource(options: &Options, variables: &Variables<'_>) -> Result<Resource, Error> {
+pub(in crate::otlp) fn resource(options: &Options, variables: &Variables<'_>) -> Result<Resource, Error> {
     let executable = executable_name();
     let mut attributes = vec![
         KeyValue::new("service.name", format!("unknown_service:{executable}")),
@@ -61,14 +61,14 @@ fn instance_id() -> String {
 
 /// The keys of the standard library's hash maps come from the operating system: random enough for what has to be
 /// unique and is no secret.
-pub(super) fn random() -> u64 {
+pub(in crate::otlp) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::otlp::variables::with;
+    use crate::otlp::config::env::with;
 
     fn resource(set: &[(&str, &str)], options: &Options) -> Result<Resource, String> {
         with(set, |variables| super::resource(options, variables)).map_err(|error| error.to_string())

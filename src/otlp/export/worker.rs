@@ -13,13 +13,13 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{sleep_until, timeout_at};
 
-use super::error::Error;
-use super::outage::Outage;
-use super::reader::Request;
-use super::retry::Delivery;
-use super::transport::Transport;
+use crate::otlp::error::Error;
+use crate::otlp::export::outage::Outage;
+use crate::otlp::export::reader::Request;
+use crate::otlp::export::retry::Delivery;
+use crate::otlp::send::Transport;
 
-pub(super) struct Worker {
+pub(in crate::otlp) struct Worker {
     manual: Arc<ManualReader>,
     exporter: Exporter,
     interval: Duration,
@@ -28,7 +28,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(
+    pub(in crate::otlp) fn new(
         manual: Arc<ManualReader>,
         transport: Transport,
         requests: UnboundedReceiver<Request>,
@@ -42,7 +42,7 @@ impl Worker {
         Worker { manual, exporter, interval, next, metrics: ResourceMetrics::default() }
     }
 
-    pub(super) fn run(mut self, runtime: Runtime) {
+    pub(in crate::otlp) fn run(mut self, runtime: Runtime) {
         // What the transport logs must not become telemetry that has to be transported.
         let _suppressed = Context::enter_telemetry_suppressed_scope();
         // The runtime is driven while we wait, so that connections are kept in order, but not while we collect: a

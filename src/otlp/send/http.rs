@@ -13,12 +13,12 @@ use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use prost::Message;
 use prost::bytes::Bytes;
 
-use super::connect::{Client, Connector, LONGEST_ANSWER};
-use super::error::Error;
-use super::retry::{Again, Delivered, Failure};
-use super::target::{Compression, Target};
+use crate::otlp::config::target::{Compression, Target};
+use crate::otlp::error::Error;
+use crate::otlp::export::retry::{Again, Delivered, Failure};
+use crate::otlp::send::connect::{Client, Connector, LONGEST_ANSWER};
 
-pub(super) struct Http {
+pub(in crate::otlp) struct Http {
     target: Target,
     connector: Connector,
     client: Client<Full<Bytes>>,
@@ -27,21 +27,21 @@ pub(super) struct Http {
 const PROTOBUF: &str = "application/x-protobuf";
 
 impl Http {
-    pub(super) fn new(target: Target, timeout: Duration) -> Result<Self, Error> {
+    pub(in crate::otlp) fn new(target: Target, timeout: Duration) -> Result<Self, Error> {
         let connector = Connector::new(&target, timeout)?;
         let client = connector.client();
         Ok(Http { target, connector, client })
     }
 
-    pub(super) fn target(&self) -> &Target {
+    pub(in crate::otlp) fn target(&self) -> &Target {
         &self.target
     }
 
-    pub(super) fn reconnect(&mut self) {
+    pub(in crate::otlp) fn reconnect(&mut self) {
         self.client = self.connector.client();
     }
 
-    pub(super) async fn send(&mut self, metrics: &ResourceMetrics) -> Result<Delivered, Failure> {
+    pub(in crate::otlp) async fn send(&mut self, metrics: &ResourceMetrics) -> Result<Delivered, Failure> {
         let message = ExportMetricsServiceRequest::from(metrics).encode_to_vec();
         let (body, encoding) = compressed(message, self.target.compression).map_err(|error| Failure {
             message: format!("compression failed: {error}"),

@@ -5,13 +5,13 @@ use std::str::FromStr;
 use http::Uri;
 use http::uri::{PathAndQuery, Scheme};
 
-use super::error::Error;
-use super::settings::Options;
-use super::target::Protocol;
-use super::variables::{HIDDEN, Variable, Variables};
+use crate::otlp::config::env::{HIDDEN, Variable, Variables};
+use crate::otlp::config::settings::Options;
+use crate::otlp::config::target::Protocol;
+use crate::otlp::error::Error;
 
 /// With the path of metrics, where the protocol has one.
-pub(super) fn endpoint(
+pub(in crate::otlp) fn endpoint(
     protocol: Protocol,
     options: &Options,
     variables: &Variables<'_>,
@@ -113,7 +113,7 @@ fn insecure(variables: &Variables<'_>) -> Result<bool, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::otlp::variables::with;
+    use crate::otlp::config::env::with;
 
     const ALL: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
     const METRICS: &str = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT";

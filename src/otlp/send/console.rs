@@ -6,9 +6,9 @@ use std::io::{self, Write};
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::metrics::data::{AggregatedMetrics, Metric, MetricData, ResourceMetrics};
 
-use super::retry::{Again, Delivered, Failure};
+use crate::otlp::export::retry::{Again, Delivered, Failure};
 
-pub(super) fn print(metrics: &ResourceMetrics) -> Result<Delivered, Failure> {
+pub(in crate::otlp) fn print(metrics: &ResourceMetrics) -> Result<Delivered, Failure> {
     let mut text = Vec::new();
     for metric in metrics.scope_metrics().flat_map(|scope| scope.metrics()) {
         // Writing into memory cannot fail.

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 
-use super::error::Error;
+use crate::otlp::error::Error;
 
 /// Where variables are read from. A function, so that tests need not change the environment of their process.
-pub(super) struct Variables<'a>(pub(super) &'a dyn Fn(&str) -> Result<String, VarError>);
+pub(in crate::otlp) struct Variables<'a>(pub(in crate::otlp) &'a dyn Fn(&str) -> Result<String, VarError>);
 
 impl Variables<'_> {
-    pub(super) fn get(&self, name: &str) -> Result<Option<Variable>, Error> {
+    pub(in crate::otlp) fn get(&self, name: &str) -> Result<Option<Variable>, Error> {
         match (self.0)(name) {
             Ok(value) if value.trim().is_empty() => Ok(None),
             Ok(value) => Ok(Some(Variable::new(name, value.trim()))),
@@ -21,7 +21,7 @@ impl Variables<'_> {
     }
 
     /// A setting of the exporter, where that for metrics goes before that for all signals.
-    pub(super) fn exporter(&self, setting: &str) -> Result<Option<Variable>, Error> {
+    pub(in crate::otlp) fn exporter(&self, setting: &str) -> Result<Option<Variable>, Error> {
         match self.get(&format!("OTEL_EXPORTER_OTLP_METRICS_{setting}"))? {
             Some(variable) => Ok(Some(variable)),
             None => self.get(&format!("OTEL_EXPORTER_OTLP_{setting}")),
@@ -30,26 +30,26 @@ impl Variables<'_> {
 }
 
 /// What stands for a value that may be a secret.
-pub(super) const HIDDEN: &str = "[hidden]";
+pub(in crate::otlp) const HIDDEN: &str = "[hidden]";
 
 /// A variable that is set, or the call of the builder that takes its place.
 #[derive(Clone, Debug)]
-pub(super) struct Variable {
-    pub(super) name: String,
-    pub(super) value: String,
+pub(in crate::otlp) struct Variable {
+    pub(in crate::otlp) name: String,
+    pub(in crate::otlp) value: String,
 }
 
 impl Variable {
-    pub(super) fn new(name: &str, value: &str) -> Self {
+    pub(in crate::otlp) fn new(name: &str, value: &str) -> Self {
         Variable { name: name.into(), value: value.into() }
     }
 
-    pub(super) fn invalid(&self, problem: impl Into<String>) -> Error {
+    pub(in crate::otlp) fn invalid(&self, problem: impl Into<String>) -> Error {
         Error::setting(&self.name, &self.value, problem)
     }
 
     /// The meaning of the value, upper or lower case, among those there are.
-    pub(super) fn choose<T: Copy>(&self, choices: &[(&str, T)]) -> Result<T, Error> {
+    pub(in crate::otlp) fn choose<T: Copy>(&self, choices: &[(&str, T)]) -> Result<T, Error> {
         choices
             .iter()
             .find(|(text, _)| self.value.eq_ignore_ascii_case(text))
@@ -60,11 +60,11 @@ impl Variable {
             })
     }
 
-    pub(super) fn boolean(&self) -> Result<bool, Error> {
+    pub(in crate::otlp) fn boolean(&self) -> Result<bool, Error> {
         self.choose(&[("true", true), ("false", false)])
     }
 
-    pub(super) fn milliseconds(&self) -> Result<Duration, Error> {
+    pub(in crate::otlp) fn milliseconds(&self) -> Result<Duration, Error> {
         match self.value.parse() {
             Ok(0) | Err(_) => Err(self.invalid("it has to be a whole number of milliseconds above 0")),
             Ok(number) => Ok(Duration::from_millis(number)),
@@ -73,7 +73,7 @@ impl Variable {
 
     /// A list `key=value,key=value` whose values are percent-encoded. The error is a problem, for the caller knows
     /// whether the value may be told.
-    pub(super) fn pairs(&self) -> Result<Vec<(String, String)>, String> {
+    pub(in crate::otlp) fn pairs(&self) -> Result<Vec<(String, String)>, String> {
         let entries = self.value.split(',').map(str::trim).filter(|entry| !entry.is_empty());
         let decode = |text: &str| percent_decode_str(text.trim()).decode_utf8().map(String::from);
         entries
@@ -91,7 +91,7 @@ impl Variable {
 
 /// For tests: an environment in which only these are set.
 #[cfg(test)]
-pub(super) fn with<T>(set: &[(&str, &str)], use_it: impl FnOnce(&Variables<'_>) -> T) -> T {
+pub(in crate::otlp) fn with<T>(set: &[(&str, &str)], use_it: impl FnOnce(&Variables<'_>) -> T) -> T {
     use_it(&Variables(&|name| match set.iter().find(|(key, _)| *key == name) {
         Some((_, value)) => Ok((*value).to_owned()),
         None => Err(VarError::NotPresent),

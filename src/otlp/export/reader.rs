@@ -12,15 +12,15 @@ use opentelemetry_sdk::metrics::reader::MetricReader;
 use opentelemetry_sdk::metrics::{InstrumentKind, ManualReader, Pipeline, Temporality};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-use super::error::Error;
-use super::transport::Transport;
-use super::worker::Worker;
+use crate::otlp::error::Error;
+use crate::otlp::export::worker::Worker;
+use crate::otlp::send::Transport;
 use crate::util::thread as background;
 
 /// A periodic reader. The SDK's own keeps neither a timeout for its exports nor that of a flush or a shutdown, and
 /// logs every failure; this one collects through the SDK's manual reader and does the rest itself.
 #[derive(Clone, Debug)]
-pub(super) struct Reader(Arc<Handle>);
+pub(in crate::otlp) struct Reader(Arc<Handle>);
 
 #[derive(Debug)]
 struct Handle {
@@ -34,17 +34,17 @@ struct Handle {
 }
 
 /// What the thread is asked for: an export now.
-pub(super) struct Request {
+pub(in crate::otlp) struct Request {
     /// Whether it is the last one.
-    pub(super) last: bool,
+    pub(in crate::otlp) last: bool,
     /// When the one who asks gives up.
-    pub(super) deadline: Instant,
-    pub(super) reply: SyncSender<Result<(), Error>>,
+    pub(in crate::otlp) deadline: Instant,
+    pub(in crate::otlp) reply: SyncSender<Result<(), Error>>,
 }
 
 impl Reader {
     /// Starts the thread.
-    pub(super) fn start(
+    pub(in crate::otlp) fn start(
         transport: Transport,
         interval: Duration,
         timeout: Duration,
@@ -60,7 +60,7 @@ impl Reader {
         Ok(Reader(Arc::new(Handle { manual, requests, timeout, ended, thread, process: process::id() })))
     }
 
-    pub(super) fn flush(&self) -> Result<(), Error> {
+    pub(in crate::otlp) fn flush(&self) -> Result<(), Error> {
         match self.has_ended() {
             true => Err(Error::Ended),
             false => self.0.is_not_in_a_callback().and_then(|()| self.0.ask(false)),
@@ -68,7 +68,7 @@ impl Reader {
     }
 
     /// Whoever comes while the first one waits gets its result too. A fork has nothing to deliver.
-    pub(super) fn shutdown(&self) -> Result<(), Error> {
+    pub(in crate::otlp) fn shutdown(&self) -> Result<(), Error> {
         if self.0.is_forked() {
             return Ok(());
         }
@@ -76,7 +76,7 @@ impl Reader {
         self.0.ended.get_or_init(|| self.0.ask(true)).clone()
     }
 
-    pub(super) fn has_ended(&self) -> bool {
+    pub(in crate::otlp) fn has_ended(&self) -> bool {
         self.0.is_forked() || self.0.ended.get().is_some()
     }
 }

@@ -5,42 +5,42 @@ use std::time::Duration;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::Temporality;
 
-use super::error::Error;
-use super::resource;
-use super::target::{self, Target};
-use super::variables::{Variable, Variables};
+use crate::otlp::config::env::{Variable, Variables};
+use crate::otlp::config::resource;
+use crate::otlp::config::target::{self, Target};
+use crate::otlp::error::Error;
 
 /// What the builder was told. What it was not told is read from the environment.
 #[derive(Debug, Default)]
-pub(super) struct Options {
-    pub(super) endpoint: Option<String>,
-    pub(super) protocol: Option<target::Protocol>,
-    pub(super) headers: Vec<(String, String)>,
-    pub(super) interval: Option<Duration>,
-    pub(super) timeout: Option<Duration>,
-    pub(super) resource: Vec<opentelemetry::KeyValue>,
+pub(in crate::otlp) struct Options {
+    pub(in crate::otlp) endpoint: Option<String>,
+    pub(in crate::otlp) protocol: Option<target::Protocol>,
+    pub(in crate::otlp) headers: Vec<(String, String)>,
+    pub(in crate::otlp) interval: Option<Duration>,
+    pub(in crate::otlp) timeout: Option<Duration>,
+    pub(in crate::otlp) resource: Vec<opentelemetry::KeyValue>,
 }
 
 /// Everything that an exporting provider is made of.
 #[derive(Debug)]
-pub(super) struct Settings {
-    pub(super) output: Output,
-    pub(super) interval: Duration,
+pub(in crate::otlp) struct Settings {
+    pub(in crate::otlp) output: Output,
+    pub(in crate::otlp) interval: Duration,
     /// What one export may take, with all its attempts; a flush and a shutdown likewise.
-    pub(super) timeout: Duration,
-    pub(super) temporality: Temporality,
-    pub(super) resource: Resource,
+    pub(in crate::otlp) timeout: Duration,
+    pub(in crate::otlp) temporality: Temporality,
+    pub(in crate::otlp) resource: Resource,
 }
 
 #[derive(Debug)]
-pub(super) enum Output {
+pub(in crate::otlp) enum Output {
     Otlp(Box<Target>),
     Console,
     Nothing,
 }
 
 impl Settings {
-    pub(super) fn new(options: &Options, variables: &Variables<'_>) -> Result<Self, Error> {
+    pub(in crate::otlp) fn new(options: &Options, variables: &Variables<'_>) -> Result<Self, Error> {
         let disabled = match variables.get("OTEL_SDK_DISABLED")? {
             Some(variable) => variable.boolean()?,
             None => false,
@@ -132,7 +132,7 @@ fn temporality(variables: &Variables<'_>) -> Result<Temporality, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::otlp::variables::with;
+    use crate::otlp::config::env::with;
 
     fn settings(set: &[(&str, &str)]) -> Result<Settings, String> {
         with(set, |variables| Settings::new(&Options::default(), variables))

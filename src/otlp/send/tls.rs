@@ -11,12 +11,12 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 
-use super::error::Error;
-use super::target::{Protocol, Target};
-use super::variables::{Variable, Variables};
+use crate::otlp::config::env::{Variable, Variables};
+use crate::otlp::config::target::{Protocol, Target};
+use crate::otlp::error::Error;
 
 /// The files that the variables name. They are read only if the endpoint is https.
-pub(super) struct Identity {
+pub(in crate::otlp) struct Identity {
     authority: Option<Variable>,
     client: Option<Client>,
 }
@@ -27,7 +27,7 @@ struct Client {
 }
 
 impl Identity {
-    pub(super) fn new(variables: &Variables<'_>) -> Result<Self, Error> {
+    pub(in crate::otlp) fn new(variables: &Variables<'_>) -> Result<Self, Error> {
         let client = match (variables.exporter("CLIENT_CERTIFICATE")?, variables.exporter("CLIENT_KEY")?) {
             (Some(certificate), Some(key)) => Some(Client { certificate, key }),
             (None, None) => None,
@@ -37,7 +37,7 @@ impl Identity {
         Ok(Identity { authority: variables.exporter("CERTIFICATE")?, client })
     }
 
-    pub(super) fn connector(
+    pub(in crate::otlp) fn connector(
         &self,
         tcp: HttpConnector,
         target: &Target,
@@ -122,7 +122,7 @@ fn describe(error: &rustls::pki_types::pem::Error) -> String {
 }
 
 /// Whether a certificate, ours or theirs, is the reason. It will not be a better one in a second.
-pub(super) fn is_refusal(error: &(dyn std::error::Error + 'static)) -> bool {
+pub(in crate::otlp) fn is_refusal(error: &(dyn std::error::Error + 'static)) -> bool {
     // An `io::Error` leaves out the error that it is made of when it tells its source.
     let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
     error.is::<rustls::Error>()

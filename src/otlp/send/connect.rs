@@ -7,26 +7,26 @@ use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use super::error::{Error, chain};
-use super::retry::{Again, Failure};
-use super::target::{Protocol, Target};
+use crate::otlp::config::target::{Protocol, Target};
+use crate::otlp::error::{Error, chain};
+use crate::otlp::export::retry::{Again, Failure};
 
 /// A client that keeps its connection open from one export to the next.
-pub(super) type Client<B> = legacy::Client<Stream, B>;
+pub(in crate::otlp) type Client<B> = legacy::Client<Stream, B>;
 
 #[cfg(feature = "otlp-tls")]
-type Stream = super::alert::Noting<hyper_rustls::HttpsConnector<HttpConnector>>;
+type Stream = crate::otlp::send::stream::Noting<hyper_rustls::HttpsConnector<HttpConnector>>;
 #[cfg(not(feature = "otlp-tls"))]
 type Stream = HttpConnector;
 
 /// How a connection is made.
-pub(super) struct Connector {
+pub(in crate::otlp) struct Connector {
     stream: Stream,
     http2: bool,
 }
 
 /// In bytes. A receiver has a few hundred to say.
-pub(super) const LONGEST_ANSWER: usize = 64 * 1024;
+pub(in crate::otlp) const LONGEST_ANSWER: usize = 64 * 1024;
 
 /// When the kernel finds out that a receiver has vanished without a word: before the next export, as a rule.
 const KEEPALIVE: Duration = Duration::from_secs(20);
@@ -37,7 +37,7 @@ const KEEPALIVE_RETRIES: u32 = 3;
 const FOREIGN: [&str; 2] = ["invalid HTTP version parsed", "frame with invalid size"];
 
 impl Connector {
-    pub(super) fn new(target: &Target, timeout: Duration) -> Result<Self, Error> {
+    pub(in crate::otlp) fn new(target: &Target, timeout: Duration) -> Result<Self, Error> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -46,9 +46,9 @@ impl Connector {
         tcp.set_keepalive_interval(Some(KEEPALIVE_RETRY));
         tcp.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
         #[cfg(feature = "otlp-tls")]
-        let stream = super::alert::Noting {
+        let stream = crate::otlp::send::stream::Noting {
             connector: target.identity.connector(tcp, target)?,
-            alert: super::alert::Alert::default(),
+            alert: crate::otlp::send::stream::Alert::default(),
         };
         #[cfg(not(feature = "otlp-tls"))]
         let stream = tcp;
@@ -56,7 +56,7 @@ impl Connector {
     }
 
     /// A client without any connection yet.
-    pub(super) fn client<B>(&self) -> Client<B>
+    pub(in crate::otlp) fn client<B>(&self) -> Client<B>
     where
         B: Body + Send,
         B::Data: Send,
@@ -73,14 +73,18 @@ impl Connector {
     }
 
     /// There was no answer, because of this.
-    pub(super) fn unreachable(&self, target: &Target, error: &(dyn std::error::Error + 'static)) -> Failure {
+    pub(in crate::otlp) fn unreachable(
+        &self,
+        target: &Target,
+        error: &(dyn std::error::Error + 'static),
+    ) -> Failure {
         let to = target.name();
         #[cfg(feature = "otlp-tls")]
         if let Some(alert) = self.stream.alert.take() {
             return Failure { message: format!("{to} refuses the connection: {alert}"), again: Again::Never };
         }
         #[cfg(feature = "otlp-tls")]
-        let again = if super::tls::is_refusal(error) { Again::Never } else { Again::Soon };
+        let again = if crate::otlp::send::tls::is_refusal(error) { Again::Never } else { Again::Soon };
         #[cfg(not(feature = "otlp-tls"))]
         let again = Again::Soon;
         let why = target.redact(&chain(error));

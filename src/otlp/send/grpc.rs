@@ -11,35 +11,35 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Extensions, Request, Status};
 use tonic_types::StatusExt;
 
-use super::connect::{Client, Connector, LONGEST_ANSWER};
-use super::error::Error;
-use super::retry::{Again, Delivered, Failure};
 #[cfg(any(feature = "otlp-gzip", feature = "otlp-zstd"))]
-use super::target::Compression;
-use super::target::Target;
+use crate::otlp::config::target::Compression;
+use crate::otlp::config::target::Target;
+use crate::otlp::error::Error;
+use crate::otlp::export::retry::{Again, Delivered, Failure};
+use crate::otlp::send::connect::{Client, Connector, LONGEST_ANSWER};
 
-pub(super) struct Grpc {
+pub(in crate::otlp) struct Grpc {
     target: Target,
     connector: Connector,
     client: MetricsServiceClient<Client<tonic::body::Body>>,
 }
 
 impl Grpc {
-    pub(super) fn new(target: Target, timeout: Duration) -> Result<Self, Error> {
+    pub(in crate::otlp) fn new(target: Target, timeout: Duration) -> Result<Self, Error> {
         let connector = Connector::new(&target, timeout)?;
         let client = client(&connector, &target);
         Ok(Grpc { target, connector, client })
     }
 
-    pub(super) fn target(&self) -> &Target {
+    pub(in crate::otlp) fn target(&self) -> &Target {
         &self.target
     }
 
-    pub(super) fn reconnect(&mut self) {
+    pub(in crate::otlp) fn reconnect(&mut self) {
         self.client = client(&self.connector, &self.target);
     }
 
-    pub(super) async fn send(&mut self, metrics: &ResourceMetrics) -> Result<Delivered, Failure> {
+    pub(in crate::otlp) async fn send(&mut self, metrics: &ResourceMetrics) -> Result<Delivered, Failure> {
         let message = ExportMetricsServiceRequest::from(metrics);
         let metadata = MetadataMap::from_headers(self.target.headers.clone());
         let request = Request::from_parts(metadata, Extensions::default(), message);

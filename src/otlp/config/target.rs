@@ -4,13 +4,13 @@ use std::fmt;
 
 use http::{HeaderMap, Uri};
 
-use super::endpoint::endpoint;
-use super::error::Error;
-use super::headers::headers;
-use super::settings::Options;
+use crate::otlp::config::endpoint::endpoint;
+use crate::otlp::config::env::{HIDDEN, Variable, Variables};
+use crate::otlp::config::headers::headers;
+use crate::otlp::config::settings::Options;
+use crate::otlp::error::Error;
 #[cfg(feature = "otlp-tls")]
-use super::tls::Identity;
-use super::variables::{HIDDEN, Variable, Variables};
+use crate::otlp::send::tls::Identity;
 
 /// How OTLP is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,24 +33,24 @@ impl Protocol {
 
 /// How requests are made smaller.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Compression {
+pub(in crate::otlp) enum Compression {
     None,
     Gzip,
     Zstd,
 }
 
 /// All that a transport needs to know.
-pub(super) struct Target {
-    pub(super) protocol: Protocol,
-    pub(super) endpoint: Uri,
-    pub(super) headers: HeaderMap,
-    pub(super) compression: Compression,
+pub(in crate::otlp) struct Target {
+    pub(in crate::otlp) protocol: Protocol,
+    pub(in crate::otlp) endpoint: Uri,
+    pub(in crate::otlp) headers: HeaderMap,
+    pub(in crate::otlp) compression: Compression,
     #[cfg(feature = "otlp-tls")]
-    pub(super) identity: Identity,
+    pub(in crate::otlp) identity: Identity,
 }
 
 impl Target {
-    pub(super) fn new(options: &Options, variables: &Variables<'_>) -> Result<Self, Error> {
+    pub(in crate::otlp) fn new(options: &Options, variables: &Variables<'_>) -> Result<Self, Error> {
         let protocol = protocol(options, variables)?;
         Ok(Target {
             protocol,
@@ -63,14 +63,14 @@ impl Target {
     }
 
     /// For messages: without the query, which may hold a secret.
-    pub(super) fn name(&self) -> String {
+    pub(in crate::otlp) fn name(&self) -> String {
         let (scheme, authority) = (self.endpoint.scheme_str(), self.endpoint.authority());
         let authority = authority.map_or("", |authority| authority.as_str());
         format!("{}://{authority}{}", scheme.unwrap_or_default(), self.endpoint.path())
     }
 
     /// Takes out what a receiver may have echoed of our headers, and what would break a line.
-    pub(super) fn redact(&self, text: &str) -> String {
+    pub(in crate::otlp) fn redact(&self, text: &str) -> String {
         let printable = |character: char| if character.is_control() { ' ' } else { character };
         let mut text: String = text.chars().map(printable).take(LONGEST_MESSAGE).collect();
         for value in self.headers.values().filter(|value| value.is_sensitive()) {
@@ -133,7 +133,7 @@ fn compression(variables: &Variables<'_>) -> Result<Compression, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::otlp::variables::with;
+    use crate::otlp::config::env::with;
 
     fn target(set: &[(&str, &str)]) -> Result<Target, String> {
         with(set, |variables| Target::new(&Options::default(), variables).map_err(|error| error.to_string()))

@@ -4,12 +4,12 @@ use std::str::FromStr;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::error::Error;
-use super::settings::Options;
-use super::variables::{HIDDEN, Variables};
+use crate::otlp::config::env::{HIDDEN, Variables};
+use crate::otlp::config::settings::Options;
+use crate::otlp::error::Error;
 
 /// No error tells a value.
-pub(super) fn headers(options: &Options, variables: &Variables<'_>) -> Result<HeaderMap, Error> {
+pub(in crate::otlp) fn headers(options: &Options, variables: &Variables<'_>) -> Result<HeaderMap, Error> {
     let mut headers = HeaderMap::new();
     headers.insert(http::header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
     if let Some(variable) = variables.exporter("HEADERS")? {
@@ -37,7 +37,7 @@ fn insert(headers: &mut HeaderMap, name: &str, value: &str) -> Result<(), String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::otlp::variables::with;
+    use crate::otlp::config::env::with;
 
     fn headers(set: &[(&str, &str)], options: &Options) -> Result<Vec<(String, String)>, String> {
         let text = |value: &HeaderValue| value.to_str().unwrap().to_owned();

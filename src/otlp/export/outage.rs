@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use super::retry::Delivered;
+use crate::otlp::export::retry::Delivered;
 use crate::util::log;
 
-pub(super) struct Outage {
+pub(in crate::otlp) struct Outage {
     receiver: String,
     state: State,
 }
@@ -25,11 +25,11 @@ enum State {
 }
 
 impl Outage {
-    pub(super) fn new(receiver: String) -> Self {
+    pub(in crate::otlp) fn new(receiver: String) -> Self {
         Outage { receiver, state: State::Fine }
     }
 
-    pub(super) fn lost(&mut self, why: &str) {
+    pub(in crate::otlp) fn lost(&mut self, why: &str) {
         match &mut self.state {
             State::Down { lost, .. } => *lost += 1,
             _ => {
@@ -40,13 +40,13 @@ impl Outage {
     }
 
     /// An export was left out because the receiver had asked for quiet.
-    pub(super) fn skipped(&mut self) {
+    pub(in crate::otlp) fn skipped(&mut self) {
         if let State::Down { lost, .. } = &mut self.state {
             *lost += 1;
         }
     }
 
-    pub(super) fn delivered(&mut self, delivered: &Delivered) {
+    pub(in crate::otlp) fn delivered(&mut self, delivered: &Delivered) {
         if let State::Down { since, lost } = self.state {
             let time = since.elapsed();
             let about = format!("{} was out for {time:.1?}, {lost} exports were lost", self.receiver);

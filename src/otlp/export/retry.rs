@@ -6,12 +6,12 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResp
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use tokio::time::sleep;
 
-use super::resource::random;
-use super::target::Target;
-use super::transport::Transport;
+use crate::otlp::config::resource::random;
+use crate::otlp::config::target::Target;
+use crate::otlp::send::Transport;
 
 /// What the receiver did with an export that it took.
-pub(super) enum Delivered {
+pub(in crate::otlp) enum Delivered {
     All,
     /// It rejected some of the points, for good.
     Partly {
@@ -21,7 +21,7 @@ pub(super) enum Delivered {
 }
 
 impl Delivered {
-    pub(super) fn new(answer: ExportMetricsServiceResponse, target: &Target) -> Self {
+    pub(in crate::otlp) fn new(answer: ExportMetricsServiceResponse, target: &Target) -> Self {
         match answer.partial_success {
             Some(part) if part.rejected_data_points > 0 || !part.error_message.is_empty() => {
                 Delivered::Partly {
@@ -36,21 +36,21 @@ impl Delivered {
 
 /// Why an attempt failed.
 #[derive(Debug)]
-pub(super) struct Failure {
-    pub(super) message: String,
-    pub(super) again: Again,
+pub(in crate::otlp) struct Failure {
+    pub(in crate::otlp) message: String,
+    pub(in crate::otlp) again: Again,
 }
 
 /// Whether the same may succeed later.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Again {
+pub(in crate::otlp) enum Again {
     Never,
     Soon,
     /// The receiver said when.
     After(Duration),
 }
 
-pub(super) struct Delivery {
+pub(in crate::otlp) struct Delivery {
     transport: Transport,
     /// The receiver asked for quiet until then.
     quiet_until: Option<Instant>,
@@ -64,16 +64,16 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_QUIET: Duration = Duration::from_secs(600);
 
 impl Delivery {
-    pub(super) fn new(transport: Transport) -> Self {
+    pub(in crate::otlp) fn new(transport: Transport) -> Self {
         Delivery { transport, quiet_until: None, last: None }
     }
 
-    pub(super) fn has_to_wait(&self, now: Instant) -> bool {
+    pub(in crate::otlp) fn has_to_wait(&self, now: Instant) -> bool {
         self.quiet_until.is_some_and(|until| now < until)
     }
 
     /// May be dropped at any time, upon which [`abandon`](Self::abandon) is due.
-    pub(super) async fn deliver(
+    pub(in crate::otlp) async fn deliver(
         &mut self,
         metrics: &ResourceMetrics,
         deadline: Instant,
@@ -105,7 +105,7 @@ impl Delivery {
     }
 
     /// Time is up: whatever did not answer is not asked again on the same connection.
-    pub(super) fn abandon(&mut self) -> Failure {
+    pub(in crate::otlp) fn abandon(&mut self) -> Failure {
         self.transport.reconnect();
         self.last.take().unwrap_or_else(|| Failure {
             message: format!("{} did not answer in time", self.transport.name()),

@@ -15,14 +15,14 @@ use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use tower_service::Service;
 
-use super::tls::is_refusal;
+use crate::otlp::send::tls::is_refusal;
 
 /// The last alert that came in on any connection of a connector.
 #[derive(Clone, Default)]
-pub(super) struct Alert(Arc<Mutex<Option<String>>>);
+pub(in crate::otlp) struct Alert(Arc<Mutex<Option<String>>>);
 
 impl Alert {
-    pub(super) fn take(&self) -> Option<String> {
+    pub(in crate::otlp) fn take(&self) -> Option<String> {
         self.0.lock().take()
     }
 
@@ -35,9 +35,9 @@ impl Alert {
 
 /// A connector whose connections note alerts.
 #[derive(Clone)]
-pub(super) struct Noting<C> {
-    pub(super) connector: C,
-    pub(super) alert: Alert,
+pub(in crate::otlp) struct Noting<C> {
+    pub(in crate::otlp) connector: C,
+    pub(in crate::otlp) alert: Alert,
 }
 
 impl<C> Service<Uri> for Noting<C>
@@ -61,7 +61,7 @@ where
 }
 
 /// A connection that notes alerts.
-pub(super) struct Stream<S> {
+pub(in crate::otlp) struct Stream<S> {
     inner: S,
     alert: Alert,
     /// Why writing failed, until what came in before is read.

@@ -1,19 +1,30 @@
 //! What an export is handed to.
 
+pub(in crate::otlp) mod connect;
+pub(in crate::otlp) mod console;
+#[cfg(feature = "otlp-grpc")]
+pub(in crate::otlp) mod grpc;
+#[cfg(feature = "otlp-http")]
+pub(in crate::otlp) mod http;
+#[cfg(feature = "otlp-tls")]
+pub(in crate::otlp) mod stream;
+#[cfg(feature = "otlp-tls")]
+pub(in crate::otlp) mod tls;
+
 use std::time::Duration;
 
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 
-use super::console;
-use super::error::Error;
+use crate::otlp::config::target::{Protocol, Target};
+use crate::otlp::error::Error;
+use crate::otlp::export::retry::{Delivered, Failure};
+use crate::otlp::send::console;
 #[cfg(feature = "otlp-grpc")]
-use super::grpc::Grpc;
+use crate::otlp::send::grpc::Grpc;
 #[cfg(feature = "otlp-http")]
-use super::http_protobuf::Http;
-use super::retry::{Delivered, Failure};
-use super::target::{Protocol, Target};
+use crate::otlp::send::http::Http;
 
-pub(super) enum Transport {
+pub(in crate::otlp) enum Transport {
     #[cfg(feature = "otlp-grpc")]
     Grpc(Grpc),
     #[cfg(feature = "otlp-http")]
@@ -22,7 +33,7 @@ pub(super) enum Transport {
 }
 
 impl Transport {
-    pub(super) fn otlp(target: Target, timeout: Duration) -> Result<Self, Error> {
+    pub(in crate::otlp) fn otlp(target: Target, timeout: Duration) -> Result<Self, Error> {
         match target.protocol {
             #[cfg(feature = "otlp-grpc")]
             Protocol::Grpc => Ok(Transport::Grpc(Grpc::new(target, timeout)?)),
@@ -33,12 +44,12 @@ impl Transport {
         }
     }
 
-    pub(super) fn console() -> Self {
+    pub(in crate::otlp) fn console() -> Self {
         Transport::Console
     }
 
     /// For messages.
-    pub(super) fn name(&self) -> String {
+    pub(in crate::otlp) fn name(&self) -> String {
         match self {
             #[cfg(feature = "otlp-grpc")]
             Transport::Grpc(grpc) => grpc.target().name(),
@@ -49,7 +60,7 @@ impl Transport {
     }
 
     /// One attempt. May be dropped at any time.
-    pub(super) async fn send(&mut self, metrics: &ResourceMetrics) -> Result<Delivered, Failure> {
+    pub(in crate::otlp) async fn send(&mut self, metrics: &ResourceMetrics) -> Result<Delivered, Failure> {
         match self {
             #[cfg(feature = "otlp-grpc")]
             Transport::Grpc(grpc) => grpc.send(metrics).await,
@@ -60,7 +71,7 @@ impl Transport {
     }
 
     /// Forgets all connections.
-    pub(super) fn reconnect(&mut self) {
+    pub(in crate::otlp) fn reconnect(&mut self) {
         match self {
             #[cfg(feature = "otlp-grpc")]
             Transport::Grpc(grpc) => grpc.reconnect(),
