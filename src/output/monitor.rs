@@ -14,6 +14,7 @@ use crate::output::memstats::{Line, Pauses, Stats};
 use crate::runtime_metrics::RuntimeMetrics;
 use crate::snapshot::{Point, Reading, Snapshot};
 use crate::util::log;
+use crate::util::thread as background;
 
 /// Writes a line of JSON every interval, until it is dropped.
 ///
@@ -114,7 +115,7 @@ impl Monitor {
                 last = now;
             }
         };
-        if let Err(error) = thread::Builder::new().name("runtime-monitor".into()).spawn(run) {
+        if let Err(error) = background::spawn(thread::Builder::new().name("runtime-monitor".into()), run) {
             log::warn("could not start a thread; the monitor will write no lines", &error.to_string());
         }
         Monitor { _running: running }

@@ -2,5 +2,4 @@
 
 pub(crate) mod log;
 pub(crate) mod mutex;
-#[cfg(any(feature = "_otlp", feature = "debug"))]
 pub(crate) mod thread;

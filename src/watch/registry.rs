@@ -16,11 +16,13 @@ use super::stall::{Config, Look};
 use super::watched::Watched;
 use crate::count::task::slow_poll_threshold;
 use crate::util::log;
+use crate::util::thread as background;
 use crate::util::mutex::Mutex;
 
 /// The process's list.
 static REGISTRY: Registry = Registry::new(|registry| {
-    thread::Builder::new().name("runtime-metrics".into()).spawn(move || registry.run()).map(drop)
+    let thread = thread::Builder::new().name("runtime-metrics".into());
+    background::spawn(thread, move || registry.run()).map(drop)
 });
 
 /// The wish to have runtimes watched. It holds until it is cancelled or dropped.

@@ -54,7 +54,7 @@ impl Reader {
         let (requests, inbox) = unbounded_channel();
         let worker = Worker::new(Arc::clone(&manual), transport, inbox, interval, timeout);
         let thread = thread::Builder::new().name("otlp-export".into());
-        let thread = background::spawn(thread, move |runtime| worker.run(runtime));
+        let thread = background::spawn_with_runtime(thread, move |runtime| worker.run(runtime));
         let thread = thread.map_err(|error| Error::Start(error.to_string()))?.thread().id();
         let ended = OnceLock::new();
         Ok(Reader(Arc::new(Handle { manual, requests, timeout, ended, thread, process: process::id() })))

@@ -17,6 +17,7 @@ use crate::runtime_metrics::RuntimeMetrics;
 use crate::snapshot::Snapshot;
 use crate::util::log;
 use crate::util::mutex::Mutex;
+use crate::util::thread as background;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -87,7 +88,7 @@ pub(super) fn start(metrics: &RuntimeMetrics, command_line: bool) -> Feed {
     };
     let (sender, feed) = watch::channel(Arc::new(sampler.moment(Vec::new())));
     let run = move || sampler.run(&sender);
-    if let Err(error) = thread::Builder::new().name("runtime-history".into()).spawn(run) {
+    if let Err(error) = background::spawn(thread::Builder::new().name("runtime-history".into()), run) {
         log::warn("could not start a thread; the debug page will not update", &error.to_string());
     }
     feed

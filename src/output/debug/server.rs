@@ -125,7 +125,7 @@ pub(super) fn run(listener: TcpListener, router: Router) -> Result<Server, Error
             }
         });
     };
-    let thread = background::spawn(thread::Builder::new().name("runtime-debug".into()), run)?;
+    let thread = background::spawn_with_runtime(thread::Builder::new().name("runtime-debug".into()), run)?;
     Ok(Server { local_addr, stop, thread })
 }
 
