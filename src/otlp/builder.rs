@@ -1,4 +1,4 @@
-//! What can be set in code rather than in the environment.
+//! Settings in code rather than in the environment.
 
 use std::env;
 use std::sync::Arc;
@@ -7,15 +7,16 @@ use std::time::Duration;
 use opentelemetry::{KeyValue, global};
 use opentelemetry_sdk::metrics::{Instrument, SdkMeterProvider, Stream};
 
-use crate::otlp::config::env::Variables;
-use crate::otlp::config::settings::{Options, Output, Settings};
-use crate::otlp::config::target::Protocol;
+use crate::otlp::config::env::Env;
+use crate::otlp::config::options::{HeaderSource, Options, Protocol};
+use crate::otlp::config::settings::{Output, Settings};
 use crate::otlp::error::Error;
 use crate::otlp::export::reader::Reader;
-use crate::otlp::send::Transport;
+use crate::otlp::send::transport::Transport;
 use crate::otlp::telemetry::Telemetry;
+use crate::util::log;
 
-/// Settings in code. Each goes before its variable; what is not set here is read from the environment.
+/// Settings in code. Each goes before its variable; the rest is read from the environment.
 #[derive(Default)]
 #[must_use = "nothing is exported before `install` or `build`"]
 pub struct Builder {
@@ -25,6 +26,7 @@ pub struct Builder {
 
 type View = Arc<dyn Fn(&Instrument) -> Option<Stream> + Send + Sync>;
 
+/// Shows no setting, since some are secrets.
 impl std::fmt::Debug for Builder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Builder").finish_non_exhaustive()
@@ -32,44 +34,75 @@ impl std::fmt::Debug for Builder {
 }
 
 impl Builder {
-    /// The base URL of the receiver, as in `OTEL_EXPORTER_OTLP_ENDPOINT`: with HTTP, `/v1/metrics` is appended.
+    /// Sets the base URL of the collector, as `OTEL_EXPORTER_OTLP_ENDPOINT` does: over HTTP, `/v1/metrics` is appended.
+    /// `unix:///path` is a Unix socket.
     pub fn endpoint(mut self, endpoint: impl Into<String>) -> Self {
         self.options.endpoint = Some(endpoint.into());
         self
     }
 
-    /// How OTLP is spoken, as in `OTEL_EXPORTER_OTLP_PROTOCOL`. By default HTTP where it is compiled, else gRPC.
+    /// Sets how OTLP is spoken, as `OTEL_EXPORTER_OTLP_PROTOCOL` does. The default is `http/protobuf` if it is compiled,
+    /// else gRPC.
     pub fn protocol(mut self, protocol: Protocol) -> Self {
         self.options.protocol = Some(protocol);
         self
     }
 
-    /// A header of every request, such as an API key, beside those of `OTEL_EXPORTER_OTLP_HEADERS`.
+    /// Adds a header to every request, such as an API key, beside those of `OTEL_EXPORTER_OTLP_HEADERS`.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.options.headers.push((name.into(), value.into()));
+        self.options.headers.push((name.into(), HeaderSource::Fixed(value.into())));
         self
     }
 
-    /// The time from one export to the next, as in `OTEL_METRIC_EXPORT_INTERVAL`: 60 s by default.
+    /// Adds a header whose value changes, such as a token that expires. The function is called on the exporting thread
+    /// before each attempt; white space around its value is left out. While it panics or returns a value that a header
+    /// cannot carry, exports fail.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let token = || std::fs::read_to_string("/var/run/secrets/token").unwrap_or_default();
+    /// let telemetry = opentelemetry_instrumentation_runtime::otlp::builder()
+    ///     .header_fn("authorization", move || format!("Bearer {}", token()))
+    ///     .install()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn header_fn(
+        mut self,
+        name: impl Into<String>,
+        value: impl Fn() -> String + Send + Sync + 'static,
+    ) -> Self {
+        self.options.headers.push((name.into(), HeaderSource::Function(Arc::new(value))));
+        self
+    }
+
+    /// Sets the time from one export to the next, as `OTEL_METRIC_EXPORT_INTERVAL` does. The default is 60 s.
     pub fn interval(mut self, interval: Duration) -> Self {
         self.options.interval = Some(interval);
         self
     }
 
-    /// What one export may take with all its attempts, as in `OTEL_EXPORTER_OTLP_TIMEOUT`: 10 s by default. A flush
-    /// and a shutdown take no longer either.
+    /// Sets how long one export may take with all its attempts, as `OTEL_EXPORTER_OTLP_TIMEOUT` does. The default is
+    /// 10 s. A flush takes no longer either.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.options.timeout = Some(timeout);
         self
     }
 
-    /// Attributes of the resource, beside those that are found out and those of the environment.
+    /// Sets how long a shutdown may take, including the last export. The default is 5 s, or the timeout of an export if
+    /// that is shorter.
+    pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.options.shutdown_timeout = Some(timeout);
+        self
+    }
+
+    /// Adds attributes to the resource, beside those that are detected and those of the environment.
     pub fn resource(mut self, attributes: impl IntoIterator<Item = KeyValue>) -> Self {
         self.options.resource.extend(attributes);
         self
     }
 
-    /// One more view of the provider.
+    /// Adds a view to the provider.
     pub fn view(mut self, view: impl Fn(&Instrument) -> Option<Stream> + Send + Sync + 'static) -> Self {
         self.views.push(Arc::new(view));
         self
@@ -78,7 +111,8 @@ impl Builder {
     /// Starts exporting and makes the provider the global one.
     ///
     /// # Errors
-    /// A setting that cannot be used, or no thread to be had.
+    /// An endpoint, a header or a file of TLS that cannot be used, by the name of its setting; or the operating system
+    /// has no thread left. Any other variable that cannot be used is ignored with a warning.
     pub fn install(self) -> Result<Telemetry, Error> {
         let telemetry = self.build()?;
         global::set_meter_provider(telemetry.provider().clone());
@@ -90,15 +124,20 @@ impl Builder {
     /// # Errors
     /// As [`install`](Self::install).
     pub fn build(self) -> Result<Telemetry, Error> {
-        let settings = Settings::new(&self.options, &Variables(&|name| env::var(name)))?;
-        let Settings { output, interval, timeout, temporality, resource } = settings;
+        let read = |name: &str| env::var(name);
+        let env = Env::new(&read);
+        let settings = Settings::new(&self.options, &env)?;
+        for warning in env.into_warnings() {
+            log::warn("a variable is ignored", &warning);
+        }
+        let Settings { output, times, temporality, resource } = settings;
         let transport = match output {
-            Output::Otlp(target) => Some(Transport::otlp(*target, timeout)?),
-            Output::Console => Some(Transport::console()),
+            Output::Otlp(target) => Some(Transport::otlp(*target, times.timeout)?),
+            Output::Console => Some(Transport::Console),
             Output::Nothing => None,
         };
         let reader = match transport {
-            Some(transport) => Some(Reader::start(transport, interval, timeout, temporality)?),
+            Some(transport) => Some(Reader::start(transport, times, temporality)?),
             None => None,
         };
         let mut provider =

@@ -1,31 +1,31 @@
-//! What can go wrong, in words that name the setting to change.
+//! The errors of exporting, in sentences that name the setting to change.
 
 use std::fmt;
 use std::time::Duration;
 
 /// Why metrics cannot be, or were not, delivered.
 ///
-/// Never contains the value of a header, nor credentials in an endpoint.
+/// No error contains the value of a header, the text of a key, or a secret in a URL.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
-    /// A variable or a call of the builder has a value that cannot be used.
+    /// The value of a variable, or of a call of the builder, cannot be used.
     #[non_exhaustive]
     Setting {
         /// The variable, or the method of [`Builder`](super::Builder).
         name: String,
-        /// What it was set to, `[hidden]` where that may be a secret.
+        /// The value, or `[hidden]` if it may be a secret.
         value: String,
-        /// What is wrong with it.
+        /// What is wrong with the value, and what to change.
         problem: String,
     },
     /// The operating system refused the thread or the descriptors that exporting needs.
     Start(String),
-    /// The metrics could not be collected, or the receiver did not take them.
+    /// The metrics could not be collected, or the endpoint did not accept them.
     Export(String),
-    /// The flush or the shutdown was not over in this time. It may still come to its end.
+    /// The flush or the shutdown did not finish in this time. It may still finish later.
     TimedOut(Duration),
-    /// Nothing is exported any more: it was shut down, or this process is a fork of the one that exports.
+    /// The exporter was shut down, or this process is a fork of the one that exports.
     Ended,
 }
 
@@ -42,12 +42,12 @@ impl fmt::Display for Error {
             Error::Start(why) => write!(f, "exporting metrics cannot start: {why}"),
             Error::Export(why) => write!(f, "the metrics were not delivered: {why}"),
             Error::TimedOut(time) => write!(f, "the metrics were not delivered within {time:?}"),
-            Error::Ended => f.write_str("metrics are not exported any more"),
+            Error::Ended => f.write_str("metrics are no longer exported"),
         }
     }
 }
 
-/// What `main` prints of an error that it returns.
+/// As `Display`, because `main` prints the `Debug` of an error that it returns.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -56,8 +56,8 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {}
 
-/// An error and what caused it, without repetitions.
-pub(in crate::otlp) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+/// The text of an error and of its causes, without repetitions.
+pub(in crate::otlp) fn error_message(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -1,4 +1,4 @@
-//! Shipping: a meter provider that exports over OTLP, from the standard variables. Feature `otlp`.
+//! Exports over OTLP: a meter provider made from the standard variables. Feature `otlp`.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -13,35 +13,49 @@
 //! ```
 //!
 //! # Variables
-//! What is not set has the default of OpenTelemetry's specification; a value that cannot be used is an error. Those of the
-//! exporter exist for metrics alone too, `OTEL_EXPORTER_OTLP_METRICS_...`, which goes first.
+//! A variable that is empty is not set. Those of the exporter exist for metrics alone too,
+//! `OTEL_EXPORTER_OTLP_METRICS_...`, which go first. Those of proxies may be in lower case.
 //!
 //! | variable | |
 //! |---|---|
 //! | `OTEL_SDK_DISABLED` | `true`: nothing is exported |
-//! | `OTEL_METRICS_EXPORTER` | `otlp`, `console` (a line for each point), `none` |
+//! | `OTEL_METRICS_EXPORTER` | `otlp`, `console` (a line for each point), `none`; of a list the first one of these |
 //! | `OTEL_METRIC_EXPORT_INTERVAL` | milliseconds, 60000 |
-//! | `OTEL_METRIC_EXPORT_TIMEOUT`, `OTEL_EXPORTER_OTLP_TIMEOUT` | milliseconds, 30000 and 10000; the shorter one counts |
+//! | `OTEL_METRIC_EXPORT_TIMEOUT`, `OTEL_EXPORTER_OTLP_TIMEOUT` | milliseconds, 30000 and 10000; the shorter one counts, and 0 is no limit |
 //! | `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` | who exports |
-//! | `OTEL_EXPORTER_OTLP_PROTOCOL` | `http/protobuf`, which is the default where it is compiled in, or `grpc` |
-//! | `OTEL_EXPORTER_OTLP_ENDPOINT` | `http://localhost:4318`, for gRPC `http://localhost:4317`; over HTTP, that for all signals gets `/v1/metrics` appended |
-//! | `OTEL_EXPORTER_OTLP_INSECURE` | `true`: no TLS where an endpoint for gRPC has no scheme |
+//! | `OTEL_EXPORTER_OTLP_PROTOCOL` | `http/protobuf`, the default if it is compiled; `grpc`; `http/json` (feature `otlp-http-json`) |
+//! | `OTEL_EXPORTER_OTLP_ENDPOINT` | `http://localhost:4318`, for gRPC `http://localhost:4317`, or a Unix socket, `unix:///path`; over HTTP, `/v1/metrics` is appended to that for all signals |
+//! | `OTEL_EXPORTER_OTLP_INSECURE` | `true`: no TLS if an endpoint for gRPC has no scheme |
 //! | `OTEL_EXPORTER_OTLP_HEADERS` | `key=value,key=value`, percent-encoded |
 //! | `OTEL_EXPORTER_OTLP_COMPRESSION` | `none`, `gzip`, `zstd` (features `otlp-gzip`, `otlp-zstd`) |
-//! | `OTEL_EXPORTER_OTLP_CERTIFICATE`, `..._CLIENT_CERTIFICATE`, `..._CLIENT_KEY` | files in PEM (feature `otlp-tls`) |
+//! | `OTEL_EXPORTER_OTLP_CERTIFICATE` | the PEM file of the authorities to trust (feature `otlp-tls`) |
+//! | `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`, `OTEL_EXPORTER_OTLP_CLIENT_KEY` | PEM files (feature `otlp-tls`) |
+//! | `SSL_CERT_FILE`, `SSL_CERT_DIR` | where the authorities of the system are (feature `otlp-tls`) |
 //! | `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE` | `cumulative`, `delta`, `lowmemory` |
+//! | `HTTPS_PROXY`, `HTTP_PROXY` | the URL of a proxy, for endpoints with that scheme; never for this machine |
+//! | `NO_PROXY` | hosts, domains and networks that are reached without a proxy |
 //!
-//! `OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION` is not looked at.
+//! Variables are often shared by many services. Hence a number, a Boolean, a word or an attribute that cannot be used is
+//! ignored with one warning, as the specification says. An endpoint, a header or a file of TLS that cannot be used is an
+//! error, since nothing sensible could be sent. `OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION` is not read.
+//!
+//! Files of TLS are read again when a connection is made after they changed. [`Builder::header_fn`] is for tokens that
+//! expire.
 //!
 //! # Outages
-//! A warning when exports begin to fail and a line when they succeed again, as `tracing` events of the target
-//! `opentelemetry-instrumentation-runtime`: whoever has no subscriber does not see them.
+//! There is a warning when exports begin to fail and a line with their number when they succeed again, as `tracing`
+//! events of the target `opentelemetry-instrumentation-runtime`. A program without a subscriber does not see them.
+//!
+//! No message contains the value of a header, the text of a key or a secret in a URL, whatever an endpoint answers.
 //!
 //! # Threads
-//! One thread does everything: it collects, it encodes, and it drives the connection on a Tokio runtime of its own.
-//! Hence it makes no difference where [`install`](install()), [`Telemetry::force_flush`] and [`Telemetry::shutdown`]
-//! are called: inside any Tokio runtime, on its only worker, on a plain thread, without Tokio, while a panic unwinds,
-//! or after the application's runtime is gone. None of them takes longer than the timeout of an export.
+//! One thread does everything: it collects, it encodes, and it runs the connection on its own Tokio runtime. Hence it makes
+//! no difference where [`install`](install()), [`Telemetry::force_flush`] and [`Telemetry::shutdown`] are called: inside
+//! any Tokio runtime, on its only worker, on a plain thread, without Tokio, while a panic unwinds, or after the
+//! application's runtime is gone. The thread blocks all signals. A flush takes no longer than the timeout of an export,
+//! and a shutdown 5 s by default.
+//!
+//! A fork has no thread and exports nothing; it may install an exporter of its own, which is another instance.
 
 mod builder;
 mod config;
@@ -51,19 +65,20 @@ mod send;
 mod telemetry;
 
 pub use builder::Builder;
-pub use config::target::Protocol;
+pub use config::options::Protocol;
 pub use error::Error;
 pub use telemetry::Telemetry;
 
-/// Exports as the standard variables say, and makes the provider the global one.
+/// Starts exporting as the standard variables say, and makes the provider the global one.
 ///
 /// # Errors
-/// A variable with a value that cannot be used, by name; or no thread to be had.
+/// An endpoint, a header or a file of TLS that cannot be used, by the name of its variable; or the operating system has
+/// no thread left.
 pub fn install() -> Result<Telemetry, Error> {
     builder().install()
 }
 
-/// Settings in code rather than in the environment.
+/// Returns a builder, for settings in code rather than in the environment.
 pub fn builder() -> Builder {
     Builder::default()
 }

@@ -1,4 +1,4 @@
-//! What an application holds while it exports.
+//! The handle that an application holds while it exports.
 
 use opentelemetry::InstrumentationScope;
 use opentelemetry::metrics::{Meter, MeterProvider};
@@ -7,13 +7,13 @@ use opentelemetry_sdk::metrics::SdkMeterProvider;
 use crate::otlp::error::Error;
 use crate::otlp::export::reader::Reader;
 
-/// A meter provider that exports in the background. To be kept until the application ends: dropping it is a
+/// A meter provider that exports in the background. Keep it until the application ends: dropping it is a
 /// [`shutdown`](Self::shutdown).
 #[derive(Debug)]
 #[must_use = "dropping it ends the export"]
 pub struct Telemetry {
     provider: SdkMeterProvider,
-    /// `None` where exporting is switched off.
+    /// `None` if exporting is switched off.
     reader: Option<Reader>,
 }
 
@@ -22,10 +22,10 @@ impl Telemetry {
         Telemetry { provider, reader }
     }
 
-    /// A meter whose scope is this crate: its name, its version, and the schema of the semantic conventions that its
-    /// metrics follow. To be given to [`init_runtime_metrics`](crate::init_runtime_metrics); metrics of the
-    /// application's own belong to a meter of [`provider`](Self::provider) with a name of its own. With any other
-    /// meter the same metrics are reported under that meter's scope.
+    /// Returns a meter whose scope is this crate: its name, its version, and the schema of the semantic conventions that
+    /// its metrics follow. Give it to [`init_runtime_metrics`](crate::init_runtime_metrics). Metrics of the application
+    /// belong to a meter of [`provider`](Self::provider) with another name. Any other meter reports the same metrics
+    /// under its own scope.
     pub fn meter(&self) -> Meter {
         let scope = InstrumentationScope::builder(env!("CARGO_PKG_NAME"))
             .with_version(env!("CARGO_PKG_VERSION"))
@@ -34,26 +34,29 @@ impl Telemetry {
         self.provider.meter_with_scope(scope)
     }
 
-    /// The provider, for instruments of the application's own.
+    /// Returns the provider, for the instruments of the application.
     pub fn provider(&self) -> &SdkMeterProvider {
         &self.provider
     }
 
-    /// Exports what there is, now, and waits until the receiver has it.
+    /// Exports now, and waits until the endpoint has accepted it.
     ///
     /// # Errors
-    /// Why it was not delivered. It takes no longer than the timeout of an export.
+    /// Why it was not delivered. A flush takes no longer than the timeout of an export.
     pub fn force_flush(&self) -> Result<(), Error> {
         self.reader.as_ref().map_or(Ok(()), Reader::flush)
     }
 
-    /// Exports for the last time, waits until the receiver has it, and ends the thread. Works from anywhere: inside
-    /// any runtime, without one, in a panic. From the second call on it tells the first one's result.
+    /// Exports for the last time, waits until the endpoint has accepted it, and ends the thread. It works anywhere: inside
+    /// a runtime, without one, and while a panic unwinds. Further calls return the result of the first one.
+    ///
+    /// A shutdown takes no longer than [`shutdown_timeout`](super::Builder::shutdown_timeout), by default 5 s. If there was never a
+    /// connection to the endpoint, there is one attempt, which waits for a connection for 1 s at most.
     ///
     /// # Errors
-    /// Why the last export was not delivered. It takes no longer than the timeout of an export.
+    /// Why the last export was not delivered.
     pub fn shutdown(&self) -> Result<(), Error> {
-        // Tells the provider as well, which shuts the reader down; the reader knows the result in our words.
+        // Ends the provider as well, which shuts the reader down. The reader keeps the error itself, not the SDK's text of it.
         let _ = self.provider.shutdown();
         self.reader.as_ref().map_or(Ok(()), Reader::shutdown)
     }

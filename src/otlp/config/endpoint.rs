@@ -1,113 +1,161 @@
-//! The URL of the receiver.
+//! The URL that metrics are sent to.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use http::Uri;
 use http::uri::{PathAndQuery, Scheme};
 
-use crate::otlp::config::env::{HIDDEN, Variable, Variables};
-use crate::otlp::config::settings::Options;
-use crate::otlp::config::target::Protocol;
+use crate::otlp::config::env::{Env, QUOTED, Variable, boolean};
+use crate::otlp::config::options::{Options, Protocol};
+use crate::otlp::config::secrets::{Secrets, secrets_of_url, shown_url};
 use crate::otlp::error::Error;
 
-/// With the path of metrics, where the protocol has one.
-pub(in crate::otlp) fn endpoint(
-    protocol: Protocol,
-    options: &Options,
-    variables: &Variables<'_>,
-) -> Result<Uri, Error> {
-    let general = |variable| (variable, true);
-    let (given, is_base) = match &options.endpoint {
-        Some(text) => general(Variable::new("endpoint", text)),
-        None => match variables.get("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")? {
-            Some(variable) => (variable, false),
-            None => general(
-                variables
-                    .get("OTEL_EXPORTER_OTLP_ENDPOINT")?
-                    .unwrap_or_else(|| Variable::new("endpoint", default_endpoint(protocol))),
-            ),
-        },
-    };
+/// Where requests go.
+#[derive(Clone)]
+pub(in crate::otlp) struct Endpoint {
+    /// Of a request: with the path of metrics, where the protocol has one.
+    pub(in crate::otlp) url: Uri,
+    /// The Unix socket that is connected to, instead of the host.
+    pub(in crate::otlp) socket: Option<PathBuf>,
+    /// For messages, without secrets.
+    pub(in crate::otlp) name: String,
+}
+
+/// The paths that a base URL gets appended.
+const SIGNAL_PATHS: [&str; 3] = ["/v1/metrics", "/v1/traces", "/v1/logs"];
+
+impl Endpoint {
+    /// Its secret parts become known to `secrets`.
+    pub(in crate::otlp) fn new(
+        protocol: Protocol,
+        options: &Options,
+        env: &Env<'_>,
+        secrets: &mut Secrets,
+    ) -> Result<Self, Error> {
+        let (given, is_base) = match &options.endpoint {
+            Some(text) => (Variable::new("endpoint", text.trim()), true),
+            None => match env.get("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")? {
+                Some(variable) => (variable, false),
+                None => {
+                    let variable = env.get("OTEL_EXPORTER_OTLP_ENDPOINT")?;
+                    (variable.unwrap_or_else(|| Variable::new("endpoint", default_endpoint(protocol))), true)
+                }
+            },
+        };
+        secrets_of_url(&given.value, secrets);
+        if given.is_quoted() {
+            return Err(invalid(&given, QUOTED));
+        }
+        if let Some(socket) = socket(&given)? {
+            let path = if protocol == Protocol::Grpc { "/" } else { "/v1/metrics" };
+            let url = Uri::from_str(&format!("http://localhost{path}"));
+            let url = url.map_err(|error| invalid(&given, &error.to_string()))?;
+            return Ok(Endpoint { url, socket: Some(socket), name: shown_url(&given.value) });
+        }
+        let url = url(&given, is_base, protocol, env)?;
+        Ok(Endpoint { name: shown_url(&url.to_string()), url, socket: None })
+    }
+
+    pub(in crate::otlp) fn is_https(&self) -> bool {
+        self.url.scheme() == Some(&Scheme::HTTPS)
+    }
+}
+
+/// The path of `unix:///path` or, as gRPC also writes it, `unix:/path`.
+fn socket(given: &Variable) -> Result<Option<PathBuf>, Error> {
+    let Some(path) = given.value.strip_prefix("unix:") else { return Ok(None) };
+    let path = path.strip_prefix("//").unwrap_or(path);
+    match path.starts_with('/') {
+        _ if !cfg!(unix) => Err(invalid(given, "this system has no Unix sockets")),
+        true => Ok(Some(path.into())),
+        false => Err(invalid(given, "the path of the socket must be absolute, as in unix:///run/otel.sock")),
+    }
+}
+
+fn url(given: &Variable, is_base: bool, protocol: Protocol, env: &Env<'_>) -> Result<Uri, Error> {
+    let is_grpc = protocol == Protocol::Grpc;
     let text = match given.value.split_once("://") {
         Some((scheme, _)) if ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => {
             given.value.clone()
         }
-        Some(_) => return Err(bad_endpoint(&given, "only http:// and https:// are supported")),
-        None => match protocol {
-            Protocol::Grpc if insecure(variables)? => format!("http://{}", given.value),
-            Protocol::Grpc => format!("https://{}", given.value),
-            Protocol::HttpProtobuf => {
-                return Err(bad_endpoint(&given, "it has to begin with http:// or https://"));
-            }
+        Some(_) => return Err(invalid(given, "it must begin with http://, https:// or unix://")),
+        None if is_grpc => match env.parse_exporter("INSECURE", boolean) {
+            Some(true) => format!("http://{}", given.value),
+            _ => format!("https://{}", given.value),
         },
+        None => {
+            return Err(invalid(given, "it must begin with http:// or https://, as in http://localhost:4318"));
+        }
     };
-    let uri =
-        Uri::from_str(&text).map_err(|error| bad_endpoint(&given, &format!("it is no URL: {error}")))?;
-    check(&given, &uri)?;
-    let path = match (protocol, is_base) {
-        (Protocol::HttpProtobuf, true) => format!("{}/v1/metrics", uri.path().trim_end_matches('/')),
-        (Protocol::HttpProtobuf, false) => return Ok(uri),
-        // The protocol has paths of its own, which a base path goes before.
-        (Protocol::Grpc, _) => match uri.path().trim_end_matches('/') {
-            "" => "/".to_owned(),
-            path => path.to_owned(),
+    let url = Uri::from_str(&text).map_err(|error| invalid(given, &format!("it is not a URL: {error}")))?;
+    check(given, &url)?;
+    let path = url.path().trim_end_matches('/');
+    let signal = SIGNAL_PATHS.iter().find(|signal| path.ends_with(*signal));
+    let problem = match (is_grpc, is_base) {
+        (true, _) if url.query().is_some() => "gRPC has no query; remove it".to_owned(),
+        (true, _) if signal.is_some() => {
+            "gRPC has its own paths; remove this one, or set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf"
+                .to_owned()
+        }
+        (false, true) if url.query().is_some() => {
+            "a base URL has no query; set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT to the whole URL".to_owned()
+        }
+        (false, true) => match signal {
+            Some(signal) => format!(
+                "/v1/metrics is appended to it; remove {signal}, or set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
+            ),
+            None => String::new(),
         },
+        _ => String::new(),
     };
-    let mut parts = uri.into_parts();
+    if !problem.is_empty() {
+        return Err(invalid(given, &problem));
+    }
+    let path = match (is_grpc, is_base) {
+        (false, true) => format!("{path}/v1/metrics"),
+        (false, false) => return Ok(url),
+        (true, _) if path.is_empty() => "/".to_owned(),
+        (true, _) => path.to_owned(),
+    };
+    let mut parts = url.into_parts();
     parts.path_and_query = PathAndQuery::from_str(&path).ok();
-    Uri::from_parts(parts).map_err(|error| bad_endpoint(&given, &error.to_string()))
+    Uri::from_parts(parts).map_err(|error| invalid(given, &error.to_string()))
 }
 
 fn default_endpoint(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Grpc => "http://localhost:4317",
-        Protocol::HttpProtobuf => "http://localhost:4318",
+        Protocol::HttpProtobuf | Protocol::HttpJson => "http://localhost:4318",
     }
 }
 
-fn check(given: &Variable, uri: &Uri) -> Result<(), Error> {
-    let problem = match (uri.scheme(), uri.authority()) {
-        (_, None) => "there is no host in it",
-        (_, Some(authority)) if authority.as_str().contains('@') => {
-            "credentials in an endpoint are not sent, set a header instead"
+fn check(given: &Variable, url: &Uri) -> Result<(), Error> {
+    let problem = match url.authority() {
+        None => "it has no host",
+        Some(authority) if authority.as_str().contains('@') => {
+            "a user and a password in an endpoint are not sent; set a header instead"
         }
-        (_, Some(authority)) if authority.host().is_empty() => "there is no host in it",
-        (_, Some(authority)) if authority.port_u16().is_none() && authority.as_str() != authority.host() => {
-            "its port is no number up to 65535"
+        Some(authority) if authority.host().is_empty() => "it has no host",
+        Some(authority) if authority.port_u16().is_none() && authority.as_str() != authority.host() => {
+            "its port is not a number up to 65535"
         }
-        (Some(scheme), _) if *scheme == Scheme::HTTPS && !cfg!(feature = "otlp-tls") => {
-            return Err(match given.value.contains("://") {
-                true => bad_endpoint(given, "https needs the Cargo feature `otlp-tls`"),
-                false => bad_endpoint(
-                    given,
+        Some(_) if url.scheme() == Some(&Scheme::HTTPS) && !cfg!(feature = "otlp-tls") => {
+            match given.value.contains("://") {
+                true => "https needs the Cargo feature `otlp-tls`",
+                false => {
                     "without a scheme https is meant, which needs the Cargo feature `otlp-tls`; \
-                     begin with http:// or set OTEL_EXPORTER_OTLP_INSECURE=true",
-                ),
-            });
+                     begin with http:// or set OTEL_EXPORTER_OTLP_INSECURE=true"
+                }
+            }
         }
-        _ => return Ok(()),
+        Some(_) => return Ok(()),
     };
-    Err(bad_endpoint(given, problem))
+    Err(invalid(given, problem))
 }
 
-/// Without credentials and query, which may be secrets.
-fn bad_endpoint(given: &Variable, problem: &str) -> Error {
-    let (scheme, rest) =
-        given.value.split_once("://").map_or(("", given.value.as_str()), |(scheme, rest)| (scheme, rest));
-    let rest = match rest.rsplit_once('@') {
-        Some((_, host)) => format!("{HIDDEN}@{host}"),
-        None => rest.to_owned(),
-    };
-    let rest = match rest.split_once('?') {
-        Some((before, _)) => format!("{before}?{HIDDEN}"),
-        None => rest,
-    };
-    let separator = if given.value.contains("://") { "://" } else { "" };
-    Error::setting(&given.name, &format!("{scheme}{separator}{rest}"), problem)
-}
-
-fn insecure(variables: &Variables<'_>) -> Result<bool, Error> {
-    variables.exporter("INSECURE")?.map_or(Ok(false), |variable| variable.boolean())
+fn invalid(given: &Variable, problem: &str) -> Error {
+    Error::setting(&given.name, &shown_url(&given.value), problem)
 }
 
 #[cfg(test)]
@@ -118,20 +166,25 @@ mod tests {
     const ALL: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
     const METRICS: &str = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT";
 
-    fn endpoint(protocol: Protocol, set: &[(&str, &str)]) -> Result<String, String> {
-        let read = |variables: &Variables<'_>| super::endpoint(protocol, &Options::default(), variables);
-        with(set, read).map(|uri| uri.to_string()).map_err(|error| error.to_string())
+    fn endpoint(protocol: Protocol, set: &[(&str, &str)]) -> Result<Endpoint, String> {
+        let read = |env: &Env<'_>| Endpoint::new(protocol, &Options::default(), env, &mut Secrets::default());
+        with(set, read).map_err(|error| error.to_string())
+    }
+
+    fn url(protocol: Protocol, set: &[(&str, &str)]) -> Result<String, String> {
+        endpoint(protocol, set).map(|endpoint| endpoint.url.to_string())
     }
 
     #[test]
     fn http_appends_its_path_to_the_general_endpoint_alone() {
-        let http = |set: &[(&str, &str)]| endpoint(Protocol::HttpProtobuf, set).unwrap();
+        let http = |set: &[(&str, &str)]| url(Protocol::HttpProtobuf, set).unwrap();
         assert_eq!(http(&[]), "http://localhost:4318/v1/metrics");
         assert_eq!(http(&[(ALL, "http://h:1")]), "http://h:1/v1/metrics");
         assert_eq!(http(&[(ALL, "http://h:1/")]), "http://h:1/v1/metrics");
         assert_eq!(http(&[(ALL, "http://h/otlp/base/")]), "http://h/otlp/base/v1/metrics");
         assert_eq!(http(&[(METRICS, "http://h:1")]), "http://h:1/");
         assert_eq!(http(&[(METRICS, "http://h:1/in?tenant=1")]), "http://h:1/in?tenant=1");
+        assert_eq!(http(&[(METRICS, "http://h:1/v1/metrics")]), "http://h:1/v1/metrics");
         assert_eq!(http(&[(ALL, "http://a"), (METRICS, "http://b/in")]), "http://b/in");
         assert_eq!(http(&[(ALL, "http://[::1]:1")]), "http://[::1]:1/v1/metrics");
         assert_eq!(http(&[(ALL, " ")]), "http://localhost:4318/v1/metrics", "an empty one is not set");
@@ -139,66 +192,99 @@ mod tests {
 
     #[test]
     fn grpc_keeps_the_base_path() {
-        let grpc = |set: &[(&str, &str)]| endpoint(Protocol::Grpc, set).unwrap();
+        let grpc = |set: &[(&str, &str)]| url(Protocol::Grpc, set).unwrap();
         assert_eq!(grpc(&[]), "http://localhost:4317/");
         assert_eq!(grpc(&[(ALL, "http://h:1/")]), "http://h:1/");
         assert_eq!(grpc(&[(METRICS, "http://h:1/base/")]), "http://h:1/base");
     }
 
     #[test]
+    #[cfg(unix)]
+    fn a_socket_is_a_path() {
+        for value in ["unix:///run/otel.sock", "unix:/run/otel.sock"] {
+            let http = endpoint(Protocol::HttpProtobuf, &[(ALL, value)]).unwrap();
+            assert_eq!(http.socket, Some("/run/otel.sock".into()));
+            assert_eq!(
+                (http.url.to_string(), http.name),
+                ("http://localhost/v1/metrics".into(), value.into())
+            );
+            assert_eq!(url(Protocol::Grpc, &[(ALL, value)]).unwrap(), "http://localhost/");
+        }
+        let error = url(Protocol::Grpc, &[(ALL, "unix://otel.sock")]).unwrap_err();
+        assert!(error.contains("must be absolute"), "{error}");
+    }
+
+    #[test]
     fn without_a_scheme_insecure_decides() {
-        let schemeless = |set: &[(&str, &str)]| {
-            let set = [&[(ALL, "h:1")], set].concat();
-            endpoint(Protocol::Grpc, &set)
-        };
+        let schemeless = |set: &[(&str, &str)]| url(Protocol::Grpc, &[&[(ALL, "h:1")], set].concat());
         assert_eq!(schemeless(&[("OTEL_EXPORTER_OTLP_INSECURE", "true")]).unwrap(), "http://h:1/");
         assert_eq!(schemeless(&[("OTEL_EXPORTER_OTLP_METRICS_INSECURE", "TRUE")]).unwrap(), "http://h:1/");
-        for secure in [&[][..], &[("OTEL_EXPORTER_OTLP_INSECURE", "false")]] {
+        for secure in [&[][..], &[("OTEL_EXPORTER_OTLP_INSECURE", "yes")]] {
             match cfg!(feature = "otlp-tls") {
                 true => assert_eq!(schemeless(secure).unwrap(), "https://h:1/"),
-                false => assert_eq!(
-                    schemeless(secure).unwrap_err(),
-                    "OTEL_EXPORTER_OTLP_ENDPOINT=h:1: without a scheme https is meant, which needs the Cargo feature \
-                     `otlp-tls`; begin with http:// or set OTEL_EXPORTER_OTLP_INSECURE=true"
-                ),
+                false => {
+                    assert!(schemeless(secure).unwrap_err().contains("OTEL_EXPORTER_OTLP_INSECURE=true"))
+                }
             }
         }
-        let error = schemeless(&[("OTEL_EXPORTER_OTLP_INSECURE", "yes")]).unwrap_err();
-        assert_eq!(error, "OTEL_EXPORTER_OTLP_INSECURE=yes: it has to be one of: true, false");
         // A scheme goes before it.
         let set = [(ALL, "http://h:1"), ("OTEL_EXPORTER_OTLP_INSECURE", "false")];
-        assert_eq!(endpoint(Protocol::Grpc, &set).unwrap(), "http://h:1/");
+        assert_eq!(url(Protocol::Grpc, &set).unwrap(), "http://h:1/");
     }
 
     #[test]
-    fn what_cannot_be_an_endpoint_is_an_error() {
-        let error = |value| endpoint(Protocol::HttpProtobuf, &[(ALL, value)]).unwrap_err();
-        for (value, problem) in [
-            ("h:4318", "it has to begin with http:// or https://"),
-            ("ftp://h", "only http:// and https:// are supported"),
-            ("unix:///tmp/socket", "only http:// and https:// are supported"),
-            ("http://", "it is no URL"),
-            ("http://h:port", "its port is no number"),
-            ("http://h:65536", "its port is no number"),
-            ("http://a b", "it is no URL"),
-            ("http://:4318", "there is no host in it"),
+    fn each_mistake_has_its_sentence() {
+        let http = |value| url(Protocol::HttpProtobuf, &[(ALL, value)]).unwrap_err();
+        for (value, shown, problem) in [
+            ("h:4318", "h:4318", "it must begin with http:// or https://"),
+            ("ftp://h", "ftp://h", "it must begin with http://"),
+            ("http://", "http://", "it is not a URL"),
+            ("http://h:port", "http://h:port", "its port is not a number"),
+            ("http://h:65536", "http://h:65536", "its port is not a number"),
+            ("http://a b", "http://[hidden]", "it is not a URL"),
+            ("http://:4318", "http://:4318", "it has no host"),
+            ("\"http://h:4318\"", "[hidden]://[hidden]", "the value stands in quotes; remove them"),
+            (
+                "http://h:4318/v1/metrics",
+                "http://h:4318/v1/metrics",
+                "/v1/metrics is appended to it; remove /v1/metrics",
+            ),
+            (
+                "http://h:4318/in/v1/traces/",
+                "http://h:4318/in/v1/traces/",
+                "/v1/metrics is appended to it; remove /v1/traces",
+            ),
+            ("http://h:4318?tenant=s3cret", "http://h:4318?[hidden]", "a base URL has no query"),
         ] {
-            let error = error(value);
-            assert!(error.starts_with(&format!("{ALL}={value}: {problem}")), "{error}");
+            let error = http(value);
+            assert!(error.starts_with(&format!("{ALL}={shown}: {problem}")), "{error}");
         }
+        let grpc = |value| url(Protocol::Grpc, &[(METRICS, value)]).unwrap_err();
+        assert!(grpc("http://h:4317/v1/metrics").contains("gRPC has its own paths; remove this one"));
+        assert!(grpc("http://h:4317?a=b").contains("gRPC has no query; remove it"));
         if !cfg!(feature = "otlp-tls") {
-            assert!(error("https://h").ends_with("https needs the Cargo feature `otlp-tls`"));
+            assert!(http("https://h").ends_with("https needs the Cargo feature `otlp-tls`"));
         }
     }
 
     #[test]
-    fn no_error_tells_credentials() {
-        let error = |value| endpoint(Protocol::HttpProtobuf, &[(METRICS, value)]).unwrap_err();
+    fn no_error_and_no_name_shows_secrets() {
+        let error = |value| url(Protocol::HttpProtobuf, &[(METRICS, value)]).unwrap_err();
         assert_eq!(
             error("http://user:s3cret@h/in?token=s3cret"),
             "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=http://[hidden]@h/in?[hidden]: \
-             credentials in an endpoint are not sent, set a header instead"
+             a user and a password in an endpoint are not sent; set a header instead"
         );
-        assert!(!error("user:s3cret@h?token=s3cret").contains("s3cret"));
+        for value in
+            ["user:s3cret@h?token=s3cret", "http://user:s3/cret@h", "http://h:1 s3cret", "s3cret://h"]
+        {
+            assert!(!error(value).contains("s3cret"), "{}", error(value));
+        }
+        let token = "0123456789abcdefghijklmn";
+        let good =
+            endpoint(Protocol::HttpProtobuf, &[(METRICS, &format!("https://h:1/in/{token}/x?k=s3cret"))]);
+        if let Ok(good) = good {
+            assert_eq!(good.name, "https://h:1/in/[hidden]/x?[hidden]");
+        }
     }
 }

@@ -1,37 +1,32 @@
-//! From variables and calls of the builder to what is done.
+//! Everything that exporting needs to know, from the builder's calls and the variables.
 
+use std::fmt;
 use std::time::Duration;
 
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::Temporality;
 
-use crate::otlp::config::env::{Variable, Variables};
-use crate::otlp::config::resource;
-use crate::otlp::config::target::{self, Target};
+use crate::otlp::config::endpoint::Endpoint;
+use crate::otlp::config::env::{Env, boolean, choose, milliseconds};
+use crate::otlp::config::headers::Headers;
+#[cfg(feature = "otlp-tls")]
+use crate::otlp::config::identity::Identity;
+use crate::otlp::config::options::{Options, Protocol};
+use crate::otlp::config::proxy::Proxy;
+use crate::otlp::config::resource::resource;
+use crate::otlp::config::secrets::Secrets;
 use crate::otlp::error::Error;
-
-/// What the builder was told. What it was not told is read from the environment.
-#[derive(Debug, Default)]
-pub(in crate::otlp) struct Options {
-    pub(in crate::otlp) endpoint: Option<String>,
-    pub(in crate::otlp) protocol: Option<target::Protocol>,
-    pub(in crate::otlp) headers: Vec<(String, String)>,
-    pub(in crate::otlp) interval: Option<Duration>,
-    pub(in crate::otlp) timeout: Option<Duration>,
-    pub(in crate::otlp) resource: Vec<opentelemetry::KeyValue>,
-}
 
 /// Everything that an exporting provider is made of.
 #[derive(Debug)]
 pub(in crate::otlp) struct Settings {
     pub(in crate::otlp) output: Output,
-    pub(in crate::otlp) interval: Duration,
-    /// What one export may take, with all its attempts; a flush and a shutdown likewise.
-    pub(in crate::otlp) timeout: Duration,
+    pub(in crate::otlp) times: Times,
     pub(in crate::otlp) temporality: Temporality,
     pub(in crate::otlp) resource: Resource,
 }
 
+/// Where metrics go.
 #[derive(Debug)]
 pub(in crate::otlp) enum Output {
     Otlp(Box<Target>),
@@ -39,49 +34,34 @@ pub(in crate::otlp) enum Output {
     Nothing,
 }
 
-impl Settings {
-    pub(in crate::otlp) fn new(options: &Options, variables: &Variables<'_>) -> Result<Self, Error> {
-        let disabled = match variables.get("OTEL_SDK_DISABLED")? {
-            Some(variable) => variable.boolean()?,
-            None => false,
-        };
-        let exporter = match variables.get("OTEL_METRICS_EXPORTER")? {
-            _ if disabled => Exporter::None,
-            Some(variable) => variable.choose(&[
-                ("otlp", Exporter::Otlp),
-                ("console", Exporter::Console),
-                ("none", Exporter::None),
-            ])?,
-            None => Exporter::Otlp,
-        };
-        if let Exporter::None = exporter {
-            // Whoever has switched it off need not have the rest right.
-            return Ok(Settings {
-                output: Output::Nothing,
-                interval: INTERVAL,
-                timeout: EXPORT_TIMEOUT,
-                temporality: Temporality::Cumulative,
-                resource: Resource::builder_empty().build(),
-            });
-        }
-        Ok(Settings {
-            output: match exporter {
-                Exporter::Otlp => Output::Otlp(Box::new(Target::new(options, variables)?)),
-                _ => Output::Console,
-            },
-            interval: interval(options, variables)?.min(LONGEST),
-            timeout: timeout(options, variables)?.min(LONGEST),
-            temporality: temporality(variables)?,
-            resource: resource::resource(options, variables)?,
-        })
-    }
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(in crate::otlp) struct Times {
+    pub(in crate::otlp) interval: Duration,
+    /// Of one export with all its attempts, and of a flush.
+    pub(in crate::otlp) timeout: Duration,
+    pub(in crate::otlp) shutdown_timeout: Duration,
 }
 
-#[derive(Clone, Copy)]
-enum Exporter {
-    Otlp,
-    Console,
+/// How requests are made smaller.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(in crate::otlp) enum Compression {
     None,
+    Gzip,
+    Zstd,
+}
+
+/// Everything that a client needs to know.
+pub(in crate::otlp) struct Target {
+    pub(in crate::otlp) protocol: Protocol,
+    pub(in crate::otlp) endpoint: Endpoint,
+    pub(in crate::otlp) proxy: Option<Proxy>,
+    pub(in crate::otlp) headers: Headers,
+    pub(in crate::otlp) compression: Compression,
+    /// `None` without https.
+    #[cfg(feature = "otlp-tls")]
+    pub(in crate::otlp) identity: Option<Identity>,
+    /// Whatever must not be printed of all this.
+    pub(in crate::otlp) secrets: Secrets,
 }
 
 /// The defaults of the specification.
@@ -89,153 +69,194 @@ const INTERVAL: Duration = Duration::from_secs(60);
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 const READER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// More is the same as never, and clocks cannot count to everything.
-const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+/// A process that ends waits no longer for an endpoint that does not answer.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-fn interval(options: &Options, variables: &Variables<'_>) -> Result<Duration, Error> {
-    match (options.interval, variables.get("OTEL_METRIC_EXPORT_INTERVAL")?) {
-        (Some(interval), _) => positive("interval", interval),
-        (None, Some(variable)) => variable.milliseconds(),
-        (None, None) => Ok(INTERVAL),
+/// Stands for no limit, since clocks cannot count to everything.
+const MAX_TIME: Duration = Duration::from_secs(365 * 86_400);
+
+#[derive(Clone, Copy, PartialEq)]
+enum Exporter {
+    Otlp,
+    Console,
+    None,
+}
+
+impl Settings {
+    pub(in crate::otlp) fn new(options: &Options, env: &Env<'_>) -> Result<Self, Error> {
+        let is_disabled = env.parse("OTEL_SDK_DISABLED", boolean) == Some(true);
+        let exporter = if is_disabled { Exporter::None } else { exporter(env) };
+        if exporter == Exporter::None {
+            // The other variables need not be right then.
+            return Ok(Settings {
+                output: Output::Nothing,
+                times: Times {
+                    interval: INTERVAL,
+                    timeout: EXPORT_TIMEOUT,
+                    shutdown_timeout: SHUTDOWN_TIMEOUT,
+                },
+                temporality: Temporality::Cumulative,
+                resource: Resource::builder_empty().build(),
+            });
+        }
+        let output = match exporter {
+            Exporter::Otlp => Output::Otlp(Box::new(Target::new(options, env)?)),
+            _ => Output::Console,
+        };
+        Ok(Settings {
+            output,
+            times: times(options, env)?,
+            temporality: temporality(env),
+            resource: resource(options, env),
+        })
     }
 }
 
-/// There are two timeouts, that of the exporter and that of the reader, and neither may be exceeded.
-fn timeout(options: &Options, variables: &Variables<'_>) -> Result<Duration, Error> {
-    if let Some(timeout) = options.timeout {
-        return positive("timeout", timeout);
+/// The first one of the list that this library has.
+fn exporter(env: &Env<'_>) -> Exporter {
+    const NAME: &str = "OTEL_METRICS_EXPORTER";
+    let choices = [("otlp", Exporter::Otlp), ("console", Exporter::Console), ("none", Exporter::None)];
+    let list = env.parse(NAME, |list| Ok(list.to_owned())).unwrap_or_default();
+    let mut entries = list.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+    let count = entries.clone().count();
+    let known = entries.find_map(|entry| choose(entry, &choices).ok());
+    if count > 1 || count == 1 && known.is_none() {
+        let used =
+            choices.iter().find(|(_, exporter)| Some(*exporter) == known).map_or("otlp", |(name, _)| name);
+        // Reads it again for the rules of showing a value.
+        let _: Option<()> =
+            env.parse(NAME, |_| Err(format!("it must be one of: otlp, console, none; {used} is used")));
     }
-    let or = |variable: Option<Variable>, default| variable.map_or(Ok(default), |set| set.milliseconds());
-    let exporter = or(variables.exporter("TIMEOUT")?, EXPORT_TIMEOUT)?;
-    let reader = or(variables.get("OTEL_METRIC_EXPORT_TIMEOUT")?, READER_TIMEOUT)?;
-    Ok(exporter.min(reader))
+    known.unwrap_or(Exporter::Otlp)
+}
+
+fn times(options: &Options, env: &Env<'_>) -> Result<Times, Error> {
+    let is_positive = |value: &str| match milliseconds(value)? {
+        Duration::ZERO => Err("it must be greater than 0".into()),
+        time => Ok(time),
+    };
+    let interval = match options.interval {
+        Some(interval) => positive("interval", interval)?,
+        None => env.parse("OTEL_METRIC_EXPORT_INTERVAL", is_positive).unwrap_or(INTERVAL),
+    };
+    let timeout = match options.timeout {
+        Some(timeout) => positive("timeout", timeout)?,
+        None => timeout(env),
+    };
+    let shutdown_timeout = match options.shutdown_timeout {
+        Some(timeout) => positive("shutdown_timeout", timeout)?,
+        None => SHUTDOWN_TIMEOUT.min(timeout),
+    };
+    Ok(Times {
+        interval: interval.min(MAX_TIME),
+        timeout: timeout.min(MAX_TIME),
+        shutdown_timeout: shutdown_timeout.min(MAX_TIME),
+    })
+}
+
+/// The shorter one of the exporter's and the reader's. Zero is no limit; then the reader has one only if it is set.
+fn timeout(env: &Env<'_>) -> Duration {
+    let unlimited = |time: Duration| if time.is_zero() { MAX_TIME } else { time };
+    let exporter = env.parse_exporter("TIMEOUT", milliseconds).map_or(EXPORT_TIMEOUT, unlimited);
+    let reader = env.parse("OTEL_METRIC_EXPORT_TIMEOUT", milliseconds).map(unlimited);
+    let default = if exporter == MAX_TIME { MAX_TIME } else { READER_TIMEOUT };
+    exporter.min(reader.unwrap_or(default))
 }
 
 fn positive(name: &str, duration: Duration) -> Result<Duration, Error> {
     match duration.is_zero() {
-        true => Err(Error::setting(name, "0", "it has to be above 0")),
+        true => Err(Error::setting(name, "0", "it must be greater than 0")),
         false => Ok(duration),
     }
 }
 
-fn temporality(variables: &Variables<'_>) -> Result<Temporality, Error> {
-    match variables.get("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE")? {
-        None => Ok(Temporality::Cumulative),
-        Some(variable) => variable.choose(&[
-            ("cumulative", Temporality::Cumulative),
-            ("delta", Temporality::Delta),
-            ("lowmemory", Temporality::LowMemory),
-        ]),
+fn temporality(env: &Env<'_>) -> Temporality {
+    let choices = [
+        ("cumulative", Temporality::Cumulative),
+        ("delta", Temporality::Delta),
+        ("lowmemory", Temporality::LowMemory),
+    ];
+    env.parse("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", |value| choose(value, &choices))
+        .unwrap_or(Temporality::Cumulative)
+}
+
+impl Target {
+    fn new(options: &Options, env: &Env<'_>) -> Result<Self, Error> {
+        let protocol = protocol(options, env)?;
+        let mut secrets = Secrets::default();
+        let endpoint = Endpoint::new(protocol, options, env, &mut secrets)?;
+        let proxy = match &endpoint.socket {
+            Some(_) => None,
+            None => Proxy::new(&endpoint.url, env, &mut secrets),
+        };
+        Ok(Target {
+            #[cfg(feature = "otlp-tls")]
+            identity: match endpoint.is_https() || proxy.as_ref().is_some_and(Proxy::is_https) {
+                true => Some(Identity::new(env)?),
+                false => None,
+            },
+            protocol,
+            headers: Headers::new(options, env)?,
+            compression: compression(env),
+            endpoint,
+            proxy,
+            secrets,
+        })
     }
+}
+
+/// Without the values of the headers.
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target")
+            .field("protocol", &self.protocol)
+            .field("endpoint", &self.endpoint.name)
+            .field("proxy", &self.proxy.as_ref().map(Proxy::name))
+            .field("headers", &self.headers.len())
+            .field("compression", &self.compression)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One that is not compiled is an error in code and ignored in the environment, which many services may share.
+fn protocol(options: &Options, env: &Env<'_>) -> Result<Protocol, Error> {
+    if let Some(protocol) = options.protocol {
+        let name = PROTOCOLS.iter().find(|(_, known)| *known == protocol).map_or("", |(name, _)| name);
+        return compiled(protocol).map_err(|problem| Error::setting("protocol", name, problem));
+    }
+    let protocol = env.parse_exporter("PROTOCOL", |value| compiled(choose(value, &PROTOCOLS)?));
+    // The specification's default, where it is compiled.
+    let default = if cfg!(feature = "otlp-http") { Protocol::HttpProtobuf } else { Protocol::Grpc };
+    Ok(protocol.unwrap_or(default))
+}
+
+const PROTOCOLS: [(&str, Protocol); 3] =
+    [("grpc", Protocol::Grpc), ("http/protobuf", Protocol::HttpProtobuf), ("http/json", Protocol::HttpJson)];
+
+fn compiled(protocol: Protocol) -> Result<Protocol, String> {
+    let feature = match protocol {
+        Protocol::Grpc if !cfg!(feature = "otlp-grpc") => "otlp-grpc",
+        Protocol::HttpProtobuf if !cfg!(feature = "otlp-http") => "otlp-http",
+        Protocol::HttpJson if !cfg!(feature = "otlp-http-json") => "otlp-http-json",
+        _ => return Ok(protocol),
+    };
+    Err(format!("it needs the Cargo feature `{feature}`"))
+}
+
+/// One that is not compiled is left out, since every collector takes metrics without it.
+fn compression(env: &Env<'_>) -> Compression {
+    let choices = [("none", Compression::None), ("gzip", Compression::Gzip), ("zstd", Compression::Zstd)];
+    let compression = env.parse_exporter("COMPRESSION", |value| match choose(value, &choices)? {
+        Compression::Gzip if !cfg!(feature = "otlp-gzip") => {
+            Err("it needs the Cargo feature `otlp-gzip`".into())
+        }
+        Compression::Zstd if !cfg!(feature = "otlp-zstd") => {
+            Err("it needs the Cargo feature `otlp-zstd`".into())
+        }
+        compression => Ok(compression),
+    });
+    compression.unwrap_or(Compression::None)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::otlp::config::env::with;
-
-    fn settings(set: &[(&str, &str)]) -> Result<Settings, String> {
-        with(set, |variables| Settings::new(&Options::default(), variables))
-            .map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn the_defaults_are_those_of_the_specification() {
-        let settings = settings(&[]).unwrap();
-        assert!(matches!(settings.output, Output::Otlp(_)));
-        assert_eq!(settings.interval, Duration::from_secs(60));
-        assert_eq!(settings.timeout, Duration::from_secs(10));
-        assert_eq!(settings.temporality, Temporality::Cumulative);
-    }
-
-    #[test]
-    fn the_exporter_is_chosen_or_none() {
-        let output = |value| settings(&[("OTEL_METRICS_EXPORTER", value)]).map(|settings| settings.output);
-        assert!(matches!(output("otlp"), Ok(Output::Otlp(_))));
-        assert!(matches!(output("console"), Ok(Output::Console)));
-        assert!(matches!(output("none"), Ok(Output::Nothing)));
-        assert_eq!(
-            output("prometheus").unwrap_err(),
-            "OTEL_METRICS_EXPORTER=prometheus: it has to be one of: otlp, console, none"
-        );
-    }
-
-    #[test]
-    fn disabled_it_does_nothing_and_does_not_care_for_the_rest() {
-        let nonsense = ("OTEL_EXPORTER_OTLP_PROTOCOL", "nonsense");
-        let disabled = |value| settings(&[("OTEL_SDK_DISABLED", value), nonsense]);
-        assert!(matches!(disabled("true").unwrap().output, Output::Nothing));
-        assert!(matches!(disabled("True").unwrap().output, Output::Nothing));
-        assert!(disabled("false").unwrap_err().starts_with("OTEL_EXPORTER_OTLP_PROTOCOL=nonsense: "));
-        assert_eq!(disabled("1").unwrap_err(), "OTEL_SDK_DISABLED=1: it has to be one of: true, false");
-        assert!(matches!(
-            settings(&[("OTEL_METRICS_EXPORTER", "none"), nonsense]).unwrap().output,
-            Output::Nothing
-        ));
-    }
-
-    #[test]
-    fn interval_and_timeouts_are_milliseconds() {
-        let exporter = ("OTEL_EXPORTER_OTLP_TIMEOUT", "7000");
-        let metrics = ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "6000");
-        let reader = ("OTEL_METRIC_EXPORT_TIMEOUT", "5000");
-        let timeout = |set: &[_]| settings(set).unwrap().timeout.as_millis();
-        assert_eq!(timeout(&[exporter]), 7000);
-        assert_eq!(timeout(&[exporter, metrics]), 6000);
-        assert_eq!(timeout(&[exporter, metrics, reader]), 5000, "neither may be exceeded");
-        assert_eq!(timeout(&[("OTEL_METRIC_EXPORT_TIMEOUT", "20000")]), 10_000, "neither may be exceeded");
-        assert_eq!(settings(&[("OTEL_METRIC_EXPORT_INTERVAL", "250")]).unwrap().interval.as_millis(), 250);
-    }
-
-    #[test]
-    fn a_time_that_is_no_number_above_0_is_an_error() {
-        for name in [
-            "OTEL_METRIC_EXPORT_INTERVAL",
-            "OTEL_METRIC_EXPORT_TIMEOUT",
-            "OTEL_EXPORTER_OTLP_TIMEOUT",
-            "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT",
-        ] {
-            for value in ["0", "-1", "10s", "1.5", "99999999999999999999"] {
-                let problem = "it has to be a whole number of milliseconds above 0";
-                assert_eq!(settings(&[(name, value)]).unwrap_err(), format!("{name}={value}: {problem}"));
-            }
-        }
-    }
-
-    #[test]
-    fn the_temporality_is_chosen() {
-        let name = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE";
-        let temporality = |value| settings(&[(name, value)]).map(|settings| settings.temporality);
-        assert_eq!(temporality("CUMULATIVE"), Ok(Temporality::Cumulative));
-        assert_eq!(temporality("delta"), Ok(Temporality::Delta));
-        assert_eq!(temporality("LowMemory"), Ok(Temporality::LowMemory));
-        let error = format!("{name}=low: it has to be one of: cumulative, delta, lowmemory");
-        assert_eq!(temporality("low"), Err(error));
-    }
-
-    #[test]
-    fn code_goes_before_the_environment() {
-        let set = [
-            ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "nonsense"),
-            ("OTEL_METRIC_EXPORT_INTERVAL", "1"),
-            ("OTEL_METRIC_EXPORT_TIMEOUT", "1"),
-        ];
-        let second = Duration::from_secs(1);
-        let options = || Options {
-            endpoint: Some("http://h:1".into()),
-            interval: Some(second),
-            timeout: Some(second),
-            ..Options::default()
-        };
-        let settings = with(&set, |variables| Settings::new(&options(), variables)).unwrap();
-        let Output::Otlp(target) = settings.output else { panic!("{:?}", settings.output) };
-        assert_eq!(target.endpoint.authority().unwrap(), "h:1");
-        assert_eq!((settings.interval, settings.timeout), (second, second));
-        let forever = Options { interval: Some(Duration::MAX), timeout: Some(Duration::MAX), ..options() };
-        let settings = with(&[], |variables| Settings::new(&forever, variables)).unwrap();
-        assert_eq!((settings.interval, settings.timeout), (LONGEST, LONGEST));
-        let zero = Options { interval: Some(Duration::ZERO), ..options() };
-        let error = with(&[], |variables| Settings::new(&zero, variables)).unwrap_err();
-        assert_eq!(error.to_string(), "interval=0: it has to be above 0");
-    }
-}
+mod tests;

@@ -1,6 +1,7 @@
-//! The exporting thread: when it exports, what it retries and what it reports.
+//! The exporting thread: when it exports, what it tries again and what it reports.
 
-pub(in crate::otlp) mod outage;
+mod delivery;
+mod outage;
 pub(in crate::otlp) mod reader;
-pub(in crate::otlp) mod retry;
-pub(in crate::otlp) mod worker;
+mod request;
+mod worker;

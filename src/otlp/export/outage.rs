@@ -1,73 +1,98 @@
-//! One line at the start of an outage and one at its end.
+//! Logs one line when exports or points begin to be lost, and one with their number when that is over.
 
 use std::time::Instant;
 
-use crate::otlp::export::retry::Delivered;
+use crate::otlp::send::outcome::Outcome;
 use crate::util::log;
 
 pub(in crate::otlp) struct Outage {
-    receiver: String,
-    state: State,
+    endpoint: String,
+    /// Exports are lost.
+    down: Option<Loss>,
+    /// Exports are accepted, but not all of their points.
+    rejecting: Option<Loss>,
+    /// The last advice, which is logged once.
+    advice: Option<String>,
 }
 
-enum State {
-    Fine,
-    /// Exports are lost.
-    Down {
-        since: Instant,
-        lost: u64,
-    },
-    /// Exports are taken, but not all of their points.
-    Picky {
-        since: Instant,
-        rejected: u64,
-    },
+struct Loss {
+    since: Instant,
+    count: u64,
+}
+
+impl Loss {
+    fn add(loss: &mut Option<Self>, count: u64) -> bool {
+        match loss {
+            Some(loss) => {
+                loss.count = loss.count.saturating_add(count);
+                false
+            }
+            None => {
+                *loss = Some(Loss { since: Instant::now(), count });
+                true
+            }
+        }
+    }
 }
 
 impl Outage {
-    pub(in crate::otlp) fn new(receiver: String) -> Self {
-        Outage { receiver, state: State::Fine }
+    pub(in crate::otlp) fn new(endpoint: String) -> Self {
+        Outage { endpoint, down: None, rejecting: None, advice: None }
     }
 
     pub(in crate::otlp) fn lost(&mut self, why: &str) {
-        match &mut self.state {
-            State::Down { lost, .. } => *lost += 1,
-            _ => {
-                self.state = State::Down { since: Instant::now(), lost: 1 };
-                log::warn("metrics are not delivered; nothing more is said until they are", why);
-            }
+        if Loss::add(&mut self.down, 1) {
+            log::warn("metrics are not delivered; the next line about it comes when they are", why);
         }
     }
 
-    /// An export was left out because the receiver had asked for quiet.
+    /// An export was left out because the endpoint had asked for quiet.
     pub(in crate::otlp) fn skipped(&mut self) {
-        if let State::Down { lost, .. } = &mut self.state {
-            *lost += 1;
+        if let Some(down) = &mut self.down {
+            down.count += 1;
         }
     }
 
-    pub(in crate::otlp) fn delivered(&mut self, delivered: &Delivered) {
-        if let State::Down { since, lost } = self.state {
-            let time = since.elapsed();
-            let about = format!("{} was out for {time:.1?}, {lost} exports were lost", self.receiver);
+    pub(in crate::otlp) fn delivered(&mut self, outcome: &Outcome) {
+        if let Some(Loss { since, count }) = self.down.take() {
+            let about =
+                format!("{} was out for {:.1?}, {count} exports were lost", self.endpoint, since.elapsed());
             log::info("metrics are delivered again", &about);
-            self.state = State::Fine;
         }
-        match (delivered, &mut self.state) {
-            (Delivered::All, State::Picky { since, rejected }) => {
-                let about = format!("{rejected} points were rejected in {:.1?}", since.elapsed());
-                log::info("metrics are taken completely again", &about);
-                self.state = State::Fine;
+        match outcome {
+            Outcome::PartlyRejected { points, message } => {
+                if Loss::add(&mut self.rejecting, *points) {
+                    let about = format!("{} rejects {points} points: {message}", self.endpoint);
+                    log::warn(
+                        "some metrics are rejected; the next line about it comes when all are accepted",
+                        &about,
+                    );
+                }
             }
-            (Delivered::All, _) => {}
-            (Delivered::Partly { rejected: new, .. }, State::Picky { rejected, .. }) => {
-                *rejected += new.unsigned_abs();
+            Outcome::Accepted { advice } => {
+                if let Some(Loss { since, count }) = self.rejecting.take() {
+                    let about = format!("{count} points were rejected in {:.1?}", since.elapsed());
+                    log::info("metrics are accepted completely again", &about);
+                }
+                if advice.is_some() && *advice != self.advice {
+                    let about = format!("{} says: {}", self.endpoint, advice.as_deref().unwrap_or_default());
+                    log::info("metrics are accepted, with advice", &about);
+                    self.advice.clone_from(advice);
+                }
             }
-            (Delivered::Partly { rejected, message }, _) => {
-                let about = format!("{} rejects {rejected} points: {message}", self.receiver);
-                log::warn("some metrics are rejected; nothing more is said until all are taken", &about);
-                self.state = State::Picky { since: Instant::now(), rejected: rejected.unsigned_abs() };
-            }
+        }
+    }
+
+    /// Nothing more is exported: adds up what was lost until now.
+    pub(in crate::otlp) fn ended(&mut self) {
+        if let Some(Loss { since, count }) = self.down.take() {
+            let about =
+                format!("{} was out for {:.1?}, {count} exports were lost", self.endpoint, since.elapsed());
+            log::warn("metrics were not delivered until the end", &about);
+        }
+        if let Some(Loss { since, count }) = self.rejecting.take() {
+            let about = format!("{count} points were rejected in {:.1?}", since.elapsed());
+            log::warn("some metrics were rejected until the end", &about);
         }
     }
 }

@@ -1,7 +1,7 @@
-//! The handle to the exporting thread: what the provider and [`Telemetry`](super::Telemetry) call, from any thread.
+//! The handle to the exporting thread, which the provider and [`Telemetry`](crate::otlp::Telemetry) call from any thread.
 
 use std::process;
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
@@ -12,12 +12,14 @@ use opentelemetry_sdk::metrics::reader::MetricReader;
 use opentelemetry_sdk::metrics::{InstrumentKind, ManualReader, Pipeline, Temporality};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
+use crate::otlp::config::settings::Times;
 use crate::otlp::error::Error;
+use crate::otlp::export::request::Request;
 use crate::otlp::export::worker::Worker;
-use crate::otlp::send::Transport;
+use crate::otlp::send::transport::Transport;
 use crate::util::thread as background;
 
-/// A periodic reader. The SDK's own keeps neither a timeout for its exports nor that of a flush or a shutdown, and
+/// A periodic reader. The SDK's own one keeps neither a timeout for its exports nor that of a flush or a shutdown, and
 /// logs every failure; this one collects through the SDK's manual reader and does the rest itself.
 #[derive(Clone, Debug)]
 pub(in crate::otlp) struct Reader(Arc<Handle>);
@@ -26,54 +28,44 @@ pub(in crate::otlp) struct Reader(Arc<Handle>);
 struct Handle {
     manual: Arc<ManualReader>,
     requests: UnboundedSender<Request>,
-    timeout: Duration,
+    times: Times,
     ended: OnceLock<Result<(), Error>>,
     thread: ThreadId,
     /// A fork has this handle, but not the thread behind it.
     process: u32,
 }
 
-/// What the thread is asked for: an export now.
-pub(in crate::otlp) struct Request {
-    /// Whether it is the last one.
-    pub(in crate::otlp) last: bool,
-    /// When the one who asks gives up.
-    pub(in crate::otlp) deadline: Instant,
-    pub(in crate::otlp) reply: SyncSender<Result<(), Error>>,
-}
-
 impl Reader {
     /// Starts the thread.
     pub(in crate::otlp) fn start(
         transport: Transport,
-        interval: Duration,
-        timeout: Duration,
+        times: Times,
         temporality: Temporality,
     ) -> Result<Self, Error> {
         let manual = Arc::new(ManualReader::builder().with_temporality(temporality).build());
         let (requests, inbox) = unbounded_channel();
-        let worker = Worker::new(Arc::clone(&manual), transport, inbox, interval, timeout);
+        let worker = Worker::new(Arc::clone(&manual), transport, inbox, times);
         let thread = thread::Builder::new().name("otlp-export".into());
         let thread = background::spawn_with_runtime(thread, move |runtime| worker.run(runtime));
         let thread = thread.map_err(|error| Error::Start(error.to_string()))?.thread().id();
         let ended = OnceLock::new();
-        Ok(Reader(Arc::new(Handle { manual, requests, timeout, ended, thread, process: process::id() })))
+        Ok(Reader(Arc::new(Handle { manual, requests, times, ended, thread, process: process::id() })))
     }
 
     pub(in crate::otlp) fn flush(&self) -> Result<(), Error> {
         match self.has_ended() {
             true => Err(Error::Ended),
-            false => self.0.is_not_in_a_callback().and_then(|()| self.0.ask(false)),
+            false => self.0.refuse_in_callback().and_then(|()| self.0.request(false, self.0.times.timeout)),
         }
     }
 
-    /// Whoever comes while the first one waits gets its result too. A fork has nothing to deliver.
+    /// A caller that comes while the first one waits gets its result too. A fork has nothing to deliver.
     pub(in crate::otlp) fn shutdown(&self) -> Result<(), Error> {
         if self.0.is_forked() {
             return Ok(());
         }
-        self.0.is_not_in_a_callback()?;
-        self.0.ended.get_or_init(|| self.0.ask(true)).clone()
+        self.0.refuse_in_callback()?;
+        self.0.ended.get_or_init(|| self.0.request(true, self.0.times.shutdown_timeout)).clone()
     }
 
     pub(in crate::otlp) fn has_ended(&self) -> bool {
@@ -86,21 +78,21 @@ impl Handle {
         process::id() != self.process
     }
 
-    /// In one there is nobody to do what is asked for: the export under way is waiting for us.
-    fn is_not_in_a_callback(&self) -> Result<(), Error> {
+    /// The exporting thread cannot do what a callback asks for: it is waiting for the callback.
+    fn refuse_in_callback(&self) -> Result<(), Error> {
         match self.thread == thread::current().id() {
             true => Err(Error::Export("this was called inside a callback of an instrument".into())),
             false => Ok(()),
         }
     }
 
-    fn ask(&self, last: bool) -> Result<(), Error> {
+    fn request(&self, is_last: bool, timeout: Duration) -> Result<(), Error> {
         let (reply, answer) = sync_channel(1);
-        // A little earlier than we give up ourselves, so that there is time to hear what went wrong.
-        let deadline = Instant::now() + self.timeout.mul_f64(0.95);
-        self.requests.send(Request { last, deadline, reply }).map_err(|_| Error::Ended)?;
-        answer.recv_timeout(self.timeout).unwrap_or_else(|error| match error {
-            RecvTimeoutError::Timeout => Err(Error::TimedOut(self.timeout)),
+        // A little before the caller gives up, so that there is time to report what went wrong.
+        let deadline = Instant::now() + timeout.mul_f64(0.95);
+        self.requests.send(Request { is_last, deadline, reply }).map_err(|_| Error::Ended)?;
+        answer.recv_timeout(timeout).unwrap_or_else(|error| match error {
+            RecvTimeoutError::Timeout => Err(Error::TimedOut(timeout)),
             RecvTimeoutError::Disconnected => Err(Error::Ended),
         })
     }
@@ -119,7 +111,7 @@ impl MetricReader for Reader {
         self.flush().map_err(sdk_error)
     }
 
-    /// The SDK does not hand on the timeout that its caller gave it.
+    /// The SDK does not pass on the timeout of its caller.
     fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
         self.shutdown().map_err(sdk_error)
     }

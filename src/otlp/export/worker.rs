@@ -1,5 +1,5 @@
-//! The exporting thread. It has a Tokio runtime of its own, which it is alone in: no export depends on a runtime of
-//! the application's, and none runs on one.
+//! The exporting thread. It is alone in its own Tokio runtime: no export depends on a runtime of the application, and
+//! none runs on one.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -13,11 +13,13 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{sleep_until, timeout_at};
 
+use crate::otlp::config::settings::Times;
 use crate::otlp::error::Error;
+use crate::otlp::export::delivery::{Delivery, is_reached};
 use crate::otlp::export::outage::Outage;
-use crate::otlp::export::reader::Request;
-use crate::otlp::export::retry::Delivery;
-use crate::otlp::send::Transport;
+use crate::otlp::export::request::Request;
+use crate::otlp::send::stream::Notes;
+use crate::otlp::send::transport::Transport;
 
 pub(in crate::otlp) struct Worker {
     manual: Arc<ManualReader>,
@@ -32,33 +34,40 @@ impl Worker {
         manual: Arc<ManualReader>,
         transport: Transport,
         requests: UnboundedReceiver<Request>,
-        interval: Duration,
-        timeout: Duration,
+        times: Times,
     ) -> Self {
-        let outage = Outage::new(transport.name());
-        let exporter =
-            Exporter { delivery: Delivery::new(transport), requests, asked: Vec::new(), outage, timeout };
-        let next = Instant::now() + interval;
-        Worker { manual, exporter, interval, next, metrics: ResourceMetrics::default() }
+        let exporter = Exporter {
+            outage: Outage::new(transport.name()),
+            notes: transport.notes().cloned(),
+            delivery: Delivery::new(transport),
+            requests,
+            waiting: Vec::new(),
+            timeout: times.timeout,
+        };
+        let next = Instant::now() + times.interval;
+        Worker { manual, exporter, interval: times.interval, next, metrics: ResourceMetrics::default() }
     }
 
     pub(in crate::otlp) fn run(mut self, runtime: Runtime) {
         // What the transport logs must not become telemetry that has to be transported.
         let _suppressed = Context::enter_telemetry_suppressed_scope();
-        // The runtime is driven while we wait, so that connections are kept in order, but not while we collect: a
-        // callback may well use a runtime of its own.
+        // The runtime runs while this thread waits, so that connections are kept in order, but not while it collects: a
+        // callback may use a runtime itself.
         while runtime.block_on(self.exporter.wait_until(self.next)) {
-            let asked = std::mem::take(&mut self.exporter.asked);
+            let waiting = std::mem::take(&mut self.exporter.waiting);
             let result = match self.collect() {
-                Ok(()) => runtime.block_on(self.exporter.export(&self.metrics, &asked)),
+                Ok(()) => runtime.block_on(self.exporter.export(&self.metrics, &waiting)),
                 Err(error) => Err(error),
             };
-            let last = asked.iter().any(|request| request.last);
-            for request in asked {
-                // Whoever does not listen any more has given up.
+            let is_last = waiting.iter().any(|request| request.is_last);
+            if is_last {
+                self.exporter.outage.ended();
+            }
+            for request in waiting {
+                // A caller that no longer listens has given up.
                 let _ = request.reply.try_send(result.clone());
             }
-            if last {
+            if is_last {
                 break;
             }
             self.schedule();
@@ -88,54 +97,59 @@ impl Worker {
     }
 }
 
-/// What works inside the runtime.
+/// The part of the worker that runs inside the runtime.
 struct Exporter {
     delivery: Delivery,
     requests: UnboundedReceiver<Request>,
-    /// Who waits for an export that has not begun yet.
-    asked: Vec<Request>,
+    /// The requests whose export has not begun yet.
+    waiting: Vec<Request>,
     outage: Outage,
+    notes: Option<Notes>,
     timeout: Duration,
 }
 
 impl Exporter {
-    /// Waits for the time of the next export or for a request. `false` when nobody can ask any more.
+    /// Waits for the time of the next export or for a request. Returns false when there can be no more requests.
     async fn wait_until(&mut self, next: Instant) -> bool {
-        if self.asked.is_empty() {
+        if self.waiting.is_empty() {
             match timeout_at(next.into(), self.requests.recv()).await {
-                Ok(Some(request)) => self.asked.push(request),
+                Ok(Some(request)) => self.waiting.push(request),
                 Ok(None) => return false,
                 Err(_) => return true,
             }
         }
-        // One export answers all who have asked before it.
+        // One export answers all requests that came before it.
         while let Ok(request) = self.requests.try_recv() {
-            self.asked.push(request);
+            self.waiting.push(request);
         }
         true
     }
 
-    async fn export(&mut self, metrics: &ResourceMetrics, asked: &[Request]) -> Result<(), Error> {
+    async fn export(&mut self, metrics: &ResourceMetrics, requests: &[Request]) -> Result<(), Error> {
         if metrics.scope_metrics().next().is_none() {
             return Ok(());
         }
         let now = Instant::now();
         let mut deadline = now + self.timeout;
-        if asked.is_empty() {
-            if self.delivery.has_to_wait(now) {
+        if requests.is_empty() {
+            if self.delivery.must_wait(now) {
                 self.outage.skipped();
                 return Ok(());
             }
         } else {
-            // A slow callback may have used up the time of some who asked, or of all.
-            let Some(first) = asked.iter().map(|request| request.deadline).filter(|time| *time > now).min()
+            // A slow callback may have used up the time of some requests, or of all.
+            let Some(first) =
+                requests.iter().map(|request| request.deadline).filter(|time| *time > now).min()
             else {
-                return Ok(());
+                let why = "collecting the metrics took longer than they may take";
+                self.outage.lost(why);
+                return Err(Error::Export(why.into()));
             };
             deadline = deadline.min(first);
         }
+        let is_last = requests.iter().any(|request| request.is_last);
         let result = {
-            let attempts = self.delivery.deliver(metrics, deadline);
+            let attempts = self.delivery.deliver(metrics, deadline, is_last);
             tokio::pin!(attempts);
             loop {
                 tokio::select! {
@@ -143,22 +157,25 @@ impl Exporter {
                     result = &mut attempts => break Some(result),
                     () = sleep_until(deadline.into()) => break None,
                     Some(request) = self.requests.recv() => {
-                        // Leaves half of the time to the export that was asked for.
                         let now = Instant::now();
-                        deadline = deadline.min(now + request.deadline.saturating_duration_since(now) / 2);
-                        self.asked.push(request);
+                        let left = request.deadline.saturating_duration_since(now);
+                        // Leaves half of the time to the export that was asked for. A process that ends waits for no
+                        // endpoint that was never there.
+                        let share = if request.is_last && !is_reached(self.notes.as_ref()) { Duration::ZERO } else { left / 2 };
+                        deadline = deadline.min(now + share);
+                        self.waiting.push(request);
                     }
                 }
             }
         };
         match result.unwrap_or_else(|| Err(self.delivery.abandon())) {
-            Ok(delivered) => {
-                self.outage.delivered(&delivered);
+            Ok(outcome) => {
+                self.outage.delivered(&outcome);
                 Ok(())
             }
-            Err(failure) => {
-                self.outage.lost(&failure.message);
-                Err(Error::Export(failure.message))
+            Err(error) => {
+                self.outage.lost(&error.message);
+                Err(Error::Export(error.message))
             }
         }
     }

@@ -1,4 +1,4 @@
-//! `OTEL_METRICS_EXPORTER=console`: a line for each point, for a person who looks.
+//! `OTEL_METRICS_EXPORTER=console`: prints a line for each point.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -6,9 +6,9 @@ use std::io::{self, Write};
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::metrics::data::{AggregatedMetrics, Metric, MetricData, ResourceMetrics};
 
-use crate::otlp::export::retry::{Again, Delivered, Failure};
+use crate::otlp::send::outcome::{Outcome, Retry, SendError};
 
-pub(in crate::otlp) fn print(metrics: &ResourceMetrics) -> Result<Delivered, Failure> {
+pub(in crate::otlp) fn print(metrics: &ResourceMetrics) -> Result<Outcome, SendError> {
     let mut text = Vec::new();
     for metric in metrics.scope_metrics().flat_map(|scope| scope.metrics()) {
         // Writing into memory cannot fail.
@@ -21,8 +21,8 @@ pub(in crate::otlp) fn print(metrics: &ResourceMetrics) -> Result<Delivered, Fai
     io::stdout()
         .lock()
         .write_all(&text)
-        .map(|()| Delivered::All)
-        .map_err(|error| Failure { message: format!("the console: {error}"), again: Again::Never })
+        .map(|()| Outcome::ACCEPTED)
+        .map_err(|error| SendError::new(format!("the console: {error}"), Retry::Never))
 }
 
 fn lines<T: Copy + Display>(out: &mut impl Write, metric: &Metric, data: &MetricData<T>) -> io::Result<()> {

@@ -12,11 +12,10 @@ use tonic::{Code, Extensions, Request, Status};
 use tonic_types::StatusExt;
 
 #[cfg(any(feature = "otlp-gzip", feature = "otlp-zstd"))]
-use crate::otlp::config::target::Compression;
-use crate::otlp::config::target::Target;
-use crate::otlp::error::Error;
-use crate::otlp::export::retry::{Again, Delivered, Failure};
-use crate::otlp::send::connect::{Client, Connector, LONGEST_ANSWER};
+use crate::otlp::config::settings::Compression;
+use crate::otlp::config::settings::Target;
+use crate::otlp::send::connect::{Client, Connector, MAX_ANSWER};
+use crate::otlp::send::outcome::{Outcome, Retry, SendError};
 
 pub(in crate::otlp) struct Grpc {
     target: Target,
@@ -25,10 +24,13 @@ pub(in crate::otlp) struct Grpc {
 }
 
 impl Grpc {
-    pub(in crate::otlp) fn new(target: Target, timeout: Duration) -> Result<Self, Error> {
-        let connector = Connector::new(&target, timeout)?;
+    pub(in crate::otlp) fn new(target: Target, connector: Connector) -> Self {
         let client = client(&connector, &target);
-        Ok(Grpc { target, connector, client })
+        Grpc { target, connector, client }
+    }
+
+    pub(in crate::otlp) fn connector(&self) -> &Connector {
+        &self.connector
     }
 
     pub(in crate::otlp) fn target(&self) -> &Target {
@@ -39,32 +41,39 @@ impl Grpc {
         self.client = client(&self.connector, &self.target);
     }
 
-    pub(in crate::otlp) async fn send(&mut self, metrics: &ResourceMetrics) -> Result<Delivered, Failure> {
+    pub(in crate::otlp) async fn send(&mut self, metrics: &ResourceMetrics) -> Result<Outcome, SendError> {
         let message = ExportMetricsServiceRequest::from(metrics);
-        let metadata = MetadataMap::from_headers(self.target.headers.clone());
-        let request = Request::from_parts(metadata, Extensions::default(), message);
+        let headers = self.target.headers.now(&mut self.target.secrets);
+        let headers = headers.map_err(|problem| SendError::new(problem, Retry::Never))?;
+        let request = Request::from_parts(MetadataMap::from_headers(headers), Extensions::default(), message);
         match self.client.export(request).await {
-            Ok(response) => Ok(Delivered::new(response.into_inner(), &self.target)),
+            Ok(response) => Ok(Outcome::of_response(response.into_inner(), &self.target.secrets)),
             Err(status) => Err(self.failure(&status)),
         }
     }
 
-    fn failure(&self, status: &Status) -> Failure {
-        // Only what went wrong on our side has a source.
+    fn failure(&self, status: &Status) -> SendError {
+        // Only a failure on this side has a source.
         if let Some(cause) = std::error::Error::source(status) {
-            return self.connector.unreachable(&self.target, cause);
+            return self.connector.unreachable(&self.target.secrets, cause);
         }
-        let said = self.target.redact(status.message());
-        let message = format!("{} answered {:?}: {said}", self.target.name(), status.code());
+        let mut message = format!("{} answered {:?}", self.target.endpoint.name, status.code());
+        let said = self.target.secrets.excerpt(status.message());
+        if !said.is_empty() {
+            message += &format!(": {said}");
+        }
+        if status.code() == Code::Unimplemented {
+            message += "; it speaks gRPC but has no OTLP service for metrics at this endpoint";
+        }
         let delay = status.get_details_retry_info().and_then(|info| info.retry_delay);
-        Failure { message, again: again(status.code(), delay) }
+        SendError::new(message, retry(status.code(), delay))
     }
 }
 
 fn client(connector: &Connector, target: &Target) -> MetricsServiceClient<Client<tonic::body::Body>> {
-    let client = MetricsServiceClient::with_origin(connector.client(), target.endpoint.clone())
-        .max_decoding_message_size(LONGEST_ANSWER);
-    // The Collector answers in the encoding that it is asked in.
+    let client = MetricsServiceClient::with_origin(connector.client(), target.endpoint.url.clone())
+        .max_decoding_message_size(MAX_ANSWER);
+    // The Collector answers in the encoding of the request.
     match target.compression {
         #[cfg(feature = "otlp-gzip")]
         Compression::Gzip => client.send_compressed(GZIP).accept_compressed(GZIP),
@@ -79,11 +88,11 @@ const GZIP: CompressionEncoding = CompressionEncoding::Gzip;
 #[cfg(feature = "otlp-zstd")]
 const ZSTD: CompressionEncoding = CompressionEncoding::Zstd;
 
-/// By the OTLP specification. An exhausted resource is tried again only if the receiver says when.
-fn again(code: Code, delay: Option<Duration>) -> Again {
+/// By the OTLP specification. An exhausted resource is tried again only if the endpoint says when.
+fn retry(code: Code, delay: Option<Duration>) -> Retry {
     match (code, delay.filter(|delay| !delay.is_zero())) {
-        (Code::ResourceExhausted | Code::Unavailable, Some(delay)) => Again::After(delay),
-        (Code::ResourceExhausted, None) if delay.is_none() => Again::Never,
+        (Code::ResourceExhausted | Code::Unavailable, Some(delay)) => Retry::After(delay),
+        (Code::ResourceExhausted, None) if delay.is_none() => Retry::Never,
         (
             Code::ResourceExhausted
             | Code::Unavailable
@@ -93,8 +102,8 @@ fn again(code: Code, delay: Option<Duration>) -> Again {
             | Code::OutOfRange
             | Code::DataLoss,
             _,
-        ) => Again::Soon,
-        _ => Again::Never,
+        ) => Retry::Soon,
+        _ => Retry::Never,
     }
 }
 
@@ -105,17 +114,17 @@ mod tests {
     #[test]
     fn what_is_tried_again_follows_the_specification() {
         let second = Duration::from_secs(1);
-        assert_eq!(again(Code::ResourceExhausted, None), Again::Never);
-        assert_eq!(again(Code::ResourceExhausted, Some(Duration::ZERO)), Again::Soon);
-        assert_eq!(again(Code::ResourceExhausted, Some(second)), Again::After(second));
-        assert_eq!(again(Code::Unavailable, None), Again::Soon);
-        assert_eq!(again(Code::Unavailable, Some(second)), Again::After(second));
+        assert_eq!(retry(Code::ResourceExhausted, None), Retry::Never);
+        assert_eq!(retry(Code::ResourceExhausted, Some(Duration::ZERO)), Retry::Soon);
+        assert_eq!(retry(Code::ResourceExhausted, Some(second)), Retry::After(second));
+        assert_eq!(retry(Code::Unavailable, None), Retry::Soon);
+        assert_eq!(retry(Code::Unavailable, Some(second)), Retry::After(second));
         for code in [Code::Cancelled, Code::DeadlineExceeded, Code::Aborted, Code::OutOfRange, Code::DataLoss]
         {
-            assert_eq!(again(code, None), Again::Soon, "{code:?}");
+            assert_eq!(retry(code, None), Retry::Soon, "{code:?}");
         }
         for code in [Code::Unknown, Code::InvalidArgument, Code::Unauthenticated, Code::Unimplemented] {
-            assert_eq!(again(code, Some(second)), Again::Never, "{code:?}");
+            assert_eq!(retry(code, Some(second)), Retry::Never, "{code:?}");
         }
     }
 }

@@ -1,22 +1,25 @@
-//! OTLP over HTTP, with protobuf.
+//! OTLP over HTTP/1.1, in protobuf or JSON.
 
 use std::io;
 use std::time::{Duration, SystemTime};
 
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION, PROXY_AUTHORIZATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use opentelemetry_proto::tonic::collector::metrics::v1::{
-    ExportMetricsServiceRequest, ExportMetricsServiceResponse,
-};
+use http_body::Body;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use prost::Message;
 use prost::bytes::Bytes;
 
-use crate::otlp::config::target::{Compression, Target};
-use crate::otlp::error::Error;
-use crate::otlp::export::retry::{Again, Delivered, Failure};
-use crate::otlp::send::connect::{Client, Connector, LONGEST_ANSWER};
+use crate::otlp::config::options::Protocol;
+use crate::otlp::config::secrets::shown_url;
+use crate::otlp::config::settings::{Compression, Target};
+use crate::otlp::error::error_message;
+use crate::otlp::send::answer;
+use crate::otlp::send::connect::{Client, Connector, MAX_ANSWER};
+use crate::otlp::send::outcome::{Outcome, Retry, SendError};
 
 pub(in crate::otlp) struct Http {
     target: Target,
@@ -24,13 +27,14 @@ pub(in crate::otlp) struct Http {
     client: Client<Full<Bytes>>,
 }
 
-const PROTOBUF: &str = "application/x-protobuf";
-
 impl Http {
-    pub(in crate::otlp) fn new(target: Target, timeout: Duration) -> Result<Self, Error> {
-        let connector = Connector::new(&target, timeout)?;
+    pub(in crate::otlp) fn new(target: Target, connector: Connector) -> Self {
         let client = connector.client();
-        Ok(Http { target, connector, client })
+        Http { target, connector, client }
+    }
+
+    pub(in crate::otlp) fn connector(&self) -> &Connector {
+        &self.connector
     }
 
     pub(in crate::otlp) fn target(&self) -> &Target {
@@ -41,59 +45,120 @@ impl Http {
         self.client = self.connector.client();
     }
 
-    pub(in crate::otlp) async fn send(&mut self, metrics: &ResourceMetrics) -> Result<Delivered, Failure> {
-        let message = ExportMetricsServiceRequest::from(metrics).encode_to_vec();
-        let (body, encoding) = compressed(message, self.target.compression).map_err(|error| Failure {
-            message: format!("compression failed: {error}"),
-            again: Again::Never,
-        })?;
+    pub(in crate::otlp) async fn send(&mut self, metrics: &ResourceMetrics) -> Result<Outcome, SendError> {
+        let request = self.request(metrics)?;
+        let response = self.client.request(request).await;
+        let (head, body) =
+            response.map_err(|error| self.connector.unreachable(&self.target.secrets, &error))?.into_parts();
+        let (body, broken) = read(body).await;
+        let (name, secrets) = (&self.target.endpoint.name, &self.target.secrets);
+        if head.status.is_success() {
+            if let Some(Broken::TooLong) = broken {
+                let message = format!("{name} answered {} with more than {MAX_ANSWER} bytes", head.status);
+                return Err(SendError::new(message, Retry::Never));
+            }
+            return answer::outcome(&head.headers, &body, broken.is_none(), secrets).map_err(|problem| {
+                let message = format!("{name} answered {} with {}", head.status, secrets.excerpt(&problem));
+                SendError::new(message, Retry::Never)
+            });
+        }
+        let mut message = format!("{name} answered {}", head.status);
+        let location = head.headers.get(LOCATION).and_then(|location| location.to_str().ok());
+        let said = secrets.excerpt(&answer::message(&head.headers, &body));
+        if let Some(location) = location.filter(|_| head.status.is_redirection()) {
+            let to = secrets.excerpt(&shown_url(location));
+            message += &format!("; it has moved to {to}, which the endpoint must name");
+        } else if !said.is_empty() {
+            message += &format!(": {said}");
+        } else if let Some(Broken::Off(why)) = broken {
+            message += &format!(", and the connection broke: {}", secrets.excerpt(&why));
+        }
+        if let Some(hint) = self.hint(head.status, &said) {
+            message += &format!("; {hint}");
+        }
+        Err(SendError::new(message, retry(head.status, &head.headers, SystemTime::now())))
+    }
+
+    fn request(&mut self, metrics: &ResourceMetrics) -> Result<Request<Full<Bytes>>, SendError> {
+        let failed = |message: String| SendError::new(message, Retry::Never);
+        let message = ExportMetricsServiceRequest::from(metrics);
+        let (message, media) = encoded(message, self.target.protocol).map_err(failed)?;
+        let (body, encoding) = compressed(message, self.target.compression)
+            .map_err(|error| failed(format!("compression failed: {error}")))?;
         let mut request = Request::new(Full::new(Bytes::from(body)));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.target.endpoint.clone();
-        *request.headers_mut() = self.target.headers.clone();
-        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROTOBUF));
+        *request.uri_mut() = self.target.endpoint.url.clone();
+        *request.headers_mut() = self.target.headers.now(&mut self.target.secrets).map_err(failed)?;
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media));
         if let Some(encoding) = encoding {
             request.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
         }
-        let response = self
-            .client
-            .request(request)
-            .await
-            .map_err(|error| self.connector.unreachable(&self.target, &error))?;
-        let (head, body) = response.into_parts();
-        let body = Limited::new(body, LONGEST_ANSWER).collect().await.map(|body| body.to_bytes());
-        if head.status.is_success() {
-            let body = body.map_err(|error| self.unread(&*error))?;
-            return self.taken(&head.headers, &body);
+        if let Some(authorization) = self.connector.forwarding_authorization() {
+            request.headers_mut().insert(PROXY_AUTHORIZATION, authorization.clone());
         }
-        let said = self.target.redact(&words(&head.headers, &body.unwrap_or_default()));
-        let message = format!("{} answered {}: {said}", self.target.name(), head.status);
-        Err(Failure { message, again: again(head.status, &head.headers, SystemTime::now()) })
+        Ok(request)
     }
 
-    /// An answer that broke off, or that is longer than any from a receiver of OTLP.
-    fn unread(&self, error: &(dyn std::error::Error + 'static)) -> Failure {
-        let failure = self.connector.unreachable(&self.target, error);
-        if error.is::<LengthLimitError>() { Failure { again: Again::Never, ..failure } } else { failure }
-    }
-
-    /// Some receivers answer with nothing or in JSON. Whatever else comes with a 200 is not from a receiver of OTLP.
-    fn taken(&self, headers: &HeaderMap, body: &[u8]) -> Result<Delivered, Failure> {
-        let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        if body.is_empty() || kind.starts_with("application/json") {
-            return Ok(Delivered::All);
-        }
-        match ExportMetricsServiceResponse::decode(body) {
-            Ok(answer) if kind.starts_with(PROTOBUF) => Ok(Delivered::new(answer, &self.target)),
-            _ => {
-                let message = format!("{} answered 200 with {kind:?} that is not OTLP", self.target.name());
-                Err(Failure { message, again: Again::Never })
+    /// What to change, where a status and what was said show it.
+    fn hint(&self, status: StatusCode, said: &str) -> Option<&'static str> {
+        let path = self.target.endpoint.url.path();
+        match status.as_u16() {
+            // Servers for HTTPS say so in plain HTTP.
+            400 | 426 if !self.target.endpoint.is_https() && said.to_ascii_lowercase().contains("https") => {
+                Some("it expects TLS; begin the endpoint with https://")
             }
+            404 | 405 if !path.ends_with("/v1/metrics") => Some(
+                "its path as a rule ends with /v1/metrics, which is appended to OTEL_EXPORTER_OTLP_ENDPOINT but not to OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+            ),
+            407 => Some("write a user and a password into HTTP_PROXY as http://USER:PASSWORD@HOST:PORT"),
+            _ => None,
         }
     }
 }
 
-/// The body, and what to tell of it.
+/// Why an answer is not whole.
+enum Broken {
+    Off(String),
+    TooLong,
+}
+
+/// What came in before the answer ended, broke off or was too long.
+async fn read(mut body: Incoming) -> (Vec<u8>, Option<Broken>) {
+    let mut bytes = Vec::new();
+    while !body.is_end_stream() {
+        match body.frame().await {
+            None => break,
+            Some(Err(error)) => return (bytes, Some(Broken::Off(error_message(&error)))),
+            Some(Ok(frame)) => {
+                let Ok(data) = frame.into_data() else { continue };
+                if bytes.len() + data.len() > MAX_ANSWER {
+                    return (bytes, Some(Broken::TooLong));
+                }
+                bytes.extend_from_slice(&data);
+            }
+        }
+    }
+    (bytes, None)
+}
+
+/// The body and its media type.
+fn encoded(
+    message: ExportMetricsServiceRequest,
+    protocol: Protocol,
+) -> Result<(Vec<u8>, &'static str), String> {
+    match protocol {
+        #[cfg(feature = "otlp-http-json")]
+        Protocol::HttpJson => {
+            let message = crate::otlp::send::finite::finite(message);
+            let body = serde_json::to_vec(&message)
+                .map_err(|error| format!("the metrics cannot be written in JSON: {error}"))?;
+            Ok((body, "application/json"))
+        }
+        _ => Ok((message.encode_to_vec(), "application/x-protobuf")),
+    }
+}
+
+/// The body, and the name of its encoding.
 fn compressed(message: Vec<u8>, compression: Compression) -> io::Result<(Vec<u8>, Option<&'static str>)> {
     match compression {
         #[cfg(feature = "otlp-gzip")]
@@ -108,30 +173,12 @@ fn compressed(message: Vec<u8>, compression: Compression) -> io::Result<(Vec<u8>
     }
 }
 
-/// What a receiver says about an error, in a protobuf `Status` or as text.
-fn words(headers: &HeaderMap, body: &[u8]) -> String {
-    /// `google.rpc.Status`, as far as it is of use here.
-    #[derive(Clone, PartialEq, Message)]
-    struct Status {
-        #[prost(string, tag = "2")]
-        message: String,
-    }
-    match headers.get(CONTENT_TYPE) {
-        Some(kind) if kind.as_bytes().starts_with(PROTOBUF.as_bytes()) => {
-            Status::decode(body).map(|status| status.message).unwrap_or_default()
-        }
-        // From a proxy, or from no receiver of OTLP at all.
-        Some(kind) if kind.as_bytes().starts_with(b"text/html") => "a page of HTML".into(),
-        _ => String::from_utf8_lossy(body).into_owned(),
-    }
-}
-
 /// By the OTLP specification.
-fn again(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Again {
+fn retry(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Retry {
     match status.as_u16() {
-        429 | 503 => retry_after(headers, now).map_or(Again::Soon, Again::After),
-        502 | 504 => Again::Soon,
-        _ => Again::Never,
+        429 | 503 => retry_after(headers, now).map_or(Retry::Soon, Retry::After),
+        502 | 504 => Retry::Soon,
+        _ => Retry::Never,
     }
 }
 
@@ -151,19 +198,19 @@ mod tests {
     #[test]
     fn what_is_tried_again_follows_the_specification() {
         let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
-        let again = |status: u16, retry_after: &str| {
+        let retry = |status: u16, retry_after: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(RETRY_AFTER, retry_after.parse().unwrap());
-            super::again(StatusCode::from_u16(status).unwrap(), &headers, now)
+            super::retry(StatusCode::from_u16(status).unwrap(), &headers, now)
         };
-        assert_eq!(again(503, "7"), Again::After(Duration::from_secs(7)));
-        assert_eq!(again(429, "Sun, 06 Nov 1994 08:50:07 GMT"), Again::After(Duration::from_secs(30)));
-        assert_eq!(again(429, "Sun, 06 Nov 1994 08:00:00 GMT"), Again::After(Duration::ZERO));
-        assert_eq!(again(429, "soon"), Again::Soon);
-        assert_eq!(again(502, "7"), Again::Soon);
-        assert_eq!(again(504, ""), Again::Soon);
+        assert_eq!(retry(503, "7"), Retry::After(Duration::from_secs(7)));
+        assert_eq!(retry(429, "Sun, 06 Nov 1994 08:50:07 GMT"), Retry::After(Duration::from_secs(30)));
+        assert_eq!(retry(429, "Sun, 06 Nov 1994 08:00:00 GMT"), Retry::After(Duration::ZERO));
+        assert_eq!(retry(429, "soon"), Retry::Soon);
+        assert_eq!(retry(502, "7"), Retry::Soon);
+        assert_eq!(retry(504, ""), Retry::Soon);
         for status in [400, 401, 403, 404, 413, 415, 500, 501, 302] {
-            assert_eq!(again(status, "7"), Again::Never, "{status}");
+            assert_eq!(retry(status, "7"), Retry::Never, "{status}");
         }
     }
 }

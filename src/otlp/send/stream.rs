@@ -1,124 +1,155 @@
-//! Why a receiver ended a TLS connection.
+//! Connections that keep what the endpoint said before they broke.
 //!
-//! With TLS 1.3 it looks at the client's certificate after the client has begun to send. Its alert then comes in while
-//! writing fails, and without this nobody would read it: all that one heard would be "broken pipe".
+//! An endpoint that does not want a request answers and closes while the request is still being written, and with TLS 1.3
+//! it checks the client's certificate only after the client has begun to send. Writing then fails, and the client of
+//! hyper would report that failure alone. Here a write that fails counts as done, and its error is reported after
+//! everything that came in was read.
 
-use crate::util::mutex::Mutex;
-use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::Uri;
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection};
-use tower_service::Service;
 
-use crate::otlp::send::tls::is_refusal;
+use crate::util::mutex::Mutex;
 
-/// The last alert that came in on any connection of a connector.
+/// Whatever carries bytes.
+pub(in crate::otlp) trait Io: Read + Write + Send + Unpin {}
+
+impl<T: Read + Write + Send + Unpin> Io for T {}
+
+/// What a connection has brought so far. The latest connection of a connector fills it in.
 #[derive(Clone, Default)]
-pub(in crate::otlp) struct Alert(Arc<Mutex<Option<String>>>);
+pub(in crate::otlp) struct Notes(Arc<Mutex<NotesState>>);
 
-impl Alert {
-    pub(in crate::otlp) fn take(&self) -> Option<String> {
-        self.0.lock().take()
+#[derive(Default)]
+struct NotesState {
+    is_connected: bool,
+    first: Vec<u8>,
+    #[cfg(feature = "otlp-tls")]
+    alert: Option<rustls::Error>,
+}
+
+/// In bytes, of the beginning that is kept: enough for a status line.
+const MAX_FIRST: usize = 128;
+
+impl Notes {
+    pub(in crate::otlp) fn connected(&self) {
+        *self.0.lock() = NotesState { is_connected: true, ..NotesState::default() };
     }
 
-    fn note(&self, error: &io::Error) {
-        if is_refusal(error) {
-            *self.0.lock() = Some(error.to_string());
+    /// True once a connection was made, also if it broke later.
+    pub(in crate::otlp) fn is_connected(&self) -> bool {
+        self.0.lock().is_connected
+    }
+
+    /// The first bytes that the endpoint sent.
+    pub(in crate::otlp) fn first(&self) -> Vec<u8> {
+        self.0.lock().first.clone()
+    }
+
+    /// The reason that the endpoint gave for closing a TLS connection.
+    #[cfg(feature = "otlp-tls")]
+    pub(in crate::otlp) fn take_alert(&self) -> Option<rustls::Error> {
+        self.0.lock().alert.take()
+    }
+
+    fn read(&self, bytes: &[u8]) {
+        let first = &mut self.0.lock().first;
+        let missing = MAX_FIRST.saturating_sub(first.len());
+        first.extend(bytes.iter().take(missing));
+    }
+
+    #[cfg(feature = "otlp-tls")]
+    fn failed(&self, error: &io::Error) {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if let Some(alert @ rustls::Error::AlertReceived(_)) = inner {
+            self.0.lock().alert = Some(alert.clone());
         }
     }
+
+    #[cfg(not(feature = "otlp-tls"))]
+    #[allow(clippy::unused_self, reason = "only TLS has alerts")]
+    fn failed(&self, _: &io::Error) {}
 }
 
-/// A connector whose connections note alerts.
-#[derive(Clone)]
-pub(in crate::otlp) struct Noting<C> {
-    pub(in crate::otlp) connector: C,
-    pub(in crate::otlp) alert: Alert,
-}
-
-impl<C> Service<Uri> for Noting<C>
-where
-    C: Service<Uri>,
-    C::Future: Send + 'static,
-{
-    type Response = Stream<C::Response>;
-    type Error = C::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.connector.poll_ready(context)
-    }
-
-    fn call(&mut self, to: Uri) -> Self::Future {
-        let connect = self.connector.call(to);
-        let alert = self.alert.clone();
-        Box::pin(async move { Ok(Stream { inner: connect.await?, alert, failure: None }) })
-    }
-}
-
-/// A connection that notes alerts.
-pub(in crate::otlp) struct Stream<S> {
-    inner: S,
-    alert: Alert,
-    /// Why writing failed, until what came in before is read.
+/// A connection.
+pub(in crate::otlp) struct Stream {
+    inner: Box<dyn Io>,
+    notes: Notes,
+    /// A proxy that forwards requests wants whole URLs in them.
+    is_forwarded: bool,
+    /// Why writing failed, until everything that came in is read.
     failure: Option<io::Error>,
 }
 
-impl<S: Read + Unpin> Stream<S> {
-    /// Writes, and tells of a failure only after having read everything that came in before it.
-    fn poll_written<T>(
-        &mut self,
-        context: &mut Context<'_>,
-        write: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        if self.failure.is_none() {
-            match ready!(write(Pin::new(&mut self.inner), context)) {
-                Ok(done) => return Poll::Ready(Ok(done)),
-                Err(error) => self.failure = Some(error),
+impl Stream {
+    pub(in crate::otlp) fn new(inner: impl Io + 'static, notes: Notes) -> Self {
+        Stream { inner: Box::new(inner), notes, is_forwarded: false, failure: None }
+    }
+
+    pub(in crate::otlp) fn forwarded(mut self) -> Self {
+        self.is_forwarded = true;
+        self
+    }
+
+    /// Reports a write that failed as done; the failure is kept.
+    fn written<T>(&mut self, result: Poll<io::Result<T>>, all: T) -> Poll<io::Result<T>> {
+        match ready!(result) {
+            Ok(done) => Poll::Ready(Ok(done)),
+            Err(error) => {
+                self.notes.failed(&error);
+                self.failure = Some(error);
+                Poll::Ready(Ok(all))
             }
         }
-        let mut bytes = [0; 1024];
-        loop {
-            let mut buffer = ReadBuf::new(&mut bytes);
-            match ready!(Pin::new(&mut self.inner).poll_read(context, buffer.unfilled())) {
-                Ok(()) if !buffer.filled().is_empty() => {}
-                Ok(()) => break,
-                Err(error) => {
-                    self.alert.note(&error);
-                    break;
-                }
-            }
-        }
-        Poll::Ready(Err(self.failure.take().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into())))
     }
 }
 
-impl<S: Read + Unpin> Read for Stream<S> {
+impl Read for Stream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
+        mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        let result = ready!(Pin::new(&mut self.inner).poll_read(context, buffer));
-        Poll::Ready(result.inspect_err(|error| self.alert.note(error)))
+        let mut bytes = [0; 8 * 1024];
+        let length = bytes.len().min(buffer.remaining());
+        let mut read = ReadBuf::new(bytes.get_mut(..length).unwrap_or_default());
+        let result = ready!(Pin::new(&mut self.inner).poll_read(context, read.unfilled()));
+        if let Err(error) = &result {
+            self.notes.failed(error);
+        }
+        let is_end = result.is_ok() && read.filled().is_empty() && length > 0;
+        if is_end && let Some(failure) = self.failure.take() {
+            return Poll::Ready(Err(failure));
+        }
+        self.notes.read(read.filled());
+        buffer.put_slice(read.filled());
+        Poll::Ready(result)
     }
 }
 
-impl<S: Read + Write + Unpin> Write for Stream<S> {
+impl Write for Stream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_written(context, |inner, context| inner.poll_write(context, bytes))
+        if self.failure.is_some() {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let result = Pin::new(&mut self.inner).poll_write(context, bytes);
+        self.written(result, bytes.len())
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_written(context, |inner, context| inner.poll_flush(context))
+        if self.failure.is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        let result = Pin::new(&mut self.inner).poll_flush(context);
+        self.written(result, ())
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -134,12 +165,17 @@ impl<S: Read + Write + Unpin> Write for Stream<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_written(context, |inner, context| inner.poll_write_vectored(context, slices))
+        let all = slices.iter().map(|slice| slice.len()).sum();
+        if self.failure.is_some() {
+            return Poll::Ready(Ok(all));
+        }
+        let result = Pin::new(&mut self.inner).poll_write_vectored(context, slices);
+        self.written(result, all)
     }
 }
 
-impl<S: Connection> Connection for Stream<S> {
+impl Connection for Stream {
     fn connected(&self) -> Connected {
-        self.inner.connected()
+        Connected::new().proxy(self.is_forwarded)
     }
 }

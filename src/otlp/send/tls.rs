@@ -1,97 +1,132 @@
-//! https: whom we trust and who we are.
+//! TLS: the authorities that are trusted, the client's certificate, and what goes wrong with them.
 
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
 use std::sync::Arc;
 
-use http::uri::Scheme;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
 use rustls::client::WantsClientCert;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{AlertDescription, CertificateError, ClientConfig, ConfigBuilder, RootCertStore};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
-use crate::otlp::config::env::{Variable, Variables};
-use crate::otlp::config::target::{Protocol, Target};
-use crate::otlp::error::Error;
+use crate::otlp::config::env::Variable;
+use crate::otlp::config::identity::{Identity, invalid};
+use crate::otlp::config::secrets::shown_path;
+use crate::otlp::error::{Error, error_message};
+use crate::otlp::send::outcome::{Retry, SendError};
+use crate::otlp::send::stream::Stream;
+use crate::util::mutex::Mutex;
 
-/// The files that the variables name. They are read only if the endpoint is https.
-pub(in crate::otlp) struct Identity {
-    authority: Option<Variable>,
-    client: Option<Client>,
+pub(in crate::otlp) struct Tls {
+    identity: Identity,
+    /// The configuration that was made last, and the hash of the files that it was made from.
+    last: Mutex<(u64, Arc<ClientConfig>)>,
 }
 
-struct Client {
-    certificate: Variable,
-    key: Variable,
-}
-
-impl Identity {
-    pub(in crate::otlp) fn new(variables: &Variables<'_>) -> Result<Self, Error> {
-        let client = match (variables.exporter("CLIENT_CERTIFICATE")?, variables.exporter("CLIENT_KEY")?) {
-            (Some(certificate), Some(key)) => Some(Client { certificate, key }),
-            (None, None) => None,
-            (Some(certificate), None) => return Err(certificate.invalid("the client key is not set")),
-            (None, Some(key)) => return Err(key.invalid("the client certificate is not set")),
-        };
-        Ok(Identity { authority: variables.exporter("CERTIFICATE")?, client })
+impl Tls {
+    pub(in crate::otlp) fn new(identity: Identity) -> Result<Self, Error> {
+        let stamp = stamp(&identity);
+        let config = Arc::new(config(&identity)?);
+        Ok(Tls { identity, last: Mutex::new((stamp, config)) })
     }
 
-    pub(in crate::otlp) fn connector(
+    /// Reads the files again if they have changed.
+    fn config(&self) -> Result<Arc<ClientConfig>, Error> {
+        let stamp = stamp(&self.identity);
+        let mut last = self.last.lock();
+        if last.0 != stamp {
+            *last = (stamp, Arc::new(config(&self.identity)?));
+        }
+        Ok(Arc::clone(&last.1))
+    }
+
+    /// `protocol` is that of ALPN. `to` is named in errors.
+    pub(in crate::otlp) async fn handshake(
         &self,
-        tcp: HttpConnector,
-        target: &Target,
-    ) -> Result<HttpsConnector<HttpConnector>, Error> {
-        let config = match target.endpoint.scheme() == Some(&Scheme::HTTPS) {
-            true => self.config()?,
-            false => trusting(RootCertStore::empty())?.with_no_client_auth(),
-        };
-        let builder = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http();
-        Ok(match target.protocol {
-            Protocol::Grpc => builder.enable_http2().wrap_connector(tcp),
-            Protocol::HttpProtobuf => builder.enable_http1().wrap_connector(tcp),
-        })
+        host: &str,
+        protocol: &[u8],
+        to: &str,
+        stream: Stream,
+    ) -> Result<TokioIo<TlsStream<TokioIo<Stream>>>, SendError> {
+        // The files may be in the middle of being replaced.
+        let config = self.config().map_err(|error| SendError::new(format!("{to}: {error}"), Retry::Soon))?;
+        let mut config = ClientConfig::clone(&config);
+        config.alpn_protocols = vec![protocol.to_vec()];
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let name = ServerName::try_from(host)
+            .map_err(|_| SendError::new(format!("{to}: its host is not a name for TLS"), Retry::Never))?;
+        let handshake = TlsConnector::from(Arc::new(config)).connect(name, TokioIo::new(stream)).await;
+        handshake.map(TokioIo::new).map_err(|error| failure(to, &error))
     }
+}
 
-    fn config(&self) -> Result<ClientConfig, Error> {
-        let trusting = trusting(self.roots()?)?;
-        match &self.client {
-            None => Ok(trusting.with_no_client_auth()),
-            Some(Client { certificate, key }) => {
-                let secret = PrivateKeyDer::from_pem_file(&key.value)
-                    .map_err(|error| key.invalid(describe(&error)))?;
-                trusting
-                    .with_client_auth_cert(certificates(certificate)?, secret)
-                    .map_err(|error| certificate.invalid(error.to_string()))
-            }
-        }
+/// Of the contents of all files. One that cannot be read has none.
+fn stamp(identity: &Identity) -> u64 {
+    let client = identity.client.as_ref();
+    let files = [
+        identity.authority.as_ref(),
+        client.map(|client| &client.certificate),
+        client.map(|client| &client.key),
+        identity.system.as_ref(),
+    ];
+    let mut hasher = DefaultHasher::new();
+    for file in files {
+        file.and_then(|file| fs::read(&file.value).ok()).hash(&mut hasher);
     }
+    hasher.finish()
+}
 
-    fn roots(&self) -> Result<RootCertStore, Error> {
-        let mut roots = RootCertStore::empty();
-        match &self.authority {
-            Some(authority) => {
-                for certificate in certificates(authority)? {
-                    roots.add(certificate).map_err(|error| authority.invalid(error.to_string()))?;
-                }
-            }
-            // Systems have odd certificates among their many: what cannot be read is left out.
-            None => {
-                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-                #[cfg(feature = "otlp-tls-webpki-roots")]
-                if roots.is_empty() {
-                    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-                }
-            }
+fn config(identity: &Identity) -> Result<ClientConfig, Error> {
+    let trusting = trusting(roots(identity)?)?;
+    let Some(client) = &identity.client else { return Ok(trusting.with_no_client_auth()) };
+    let key = key(&client.key)?;
+    trusting.with_client_auth_cert(certificates(&client.certificate)?, key).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => {
+            invalid(&client.certificate, &format!("it does not belong to the key of {}", client.key.name))
         }
-        match roots.is_empty() {
-            true => Err(Error::Start(
-                "this system has no certificates of authorities; set OTEL_EXPORTER_OTLP_CERTIFICATE, \
-                 or use the Cargo feature `otlp-tls-webpki-roots`"
-                    .into(),
-            )),
-            false => Ok(roots),
+        error => invalid(&client.certificate, &error.to_string()),
+    })
+}
+
+fn roots(identity: &Identity) -> Result<RootCertStore, Error> {
+    let mut roots = RootCertStore::empty();
+    if let Some(authority) = &identity.authority {
+        for certificate in certificates(authority)? {
+            roots.add(certificate).map_err(|error| invalid(authority, &error.to_string()))?;
         }
+        return Ok(roots);
+    }
+    let system = rustls_native_certs::load_native_certs();
+    // Systems have odd certificates among their many. One that cannot be parsed is left out.
+    roots.add_parsable_certificates(system.certs);
+    #[cfg(feature = "otlp-tls-webpki-roots")]
+    if roots.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        return Ok(roots);
+    }
+    match &identity.system {
+        _ if !roots.is_empty() => Ok(roots),
+        Some(file) => {
+            let why = system
+                .errors
+                .first()
+                .map_or("there is no certificate in it".to_owned(), |error| error_message(error));
+            Err(Error::setting(
+                &file.name,
+                shown_path(&file.value),
+                format!("no authority could be read from it: {why}"),
+            ))
+        }
+        None => Err(Error::Start(
+            "this system has no certificates of authorities; set OTEL_EXPORTER_OTLP_CERTIFICATE, \
+             or use the Cargo feature `otlp-tls-webpki-roots`"
+                .into(),
+        )),
     }
 }
 
@@ -101,31 +136,88 @@ fn trusting(roots: RootCertStore) -> Result<ConfigBuilder<ClientConfig, WantsCli
     Ok(versions.map_err(|error| Error::Start(error.to_string()))?.with_root_certificates(roots))
 }
 
+fn read(file: &Variable) -> Result<Vec<u8>, Error> {
+    fs::read(&file.value).map_err(|error| invalid(file, &format!("the file cannot be read: {error}")))
+}
+
 fn certificates(file: &Variable) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let read = CertificateDer::pem_file_iter(&file.value).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    match read {
+    let pem = read(file)?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    match certificates {
         Ok(certificates) if certificates.is_empty() => {
-            Err(file.invalid("there is no certificate in that file"))
+            Err(invalid(file, "there is no certificate in that file"))
         }
         Ok(certificates) => Ok(certificates),
-        Err(error) => Err(file.invalid(describe(&error))),
+        Err(_) => Err(invalid(file, "the file is not valid PEM")),
     }
 }
 
-fn describe(error: &rustls::pki_types::pem::Error) -> String {
-    use rustls::pki_types::pem::Error;
-    match error {
-        Error::Io(error) => format!("that file cannot be read: {error}"),
-        Error::NoItemsFound => "there is nothing of this kind in that file".into(),
-        other => format!("that file is not valid PEM: {other}"),
+fn key(file: &Variable) -> Result<PrivateKeyDer<'static>, Error> {
+    let pem = read(file)?;
+    if String::from_utf8_lossy(&pem).contains("ENCRYPTED") {
+        return Err(invalid(
+            file,
+            "the key is encrypted; decrypt it, for example with `openssl pkey -in KEY -out PLAIN`",
+        ));
     }
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|error| match error {
+        rustls::pki_types::pem::Error::NoItemsFound => invalid(file, "there is no private key in that file"),
+        _ => invalid(file, "the file is not valid PEM"),
+    })
 }
 
-/// Whether a certificate, ours or theirs, is the reason. It will not be a better one in a second.
-pub(in crate::otlp) fn is_refusal(error: &(dyn std::error::Error + 'static)) -> bool {
-    // An `io::Error` leaves out the error that it is made of when it tells its source.
-    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    error.is::<rustls::Error>()
-        || inner.is_some_and(|inner| is_refusal(inner))
-        || error.source().is_some_and(is_refusal)
+/// Why a handshake failed.
+fn failure(to: &str, error: &io::Error) -> SendError {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let Some(tls) = tls else {
+        return SendError::new(
+            format!(
+                "{to} ended the TLS handshake ({error}); if it does not expect TLS, begin the endpoint with http://"
+            ),
+            Retry::Soon,
+        );
+    };
+    SendError::new(format!("{to} {}", sentence(tls)), Retry::Never)
+}
+
+/// What to change, and the error in parentheses.
+pub(in crate::otlp) fn sentence(error: &rustls::Error) -> String {
+    let advice = match error {
+        rustls::Error::InvalidMessage(_) => {
+            "does not speak TLS; begin the endpoint with http://, or use the port that expects TLS"
+        }
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "has a certificate that is self-signed or of an authority that is not trusted here; \
+             set OTEL_EXPORTER_OTLP_CERTIFICATE to the certificate of that authority"
+        }
+        rustls::Error::InvalidCertificate(CertificateError::Other(other))
+            if other.to_string().contains("CaUsedAsEndEntity") =>
+        {
+            "has a self-signed certificate of an authority, which cannot name a server; \
+             give it one that is issued with CA:FALSE"
+        }
+        rustls::Error::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        ) => "has a certificate that has expired; renew it",
+        rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => "has a certificate for another host; use one of its names in the endpoint",
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            "wants a client certificate; set OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY"
+        }
+        rustls::Error::AlertReceived(
+            AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::AccessDenied,
+        ) => "refuses the client certificate; renew OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+        rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
+            "does not speak the protocol of OTEL_EXPORTER_OTLP_PROTOCOL on this port"
+        }
+        _ => "refuses TLS, or is refused",
+    };
+    format!("{advice} ({error})")
 }

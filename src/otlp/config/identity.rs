@@ -1,0 +1,94 @@
+//! The PEM files of TLS, by name.
+
+use crate::otlp::config::env::{Env, QUOTED, Variable};
+use crate::otlp::config::secrets::{looks_like_path, shown_path};
+use crate::otlp::error::Error;
+
+/// The files that the variables name. They are read when a connection is made, since they are replaced before they
+/// expire.
+pub(in crate::otlp) struct Identity {
+    pub(in crate::otlp) authority: Option<Variable>,
+    pub(in crate::otlp) client: Option<Client>,
+    /// What the system's own authorities are read from, if not from the usual places.
+    pub(in crate::otlp) system: Option<Variable>,
+}
+
+/// A client certificate and its key.
+pub(in crate::otlp) struct Client {
+    pub(in crate::otlp) certificate: Variable,
+    pub(in crate::otlp) key: Variable,
+}
+
+impl Identity {
+    pub(in crate::otlp) fn new(env: &Env<'_>) -> Result<Self, Error> {
+        let (certificate, key) = (file(env, "CLIENT_CERTIFICATE")?, file(env, "CLIENT_KEY")?);
+        let client = match (certificate, key) {
+            (Some(certificate), Some(key)) => Some(Client { certificate, key }),
+            (None, None) => None,
+            (Some(certificate), None) => {
+                return Err(invalid(&certificate, "set OTEL_EXPORTER_OTLP_CLIENT_KEY too"));
+            }
+            (None, Some(key)) => return Err(invalid(&key, "set OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE too")),
+        };
+        let system = match env.get("SSL_CERT_FILE")? {
+            Some(file) => Some(file),
+            None => env.get("SSL_CERT_DIR")?,
+        };
+        Ok(Identity { authority: file(env, "CERTIFICATE")?, client, system })
+    }
+}
+
+fn file(env: &Env<'_>, setting: &str) -> Result<Option<Variable>, Error> {
+    let Some(file) = env.exporter(setting)? else { return Ok(None) };
+    match file.is_quoted() {
+        true => Err(invalid(&file, QUOTED)),
+        false => Ok(Some(file)),
+    }
+}
+
+/// Shows the value only if it looks like the name of a file.
+pub(in crate::otlp) fn invalid(file: &Variable, problem: &str) -> Error {
+    let problem = match looks_like_path(&file.value) {
+        true => problem.to_owned(),
+        false => format!("it must be the name of a PEM file; {problem}"),
+    };
+    Error::setting(&file.name, shown_path(&file.value), problem)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::otlp::config::env::with;
+
+    const CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE";
+    const KEY: &str = "OTEL_EXPORTER_OTLP_CLIENT_KEY";
+
+    fn error(set: &[(&str, &str)]) -> String {
+        with(set, Identity::new).err().unwrap().to_string()
+    }
+
+    #[test]
+    fn a_certificate_and_its_key_come_together() {
+        assert_eq!(error(&[(CERTIFICATE, "/c.pem")]), format!("{CERTIFICATE}=/c.pem: set {KEY} too"));
+        assert_eq!(error(&[(KEY, "/c.key")]), format!("{KEY}=/c.key: set {CERTIFICATE} too"));
+        assert_eq!(
+            error(&[(KEY, "\"/c.key\"")]).split(": ").last(),
+            Some("it must be the name of a PEM file; the value stands in quotes; remove them")
+        );
+    }
+
+    #[test]
+    fn the_text_of_a_key_is_not_shown() {
+        for key in [
+            "-----BEGIN PRIVATE KEY-----\ns3cret\n-----END PRIVATE KEY-----",
+            "-----BEGIN PRIVATE KEY-----\\ns3cret\\n-----END PRIVATE KEY-----",
+            "LS0tLS1CRUdJTiBs3cretBLRVktLS0tLQ==",
+        ] {
+            let error = error(&[(KEY, key)]);
+            assert!(
+                error.contains("=[hidden]: it must be the name of a PEM file") && !error.contains("s3cret"),
+                "{error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The proxy that a connection goes through.
+
+use std::net::IpAddr;
+
+use http::{HeaderValue, Uri};
+use hyper_util::client::proxy::matcher::Matcher;
+
+use crate::otlp::config::env::Env;
+use crate::otlp::config::secrets::{Secrets, secrets_of_url, shown_url};
+
+/// A proxy.
+#[derive(Clone)]
+pub(in crate::otlp) struct Proxy {
+    pub(in crate::otlp) url: Uri,
+    /// Of a user and a password in its URL.
+    pub(in crate::otlp) authorization: Option<HeaderValue>,
+    /// The variable, for messages.
+    pub(in crate::otlp) variable: &'static str,
+}
+
+impl Proxy {
+    /// The proxy for a URL by `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`. There is none for this machine itself.
+    pub(in crate::otlp) fn new(to: &Uri, env: &Env<'_>, secrets: &mut Secrets) -> Option<Self> {
+        if to.host().is_none_or(is_loopback) {
+            return None;
+        }
+        let is_https = to.scheme_str() == Some("https");
+        let (variable, names) = match is_https {
+            true => ("HTTPS_PROXY", ["HTTPS_PROXY", "https_proxy"]),
+            false => ("HTTP_PROXY", ["HTTP_PROXY", "http_proxy"]),
+        };
+        // A web server hands the header `Proxy` of any client to a CGI program in this variable.
+        if !is_https && read(env, &["REQUEST_METHOD"]).is_some() {
+            return None;
+        }
+        let proxy = read(env, &names)?;
+        let exceptions = read(env, &["NO_PROXY", "no_proxy"]).unwrap_or_default();
+        secrets_of_url(&proxy, secrets);
+        let usable = Matcher::builder().all(proxy.clone()).build().intercept(to);
+        let Some(found) =
+            usable.filter(|found| found.uri().scheme_str().is_some_and(|scheme| scheme.starts_with("http")))
+        else {
+            env.warn(format!(
+                "{variable}={}: it must be a URL that begins with http:// or https://",
+                shown_url(&proxy)
+            ));
+            return None;
+        };
+        if found.uri().scheme_str() == Some("https") && !cfg!(feature = "otlp-tls") {
+            env.warn(format!("{variable}={}: https needs the Cargo feature `otlp-tls`", shown_url(&proxy)));
+            return None;
+        }
+        // Checked last, so that a proxy that is not used is not warned of twice.
+        Matcher::builder().all(proxy).no(exceptions).build().intercept(to)?;
+        let authorization = found.basic_auth().cloned();
+        if let Some(Ok(value)) = authorization.as_ref().map(HeaderValue::to_str) {
+            secrets.add(value);
+        }
+        Some(Proxy { url: found.uri().clone(), authorization, variable })
+    }
+
+    #[cfg(feature = "otlp-tls")]
+    pub(in crate::otlp) fn is_https(&self) -> bool {
+        self.url.scheme_str() == Some("https")
+    }
+
+    /// For messages.
+    pub(in crate::otlp) fn name(&self) -> String {
+        format!("the proxy {} of {}", shown_url(self.url.to_string().trim_end_matches('/')), self.variable)
+    }
+}
+
+fn read(env: &Env<'_>, names: &[&str]) -> Option<String> {
+    names.iter().find_map(|name| env.parse(name, |value| Ok(value.to_owned())))
+}
+
+fn is_loopback(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches([']', '.']);
+    let name = host.to_ascii_lowercase();
+    name == "localhost"
+        || name.ends_with(".localhost")
+        || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::otlp::config::env::{warnings, with};
+
+    fn proxy(to: &'static str, set: &[(&str, &str)]) -> (Option<Proxy>, Vec<String>) {
+        let url = Uri::from_static(to);
+        with(set, |env| (Proxy::new(&url, env, &mut Secrets::default()), warnings(env)))
+    }
+
+    fn name(to: &'static str, set: &[(&str, &str)]) -> Option<String> {
+        proxy(to, set).0.map(|proxy| proxy.name())
+    }
+
+    #[test]
+    fn each_scheme_has_its_variable_and_there_are_exceptions() {
+        let http = ("HTTP_PROXY", "http://p:1");
+        let https = ("https_proxy", "http://user:s3cret@q:2");
+        assert_eq!(name("http://h:4318/", &[http, https]).unwrap(), "the proxy http://p:1 of HTTP_PROXY");
+        assert_eq!(name("https://h:4318/", &[http, https]).unwrap(), "the proxy http://q:2 of HTTPS_PROXY");
+        assert_eq!(name("https://h:4318/", &[http]), None);
+        assert_eq!(
+            name("http://h:4318/", &[("HTTP_PROXY", "p:1")]).unwrap(),
+            "the proxy http://p:1 of HTTP_PROXY"
+        );
+        for exceptions in ["h", "a, h", "*"] {
+            assert_eq!(name("http://h:4318/", &[http, ("NO_PROXY", exceptions)]), None, "{exceptions}");
+        }
+        assert_eq!(name("http://x.h.org:4318/", &[http, ("no_proxy", ".h.org")]), None);
+        assert!(name("http://h:4318/", &[http, ("NO_PROXY", "other")]).is_some());
+        assert_eq!(name("http://h:4318/", &[http, ("REQUEST_METHOD", "GET")]), None);
+    }
+
+    #[test]
+    fn this_machine_is_reached_directly() {
+        for to in [
+            "http://localhost:1/",
+            "http://a.localhost/",
+            "http://127.0.0.9/",
+            "http://[::1]:4318/",
+            "http://[::ffff:127.0.0.1]/",
+        ] {
+            assert_eq!(name(to, &[("HTTP_PROXY", "http://p:1")]), None, "{to}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_proxy_is_ignored_with_a_warning_that_hides_the_password() {
+        for value in ["socks5://user:s3cret@p:1", "ftp://user:s3cret@p", "http://"] {
+            let (proxy, warnings) = proxy("http://h/", &[("HTTP_PROXY", value)]);
+            assert!(proxy.is_none());
+            assert_eq!(warnings.len(), 1, "{value}");
+            assert!(
+                warnings.iter().all(|line| line.starts_with("HTTP_PROXY=") && !line.contains("s3cret")),
+                "{warnings:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! Keeps secrets out of everything that is printed.
+//!
+//! Every text that an endpoint, a proxy or a library wrote goes through [`Secrets::excerpt`] before it is shown, and
+//! every URL through [`shown_url`].
+
+use std::collections::HashSet;
+
+/// Takes the place of whatever may be a secret.
+pub(in crate::otlp) const HIDDEN: &str = "[hidden]";
+
+/// In characters, of what is quoted from an answer.
+const MAX_EXCERPT: usize = 300;
+/// In bytes, of an answer that is looked at. It leaves enough for an excerpt after much is hidden.
+const MAX_TEXT: usize = 8 * 1024;
+/// Any part of a secret that is as long as this is hidden, so that an endpoint may cut it where it likes.
+const PIECE: usize = 6;
+/// Shorter secrets are none, such as a tenant's number, and would hide parts of ordinary words.
+const MIN_SECRET: usize = 4;
+/// Words that stand before a secret.
+const SCHEMES: [&str; 6] = ["bearer", "basic", "digest", "token", "apikey", "negotiate"];
+/// A path segment of a URL that is as long as this is taken for a token.
+const TOKEN: usize = 24;
+/// How often a secret may be encoded one way after another.
+const MAX_ENCODINGS: usize = 2;
+
+/// What must not be printed: the values of headers, and the secret parts of URLs.
+#[derive(Clone, Default)]
+pub(in crate::otlp) struct Secrets {
+    /// In lower case and without white space, each as long as [`PIECE`] or a whole short secret.
+    pieces: HashSet<Vec<u8>>,
+}
+
+impl Secrets {
+    pub(in crate::otlp) fn add(&mut self, secret: &str) {
+        let words = secret.split_whitespace();
+        let without_scheme: Vec<&str> =
+            words.filter(|word| !SCHEMES.contains(&word.to_ascii_lowercase().as_str())).collect();
+        self.add_bytes(without_scheme.concat().as_bytes());
+        for word in without_scheme {
+            self.add_bytes(word.as_bytes());
+            // `Basic dXNlcjpwYXNz` may come back as the user and the password.
+            if let Some(decoded) = View::new(word).base64(0) {
+                decoded.bytes.split(|byte| *byte == b':').for_each(|part| self.add_bytes(part));
+            }
+        }
+    }
+
+    fn add_bytes(&mut self, secret: &[u8]) {
+        let secret: Vec<u8> =
+            secret.iter().filter(|byte| is_kept(**byte)).map(u8::to_ascii_lowercase).collect();
+        match secret.len() {
+            PIECE.. => self.pieces.extend(secret.windows(PIECE).map(<[u8]>::to_vec)),
+            MIN_SECRET.. => self.pieces.extend([secret]),
+            _ => {}
+        }
+    }
+
+    /// Makes a text fit to be printed: without secrets, in one line, and not long. Secrets go before it is cut, so that
+    /// no half of one is left.
+    pub(in crate::otlp) fn excerpt(&self, text: &str) -> String {
+        let mut end = text.len().min(MAX_TEXT);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        let text = text.get(..end).unwrap_or_default();
+        one_line(&self.redact(text)).chars().take(MAX_EXCERPT).collect()
+    }
+
+    fn redact(&self, text: &str) -> String {
+        if self.pieces.is_empty() {
+            return text.to_owned();
+        }
+        let mut hidden = vec![false; text.len()];
+        self.mark(&View::new(text), &mut hidden, MAX_ENCODINGS);
+        let mut result = String::new();
+        let mut is_hiding = false;
+        for (index, character) in text.char_indices() {
+            // What stands between two parts of a secret is too short to be of use.
+            let rest = hidden.get(index..).unwrap_or_default();
+            let is_secret = rest.first() == Some(&true)
+                || is_hiding && rest.iter().take(PIECE).any(|is_hidden| *is_hidden);
+            match (is_secret, is_hiding) {
+                (true, false) => result.push_str(HIDDEN),
+                (true, true) => {}
+                (false, _) => result.push(character),
+            }
+            is_hiding = is_secret;
+        }
+        result
+    }
+
+    /// Marks the bytes of the text that hold a secret, as they are or encoded.
+    fn mark(&self, view: &View, hidden: &mut [bool], encodings: usize) {
+        let lower = view.bytes.to_ascii_lowercase();
+        for length in MIN_SECRET..=PIECE {
+            for (window, spans) in lower.windows(length).zip(view.spans.windows(length)) {
+                if self.pieces.contains(window)
+                    && let (Some((start, _)), Some((_, end))) = (spans.first(), spans.last())
+                    && let Some(part) = hidden.get_mut(*start..*end)
+                {
+                    part.fill(true);
+                }
+            }
+        }
+        if encodings == 0 {
+            return;
+        }
+        let base64 = (0..4).map(|offset| view.base64(offset));
+        let hexadecimal = (0..2).map(|offset| view.hexadecimal(offset));
+        for decoded in base64.chain(hexadecimal).chain([view.unescaped()]).flatten() {
+            self.mark(&decoded, hidden, encodings - 1);
+        }
+    }
+}
+
+/// Never shows a secret, nor how many there are.
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(HIDDEN)
+    }
+}
+
+/// White space and control characters may stand anywhere in an encoded text.
+fn is_kept(byte: u8) -> bool {
+    !byte.is_ascii_whitespace() && !byte.is_ascii_control()
+}
+
+/// Decoded bytes, and which bytes of the original text each comes from.
+struct View {
+    bytes: Vec<u8>,
+    spans: Vec<(usize, usize)>,
+}
+
+impl View {
+    fn new(text: &str) -> Self {
+        let kept = text.bytes().enumerate().filter(|(_, byte)| is_kept(*byte));
+        kept.map(|(index, byte)| (byte, (index, index + 1))).collect()
+    }
+
+    /// Decodes runs of characters that stand for `bits` bits each, beginning with the one at `offset` of each run.
+    /// `None` if there is nothing to decode.
+    fn digits(&self, bits: u32, offset: usize, value: impl Fn(u8) -> Option<u32>) -> Option<View> {
+        let mut decoded = View { bytes: Vec::new(), spans: Vec::new() };
+        let (mut skip, mut buffer, mut filled, mut start) = (offset, 0_u32, 0, 0);
+        for (byte, (from, to)) in self.bytes.iter().zip(&self.spans) {
+            let Some(digit) = value(*byte) else {
+                // A byte of its own keeps two runs apart.
+                if !decoded.bytes.is_empty() {
+                    decoded.push(0, (*from, *to));
+                }
+                (skip, buffer, filled) = (offset, 0, 0);
+                continue;
+            };
+            if skip > 0 {
+                skip -= 1;
+                continue;
+            }
+            if filled == 0 {
+                start = *from;
+            }
+            buffer = buffer << bits | digit;
+            filled += bits;
+            if filled >= 8 {
+                filled -= 8;
+                decoded.push((buffer >> filled & 0xff) as u8, (start, *to));
+                buffer &= (1 << filled) - 1;
+                start = *from;
+            }
+        }
+        (decoded.bytes.len() >= MIN_SECRET).then_some(decoded)
+    }
+
+    /// Both alphabets, with padding or without.
+    fn base64(&self, offset: usize) -> Option<View> {
+        self.digits(6, offset, |byte| match byte {
+            b'A'..=b'Z' => Some(u32::from(byte - b'A')),
+            b'a'..=b'z' => Some(u32::from(byte - b'a') + 26),
+            b'0'..=b'9' => Some(u32::from(byte - b'0') + 52),
+            b'+' | b'-' => Some(62),
+            b'/' | b'_' => Some(63),
+            _ => None,
+        })
+    }
+
+    fn hexadecimal(&self, offset: usize) -> Option<View> {
+        self.digits(4, offset, |byte| char::from(byte).to_digit(16))
+    }
+
+    /// Undoes the escapes of URLs, JSON, HTML and C, one inside another too. `None` if there are none.
+    fn unescaped(&self) -> Option<View> {
+        let mut view = self.unescaped_once()?;
+        for _ in 0..MAX_ENCODINGS {
+            match view.unescaped_once() {
+                Some(next) => view = next,
+                None => break,
+            }
+        }
+        Some(view)
+    }
+
+    fn unescaped_once(&self) -> Option<View> {
+        let mut result = View { bytes: Vec::new(), spans: Vec::new() };
+        let mut index = 0;
+        let mut found = false;
+        while let (Some(rest), Some((start, end))) = (self.bytes.get(index..), self.spans.get(index)) {
+            let Some(byte) = rest.first() else { break };
+            let (character, length) = match escape(rest) {
+                Some(escape) => {
+                    found = true;
+                    escape
+                }
+                None => (char::from(*byte), 1),
+            };
+            let end = self.spans.get(index + length - 1).map_or(*end, |(_, end)| *end);
+            match u8::try_from(u32::from(character)) {
+                // Not ASCII and not an escape: a byte of a longer character.
+                Ok(byte) if length == 1 || byte.is_ascii() => result.push(byte, (*start, end)),
+                _ => {
+                    let mut bytes = [0; 4];
+                    character
+                        .encode_utf8(&mut bytes)
+                        .bytes()
+                        .for_each(|byte| result.push(byte, (*start, end)));
+                }
+            }
+            index += length;
+        }
+        found.then(|| {
+            result
+                .bytes
+                .iter()
+                .copied()
+                .zip(result.spans.iter().copied())
+                .filter(|(byte, _)| is_kept(*byte))
+                .collect()
+        })
+    }
+
+    fn push(&mut self, byte: u8, span: (usize, usize)) {
+        self.bytes.push(byte);
+        self.spans.push(span);
+    }
+}
+
+impl FromIterator<(u8, (usize, usize))> for View {
+    fn from_iter<I: IntoIterator<Item = (u8, (usize, usize))>>(bytes: I) -> Self {
+        let (bytes, spans) = bytes.into_iter().unzip();
+        View { bytes, spans }
+    }
+}
+
+/// The character that an escape at the beginning of the text stands for, and the length of the escape.
+fn escape(text: &[u8]) -> Option<(char, usize)> {
+    let number = |digits: &[u8], radix| {
+        let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
+        char::from_u32(u32::from_str_radix(digits, radix).ok()?)
+    };
+    match text {
+        [b'%', a, b, ..] => Some((number(&[*a, *b], 16)?, 3)),
+        [b'\\', b'u', a, b, c, d, ..] => Some((number(&[*a, *b, *c, *d], 16)?, 6)),
+        [b'\\', b'x', a, b, ..] => Some((number(&[*a, *b], 16)?, 4)),
+        // A line break in a string is white space, and left out.
+        [b'\\', b'n' | b'r' | b't', ..] => Some((' ', 2)),
+        [b'\\', byte, ..] if byte.is_ascii_punctuation() => Some((char::from(*byte), 2)),
+        [b'&', ..] => {
+            let length = text.iter().take(10).position(|byte| *byte == b';')? + 1;
+            let character = match text.get(1..length - 1)? {
+                b"amp" => '&',
+                b"quot" => '"',
+                b"apos" => '\'',
+                b"lt" => '<',
+                b"gt" => '>',
+                [b'#', b'x' | b'X', digits @ ..] => number(digits, 16)?,
+                [b'#', digits @ ..] => number(digits, 10)?,
+                _ => return None,
+            };
+            Some((character, length))
+        }
+        _ => None,
+    }
+}
+
+/// One line without control characters, and without those that change the direction of a text or cannot be seen.
+fn one_line(text: &str) -> String {
+    let is_invisible = |character: char| {
+        character.is_control()
+            || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    let spaced: String =
+        text.chars().map(|character| if is_invisible(character) { ' ' } else { character }).collect();
+    spaced.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A URL, or a text that should be one, without user, password, query, and path segments that look like tokens.
+pub(in crate::otlp) fn shown_url(text: &str) -> String {
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) => (Some(scheme), rest),
+        None => (None, text),
+    };
+    let end = rest.find(['?', '#']).unwrap_or(rest.len());
+    let (rest, query) = rest.split_at(end);
+    let (user, rest) = rest.rsplit_once('@').map_or(("", rest), |(_, rest)| (HIDDEN, rest));
+    let segments = rest.split('/').enumerate().map(|(index, segment)| {
+        let is_plain =
+            |character: char| character.is_ascii_alphanumeric() || "-._~:[]%+,=@".contains(character);
+        let is_token = match index {
+            // Without a scheme it may be no host at all.
+            0 => scheme.is_none() && segment.split(['.', '-', ':']).any(|word| word.len() >= TOKEN),
+            _ => segment.chars().count() >= TOKEN,
+        };
+        if is_token || !segment.chars().all(is_plain) { HIDDEN } else { segment }
+    });
+    let path = segments.collect::<Vec<_>>().join("/");
+    let scheme = match scheme {
+        Some(scheme) if scheme.len() <= 8 && scheme.chars().all(|c| c.is_ascii_alphanumeric()) => {
+            format!("{scheme}://")
+        }
+        Some(_) => format!("{HIDDEN}://"),
+        None => String::new(),
+    };
+    let user = if user.is_empty() { String::new() } else { format!("{user}@") };
+    let query = if query.is_empty() { String::new() } else { format!("?{HIDDEN}") };
+    format!("{scheme}{user}{path}{query}")
+}
+
+/// The parts of a URL that [`shown_url`] hides, for the answers that quote the URL.
+pub(in crate::otlp) fn secrets_of_url(text: &str, secrets: &mut Secrets) {
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    if let Some((user, _)) = path.rsplit_once('@') {
+        user.split(':').for_each(|part| secrets.add(part));
+    }
+    let parameters = query.split('&').map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
+    let tokens = path.split('/').skip(1).filter(|segment| segment.chars().count() >= TOKEN);
+    for secret in parameters.chain(tokens) {
+        secrets.add(secret);
+        let decoded = percent_encoding::percent_decode_str(secret).decode_utf8_lossy();
+        secrets.add(&decoded);
+    }
+}
+
+/// A value that should be a word or a number. A long one may be a secret that got into the wrong variable.
+pub(in crate::otlp) fn shown_word(value: &str) -> &str {
+    const MAX_WORD: usize = 16;
+    let is_plain = value.chars().all(|character| character.is_ascii_graphic() || character == ' ');
+    if is_plain && value.len() <= MAX_WORD { value } else { HIDDEN }
+}
+
+/// The name of a file. Anything that does not look like one may be the text of a key.
+pub(in crate::otlp) fn shown_path(value: &str) -> &str {
+    if looks_like_path(value) { value } else { HIDDEN }
+}
+
+pub(in crate::otlp) fn looks_like_path(value: &str) -> bool {
+    const MAX_NAME: usize = 64;
+    let names = || value.split(['/', '\\']);
+    let is_rooted = value.starts_with(['/', '~', '.']) || value.get(1..3) == Some(":\\");
+    let has_extension =
+        value.rsplit_once('.').is_some_and(|(_, extension)| (1..=4).contains(&extension.len()));
+    !value.contains("-----")
+        && !value.chars().any(char::is_control)
+        && names().all(|name| name.len() <= MAX_NAME)
+        && (is_rooted || has_extension)
+}

@@ -1,0 +1,232 @@
+//! Reads the answers of HTTP: by their media type, whatever its case, and in as readable words as there are.
+
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResponse;
+use prost::Message;
+use serde_json::Value;
+
+use crate::otlp::config::secrets::Secrets;
+use crate::otlp::send::outcome::Outcome;
+
+/// What an answer is written in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Media {
+    Protobuf,
+    Json,
+    Html,
+    Other,
+}
+
+impl Media {
+    /// By the body itself where the header does not say.
+    fn new(headers: &HeaderMap, body: &[u8]) -> Self {
+        let media = headers.get(CONTENT_TYPE).and_then(|media| media.to_str().ok()).unwrap_or_default();
+        let media = media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        match media.as_str() {
+            "application/x-protobuf" | "application/protobuf" | "application/vnd.google.protobuf" => {
+                Media::Protobuf
+            }
+            "text/html" | "application/xhtml+xml" => Media::Html,
+            media if media == "application/json" || media == "text/json" || media.ends_with("+json") => {
+                Media::Json
+            }
+            _ => {
+                let start: Vec<u8> =
+                    body.trim_ascii_start().iter().take(14).map(u8::to_ascii_lowercase).collect();
+                if start.starts_with(b"{") {
+                    Media::Json
+                } else if start.starts_with(b"<!doctype html") || start.starts_with(b"<html") {
+                    Media::Html
+                } else {
+                    Media::Other
+                }
+            }
+        }
+    }
+}
+
+/// What an answer with a status of success says. The error is a problem.
+///
+/// Some collectors answer with nothing, in JSON or with a text such as `OK`. A page is from no collector.
+pub(in crate::otlp) fn outcome(
+    headers: &HeaderMap,
+    body: &[u8],
+    is_whole: bool,
+    secrets: &Secrets,
+) -> Result<Outcome, String> {
+    let decoded = || ExportMetricsServiceResponse::decode(body).ok();
+    match Media::new(headers, body) {
+        _ if body.is_empty() => Ok(Outcome::ACCEPTED),
+        Media::Html => Err(message(headers, body)),
+        Media::Json => Ok(of_json(body, secrets)),
+        Media::Protobuf => match decoded() {
+            Some(response) => Ok(Outcome::of_response(response, secrets)),
+            // The status came in, hence the export was accepted.
+            None if !is_whole => Ok(Outcome::ACCEPTED),
+            None => Err("a message in protobuf that is not of OTLP".into()),
+        },
+        Media::Other => {
+            Ok(decoded().map_or(Outcome::ACCEPTED, |response| Outcome::of_response(response, secrets)))
+        }
+    }
+}
+
+/// The names are those of JSON or of protobuf, and a number may be a string.
+fn of_json(body: &[u8], secrets: &Secrets) -> Outcome {
+    let field = |object: &Value, names: [&str; 2]| names.iter().find_map(|name| object.get(name).cloned());
+    let part = serde_json::from_slice(body)
+        .ok()
+        .and_then(|body| field(&body, ["partialSuccess", "partial_success"]));
+    let Some(part) = part else { return Outcome::ACCEPTED };
+    let rejected = match field(&part, ["rejectedDataPoints", "rejected_data_points"]) {
+        Some(Value::String(number)) => number.trim().parse().unwrap_or(0),
+        Some(number) => number.as_i64().or_else(|| Some(number.as_f64()? as i64)).unwrap_or(0),
+        None => 0,
+    };
+    let message = field(&part, ["errorMessage", "error_message"]);
+    Outcome::new(rejected, message.as_ref().and_then(Value::as_str).unwrap_or_default(), secrets)
+}
+
+/// What an answer with a status of failure says, not yet fit to be printed.
+pub(in crate::otlp) fn message(headers: &HeaderMap, body: &[u8]) -> String {
+    /// `google.rpc.Status`, as far as it is of use here.
+    #[derive(Clone, PartialEq, Message)]
+    struct Status {
+        #[prost(string, tag = "2")]
+        message: String,
+    }
+    match Media::new(headers, body) {
+        Media::Protobuf => match Status::decode(body) {
+            Ok(status) if !status.message.is_empty() => status.message,
+            _ => text(body),
+        },
+        Media::Json => json_message(body).unwrap_or_else(|| text(body)),
+        Media::Html => match title(&text(body)) {
+            Some(title) => format!("a page of HTML: {title}"),
+            None => "a page of HTML".into(),
+        },
+        Media::Other => text(body),
+    }
+}
+
+/// Where APIs put their messages.
+fn json_message(body: &[u8]) -> Option<String> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    let places = ["message", "error", "detail", "error_description", "title"];
+    places.iter().find_map(|place| match body.get(place)? {
+        Value::String(text) => Some(text.clone()),
+        Value::Object(inner) => inner.get("message")?.as_str().map(str::to_owned),
+        _ => None,
+    })
+}
+
+fn title(page: &str) -> Option<String> {
+    let lower = page.to_ascii_lowercase();
+    ["title", "h1"].iter().find_map(|tag| {
+        let start = lower.find(&format!("<{tag}>"))? + tag.len() + 2;
+        let end = start + lower.get(start..)?.find('<')?;
+        page.get(start..end).map(|title| title.trim().to_owned()).filter(|title| !title.is_empty())
+    })
+}
+
+/// As text, if it is some.
+fn text(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let is_odd = |character: &char| {
+        *character == char::REPLACEMENT_CHARACTER || character.is_control() && !character.is_whitespace()
+    };
+    match text.chars().filter(is_odd).count() * 4 > text.chars().count() {
+        true => format!("{} bytes that are not text", body.len()),
+        false => text.into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(media: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        if !media.is_empty() {
+            headers.insert(CONTENT_TYPE, media.parse().unwrap());
+        }
+        headers
+    }
+
+    fn read(media: &str, body: &[u8]) -> Result<Outcome, String> {
+        outcome(&headers(media), body, true, &Secrets::default())
+    }
+
+    fn rejected(points: u64, message: &str) -> Result<Outcome, String> {
+        Ok(Outcome::PartlyRejected { points, message: message.into() })
+    }
+
+    /// `partial_success { rejected_data_points: 40, error_message: "old" }`
+    const PROTOBUF: &[u8] = b"\x0a\x07\x08\x28\x12\x03old";
+
+    #[test]
+    fn rejected_points_are_read_in_every_encoding_and_spelling() {
+        for media in ["application/x-protobuf", "Application/X-Protobuf; v=1", "application/protobuf", ""] {
+            assert_eq!(read(media, PROTOBUF), rejected(40, "old"), "{media}");
+        }
+        for media in ["application/json", "Application/JSON; charset=UTF-8", "application/problem+json", ""] {
+            for number in ["40", "\"40\"", "40.0"] {
+                for (part, points, said) in [
+                    ("partialSuccess", "rejectedDataPoints", "errorMessage"),
+                    ("partial_success", "rejected_data_points", "error_message"),
+                ] {
+                    let body = format!("{{\"{part}\": {{\"{points}\": {number}, \"{said}\": \"old\"}}}}");
+                    assert_eq!(read(media, body.as_bytes()), rejected(40, "old"), "{media} {body}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn zero_rejected_points_are_advice() {
+        let advice = |text: &str| Ok(Outcome::Accepted { advice: Some(text.into()) });
+        assert_eq!(
+            read("application/json", b"{\"partialSuccess\":{\"errorMessage\":\"use\\u001b[1m\\ngzip\"}}"),
+            advice("use [1m gzip")
+        );
+        assert_eq!(read("application/x-protobuf", b"\x0a\x05\x12\x03old"), advice("old"));
+        assert_eq!(
+            read("application/json", b"{\"partialSuccess\":{\"rejectedDataPoints\":-1}}"),
+            Ok(Outcome::ACCEPTED)
+        );
+    }
+
+    #[test]
+    fn whatever_is_no_page_is_a_success() {
+        for (media, body) in [
+            ("text/plain", "OK"),
+            ("", "OK"),
+            ("application/json", "{}"),
+            ("application/json", "OK"),
+            ("application/json", "null"),
+            ("application/octet-stream", "\u{1}"),
+            ("text/html", ""),
+        ] {
+            assert_eq!(read(media, body.as_bytes()), Ok(Outcome::ACCEPTED), "{media} {body}");
+        }
+        assert!(read("application/x-protobuf", &[0xff; 9]).is_err());
+        for (media, body) in
+            [("Text/HTML; charset=x", "<title>Sign in</title>"), ("", " <!DOCTYPE html><h1>Sign in</h1>")]
+        {
+            assert_eq!(read(media, body.as_bytes()), Err("a page of HTML: Sign in".into()));
+        }
+    }
+
+    #[test]
+    fn a_failure_says_what_it_can() {
+        let said = |media, body: &[u8]| message(&headers(media), body);
+        assert_eq!(said("Application/X-Protobuf", b"\x08\x03\x12\x03old"), "old");
+        assert_eq!(said("application/json", b"{\"code\":3,\"message\":\"old\"}"), "old");
+        assert_eq!(said("application/json", b"{\"error\":{\"message\":\"old\"}}"), "old");
+        assert_eq!(said("application/json", b"[1]"), "[1]");
+        assert_eq!(said("text/plain", b"old\n"), "old\n");
+        assert_eq!(said("", &[0, 1, 2, 0xff]), "4 bytes that are not text");
+        assert_eq!(said("", b""), "");
+    }
+}

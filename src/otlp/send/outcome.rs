@@ -1,0 +1,66 @@
+//! What came of an attempt.
+
+use std::time::Duration;
+
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResponse;
+
+use crate::otlp::config::secrets::Secrets;
+
+/// What the endpoint did with an export that it accepted.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::otlp) enum Outcome {
+    /// It took everything, and may have advice.
+    Accepted { advice: Option<String> },
+    /// It rejected some of the points, for good.
+    PartlyRejected { points: u64, message: String },
+}
+
+impl Outcome {
+    pub(in crate::otlp) const ACCEPTED: Self = Outcome::Accepted { advice: None };
+
+    pub(in crate::otlp) fn new(rejected: i64, message: &str, secrets: &Secrets) -> Self {
+        let message = secrets.excerpt(message);
+        match u64::try_from(rejected) {
+            Ok(points @ 1..) => Outcome::PartlyRejected { points, message },
+            _ => Outcome::Accepted { advice: Some(message).filter(|message| !message.is_empty()) },
+        }
+    }
+
+    pub(in crate::otlp) fn of_response(response: ExportMetricsServiceResponse, secrets: &Secrets) -> Self {
+        match response.partial_success {
+            Some(part) => Self::new(part.rejected_data_points, &part.error_message, secrets),
+            None => Self::ACCEPTED,
+        }
+    }
+}
+
+/// Why an attempt failed.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::otlp) struct SendError {
+    /// A sentence fit to be printed.
+    pub(in crate::otlp) message: String,
+    pub(in crate::otlp) retry: Retry,
+}
+
+impl SendError {
+    pub(in crate::otlp) fn new(message: impl Into<String>, retry: Retry) -> Self {
+        SendError { message: message.into(), retry }
+    }
+}
+
+impl std::fmt::Display for SendError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for SendError {}
+
+/// When the same export may succeed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(in crate::otlp) enum Retry {
+    Never,
+    Soon,
+    /// The endpoint said when.
+    After(Duration),
+}

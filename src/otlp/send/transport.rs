@@ -1,0 +1,93 @@
+//! One attempt to deliver an export, over whichever protocol.
+
+use std::time::Duration;
+
+use opentelemetry_sdk::metrics::data::ResourceMetrics;
+
+use crate::otlp::config::settings::Target;
+use crate::otlp::error::Error;
+use crate::otlp::send::connect::Connector;
+use crate::otlp::send::console;
+#[cfg(feature = "otlp-grpc")]
+use crate::otlp::send::grpc::Grpc;
+#[cfg(feature = "otlp-http")]
+use crate::otlp::send::http::Http;
+use crate::otlp::send::outcome::{Outcome, SendError};
+use crate::otlp::send::stream::Notes;
+
+pub(in crate::otlp) enum Transport {
+    #[cfg(feature = "otlp-grpc")]
+    Grpc(Box<Grpc>),
+    #[cfg(feature = "otlp-http")]
+    Http(Box<Http>),
+    Console,
+}
+
+impl Transport {
+    pub(in crate::otlp) fn otlp(mut target: Target, timeout: Duration) -> Result<Self, Error> {
+        #[cfg(feature = "otlp-tls")]
+        let tls = target.identity.take().map(crate::otlp::send::tls::Tls::new).transpose()?;
+        let connector = Connector::new(
+            &target.endpoint,
+            target.proxy.as_ref(),
+            target.protocol,
+            #[cfg(feature = "otlp-tls")]
+            tls,
+            timeout,
+        );
+        Ok(match target.protocol {
+            #[cfg(feature = "otlp-grpc")]
+            crate::otlp::config::options::Protocol::Grpc => {
+                Transport::Grpc(Box::new(Grpc::new(target, connector)))
+            }
+            #[cfg(feature = "otlp-http")]
+            _ => Transport::Http(Box::new(Http::new(target, connector))),
+            #[cfg(not(feature = "otlp-http"))]
+            protocol => return Err(Error::Start(format!("{protocol:?} is not compiled"))),
+        })
+    }
+
+    /// The endpoint, for messages.
+    pub(in crate::otlp) fn name(&self) -> String {
+        match self {
+            #[cfg(feature = "otlp-grpc")]
+            Transport::Grpc(grpc) => grpc.target().endpoint.name.clone(),
+            #[cfg(feature = "otlp-http")]
+            Transport::Http(http) => http.target().endpoint.name.clone(),
+            Transport::Console => "the console".into(),
+        }
+    }
+
+    /// What its connections have brought so far. `None` if there are none.
+    pub(in crate::otlp) fn notes(&self) -> Option<&Notes> {
+        match self {
+            #[cfg(feature = "otlp-grpc")]
+            Transport::Grpc(grpc) => Some(grpc.connector().notes()),
+            #[cfg(feature = "otlp-http")]
+            Transport::Http(http) => Some(http.connector().notes()),
+            Transport::Console => None,
+        }
+    }
+
+    /// One attempt. May be dropped at any time.
+    pub(in crate::otlp) async fn send(&mut self, metrics: &ResourceMetrics) -> Result<Outcome, SendError> {
+        match self {
+            #[cfg(feature = "otlp-grpc")]
+            Transport::Grpc(grpc) => grpc.send(metrics).await,
+            #[cfg(feature = "otlp-http")]
+            Transport::Http(http) => http.send(metrics).await,
+            Transport::Console => console::print(metrics),
+        }
+    }
+
+    /// Forgets all connections.
+    pub(in crate::otlp) fn reconnect(&mut self) {
+        match self {
+            #[cfg(feature = "otlp-grpc")]
+            Transport::Grpc(grpc) => grpc.reconnect(),
+            #[cfg(feature = "otlp-http")]
+            Transport::Http(http) => http.reconnect(),
+            Transport::Console => {}
+        }
+    }
+}
