@@ -1,19 +1,22 @@
 //! The real Collector gets the values: over both protocols, compressed, and over TLS with clear words where that
 //! cannot be. Skipped, and told so, where there is no Collector.
 
+use support::child::results;
 use support::collector;
 use support::proxy;
 
 use std::fs;
 use std::net::SocketAddr;
-use std::process::Command;
 use std::time::Duration;
 
 use collector::{Collector, Config};
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_instrumentation_runtime::{init_runtime_metrics, otlp};
 use proxy::Proxy;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+
+#[path = "support/certificates.rs"]
+mod certificates;
+use certificates::Certificates;
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -131,19 +134,19 @@ fn an_expired_server_is_not_trusted() {
 #[test]
 fn files_that_are_no_certificates_are_errors_that_name_the_variable() {
     let files = Certificates::new();
-    fs::write(files.0.path().join("empty.pem"), "").unwrap();
+    fs::write(files.directory().join("empty.pem"), "").unwrap();
     fs::write(
-        files.0.path().join("broken.pem"),
+        files.directory().join("broken.pem"),
         "-----BEGIN CERTIFICATE-----\n?\n-----END CERTIFICATE-----\n",
     )
     .unwrap();
     let https = ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://localhost:1");
     let authority = |file: &str| child(&[https, ("OTEL_EXPORTER_OTLP_CERTIFICATE", &files.path(file))]);
     for (file, words) in [
-        ("nowhere.pem", "that file cannot be read"),
+        ("nowhere.pem", "the file cannot be read"),
         ("empty.pem", "there is no certificate in that file"),
         ("server.key", "there is no certificate in that file"),
-        ("broken.pem", "that file is not valid PEM"),
+        ("broken.pem", "the file is not valid PEM"),
     ] {
         let said = authority(file);
         let expected = format!("OTEL_EXPORTER_OTLP_CERTIFICATE={}: {words}", files.path(file));
@@ -151,7 +154,7 @@ fn files_that_are_no_certificates_are_errors_that_name_the_variable() {
     }
     let certificate = ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", &*files.path("client.pem"));
     let said = child(&[https, certificate]);
-    assert!(said.ends_with("client.pem: the client key is not set"), "{said}");
+    assert!(said.ends_with("client.pem: set OTEL_EXPORTER_OTLP_CLIENT_KEY too"), "{said}");
     let key = ("OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY", &*files.path("server.key"));
     let said = child(&[https, key]);
     assert!(said.starts_with("OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY="), "{said}");
@@ -162,17 +165,9 @@ fn files_that_are_no_certificates_are_errors_that_name_the_variable() {
     );
 }
 
-/// Exports once in a process of its own, with these variables, and tells what came of it.
+/// Exports once in a process of its own, with these variables, and returns what came of it.
 fn child(set: &[(&str, &str)]) -> String {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "child_exports_once", "--ignored", "--nocapture", "--test-threads=1"]);
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("OTEL_")) {
-        command.env_remove(name);
-    }
-    let output = command.envs(set.iter().copied()).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let said = text.split("RESULT ").nth(1).and_then(|rest| rest.lines().next());
-    said.unwrap_or_else(|| panic!("{text}{}", String::from_utf8_lossy(&output.stderr))).to_owned()
+    results(support::child::child("child_exports_once").envs(set.iter().copied())).remove(0)
 }
 
 #[test]
@@ -190,46 +185,4 @@ fn child_exports_once() {
         Ok(()) => println!("RESULT delivered"),
         Err(error) => println!("RESULT {error}"),
     }
-}
-
-/// PEM files: two authorities; certificates for localhost that are good, expired, and of the other authority.
-struct Certificates(tempfile::TempDir);
-
-impl Certificates {
-    fn new() -> Self {
-        let files = Certificates(tempfile::tempdir().unwrap());
-        let authority = issuer("authority");
-        let other = issuer("other");
-        files.write("authority.pem", &authority.pem());
-        files.write("other.pem", &other.pem());
-        files.issue("server", &authority, 2099);
-        files.issue("client", &authority, 2099);
-        files.issue("expired", &authority, 2001);
-        files.issue("foreign", &other, 2099);
-        files
-    }
-
-    fn issue(&self, name: &str, issuer: &CertifiedIssuer<'_, KeyPair>, until: i32) {
-        let key = KeyPair::generate().unwrap();
-        let mut certificate = CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
-        certificate.not_before = rcgen::date_time_ymd(2000, 1, 1);
-        certificate.not_after = rcgen::date_time_ymd(until, 1, 1);
-        self.write(&format!("{name}.pem"), &certificate.signed_by(&key, issuer).unwrap().pem());
-        self.write(&format!("{name}.key"), &key.serialize_pem());
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.0.path().join(name), text).unwrap();
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.path().join(name).to_str().unwrap().to_owned()
-    }
-}
-
-fn issuer(name: &str) -> CertifiedIssuer<'static, KeyPair> {
-    let mut authority = CertificateParams::new(Vec::new()).unwrap();
-    authority.distinguished_name.push(rcgen::DnType::CommonName, name);
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap()
 }

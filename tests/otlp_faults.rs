@@ -253,7 +253,7 @@ fn every_fault() {
         let slow = scripted("slow, 200 ms", protocol, Answer::TakeAfter(Duration::from_millis(200)));
         assert_eq!((slow.lost, slow.lines.len()), (0, 0), "{:?}", slow.lines);
         let partly = scripted("partial success", protocol, Answer::Reject { points: 3, message: "too old" });
-        partly.assert_two_lines("some metrics are rejected", "taken completely again");
+        partly.assert_two_lines("some metrics are rejected", "accepted completely again");
         assert!(partly.lines[0].contains("rejects 3 points: too old"), "{:?}", partly.lines);
         assert_eq!(partly.lost, 0);
 

@@ -30,7 +30,7 @@ pub enum Error {
 }
 
 impl Error {
-    pub(in crate::otlp) fn setting(name: &str, value: &str, problem: impl Into<String>) -> Self {
+    pub(crate) fn setting(name: &str, value: &str, problem: impl Into<String>) -> Self {
         Error::Setting { name: name.into(), value: value.into(), problem: problem.into() }
     }
 }
@@ -57,7 +57,7 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {}
 
 /// The text of an error and of its causes, without repetitions.
-pub(in crate::otlp) fn error_message(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn error_message(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -18,7 +18,7 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    pub(in crate::otlp) fn new(provider: SdkMeterProvider, reader: Option<Reader>) -> Self {
+    pub(crate) fn new(provider: SdkMeterProvider, reader: Option<Reader>) -> Self {
         Telemetry { provider, reader }
     }
 

@@ -13,13 +13,13 @@ use crate::otlp::error::Error;
 
 /// Where requests go.
 #[derive(Clone)]
-pub(in crate::otlp) struct Endpoint {
+pub(crate) struct Endpoint {
     /// Of a request: with the path of metrics, where the protocol has one.
-    pub(in crate::otlp) url: Uri,
+    pub(crate) url: Uri,
     /// The Unix socket that is connected to, instead of the host.
-    pub(in crate::otlp) socket: Option<PathBuf>,
+    pub(crate) socket: Option<PathBuf>,
     /// For messages, without secrets.
-    pub(in crate::otlp) name: String,
+    pub(crate) name: String,
 }
 
 /// The paths that a base URL gets appended.
@@ -27,7 +27,7 @@ const SIGNAL_PATHS: [&str; 3] = ["/v1/metrics", "/v1/traces", "/v1/logs"];
 
 impl Endpoint {
     /// Its secret parts become known to `secrets`.
-    pub(in crate::otlp) fn new(
+    pub(crate) fn new(
         protocol: Protocol,
         options: &Options,
         env: &Env<'_>,
@@ -57,7 +57,7 @@ impl Endpoint {
         Ok(Endpoint { name: shown_url(&url.to_string()), url, socket: None })
     }
 
-    pub(in crate::otlp) fn is_https(&self) -> bool {
+    pub(crate) fn is_https(&self) -> bool {
         self.url.scheme() == Some(&Scheme::HTTPS)
     }
 }
@@ -85,7 +85,10 @@ fn url(given: &Variable, is_base: bool, protocol: Protocol, env: &Env<'_>) -> Re
             _ => format!("https://{}", given.value),
         },
         None => {
-            return Err(invalid(given, "it must begin with http:// or https://, as in http://localhost:4318"));
+            return Err(invalid(
+                given,
+                "it must begin with http:// or https://, as in http://localhost:4318",
+            ));
         }
     };
     let url = Uri::from_str(&text).map_err(|error| invalid(given, &format!("it is not a URL: {error}")))?;

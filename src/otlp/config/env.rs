@@ -12,18 +12,18 @@ use crate::otlp::error::Error;
 /// Reads variables, and collects what to warn of.
 ///
 /// It reads through a function, so that tests need not change the environment of their process.
-pub(in crate::otlp) struct Env<'a> {
+pub(crate) struct Env<'a> {
     read: &'a dyn Fn(&str) -> Result<String, VarError>,
     warnings: RefCell<Vec<String>>,
 }
 
 impl<'a> Env<'a> {
-    pub(in crate::otlp) fn new(read: &'a dyn Fn(&str) -> Result<String, VarError>) -> Self {
+    pub(crate) fn new(read: &'a dyn Fn(&str) -> Result<String, VarError>) -> Self {
         Env { read, warnings: RefCell::default() }
     }
 
     /// A variable that exporting depends on. Its value may be a secret.
-    pub(in crate::otlp) fn get(&self, name: &str) -> Result<Option<Variable>, Error> {
+    pub(crate) fn get(&self, name: &str) -> Result<Option<Variable>, Error> {
         match (self.read)(name) {
             Ok(value) if value.trim().is_empty() => Ok(None),
             Ok(value) => Ok(Some(Variable::new(name, value.trim()))),
@@ -33,7 +33,7 @@ impl<'a> Env<'a> {
     }
 
     /// As [`get`](Self::get), for a setting of the exporter. The variable for metrics goes before that for all signals.
-    pub(in crate::otlp) fn exporter(&self, setting: &str) -> Result<Option<Variable>, Error> {
+    pub(crate) fn exporter(&self, setting: &str) -> Result<Option<Variable>, Error> {
         for name in exporter_names(setting) {
             if let Some(variable) = self.get(&name)? {
                 return Ok(Some(variable));
@@ -44,11 +44,7 @@ impl<'a> Env<'a> {
 
     /// A variable whose value the specification says to ignore if it cannot be used. Then there is one warning, and the
     /// variable counts as not set.
-    pub(in crate::otlp) fn parse<T>(
-        &self,
-        name: &str,
-        parse: impl Fn(&str) -> Result<T, String>,
-    ) -> Option<T> {
+    pub(crate) fn parse<T>(&self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
         let variable = match self.get(name) {
             Ok(variable) => variable?,
             Err(error) => {
@@ -67,7 +63,7 @@ impl<'a> Env<'a> {
     }
 
     /// As [`parse`](Self::parse), for a setting of the exporter.
-    pub(in crate::otlp) fn parse_exporter<T>(
+    pub(crate) fn parse_exporter<T>(
         &self,
         setting: &str,
         parse: impl Fn(&str) -> Result<T, String>,
@@ -75,11 +71,11 @@ impl<'a> Env<'a> {
         exporter_names(setting).iter().find_map(|name| self.parse(name, &parse))
     }
 
-    pub(in crate::otlp) fn warn(&self, warning: String) {
+    pub(crate) fn warn(&self, warning: String) {
         self.warnings.borrow_mut().push(warning);
     }
 
-    pub(in crate::otlp) fn into_warnings(self) -> Vec<String> {
+    pub(crate) fn into_warnings(self) -> Vec<String> {
         self.warnings.into_inner()
     }
 }
@@ -89,21 +85,21 @@ fn exporter_names(setting: &str) -> [String; 2] {
 }
 
 /// A common mistake in files of variables, where no shell takes the quotes away.
-pub(in crate::otlp) const QUOTED: &str = "the value stands in quotes; remove them";
+pub(crate) const QUOTED: &str = "the value stands in quotes; remove them";
 
 /// A variable that is set, or the call of the builder that takes its place.
 #[derive(Clone)]
-pub(in crate::otlp) struct Variable {
-    pub(in crate::otlp) name: String,
-    pub(in crate::otlp) value: String,
+pub(crate) struct Variable {
+    pub(crate) name: String,
+    pub(crate) value: String,
 }
 
 impl Variable {
-    pub(in crate::otlp) fn new(name: &str, value: &str) -> Self {
+    pub(crate) fn new(name: &str, value: &str) -> Self {
         Variable { name: name.into(), value: value.into() }
     }
 
-    pub(in crate::otlp) fn is_quoted(&self) -> bool {
+    pub(crate) fn is_quoted(&self) -> bool {
         ['"', '\''].iter().any(|quote| {
             self.value.len() > 1 && self.value.starts_with(*quote) && self.value.ends_with(*quote)
         })
@@ -111,7 +107,7 @@ impl Variable {
 }
 
 /// The meaning of a word, in upper or lower case.
-pub(in crate::otlp) fn choose<T: Copy>(value: &str, choices: &[(&str, T)]) -> Result<T, String> {
+pub(crate) fn choose<T: Copy>(value: &str, choices: &[(&str, T)]) -> Result<T, String> {
     let choice = choices.iter().find(|(text, _)| value.eq_ignore_ascii_case(text));
     choice.map(|(_, meaning)| *meaning).ok_or_else(|| {
         let known: Vec<_> = choices.iter().map(|(text, _)| *text).collect();
@@ -120,12 +116,12 @@ pub(in crate::otlp) fn choose<T: Copy>(value: &str, choices: &[(&str, T)]) -> Re
 }
 
 /// Anything but `true` is false; the specification wants a warning for all but `false`.
-pub(in crate::otlp) fn boolean(value: &str) -> Result<bool, String> {
+pub(crate) fn boolean(value: &str) -> Result<bool, String> {
     choose(value, &[("true", true), ("false", false)])
 }
 
 /// A number of milliseconds.
-pub(in crate::otlp) fn milliseconds(value: &str) -> Result<Duration, String> {
+pub(crate) fn milliseconds(value: &str) -> Result<Duration, String> {
     match value.parse() {
         Ok(number) if !value.starts_with('+') => Ok(Duration::from_millis(number)),
         _ => Err("it must be a whole number of milliseconds".into()),
@@ -134,9 +130,7 @@ pub(in crate::otlp) fn milliseconds(value: &str) -> Result<Duration, String> {
 
 /// The entries of a list `key=value,key=value` with percent-encoded values, each with its number from 1. An error is a
 /// sentence that quotes nothing, because a value may be a secret.
-pub(in crate::otlp) fn pairs(
-    list: &str,
-) -> impl Iterator<Item = (usize, Result<(String, String), &'static str>)> {
+pub(crate) fn pairs(list: &str) -> impl Iterator<Item = (usize, Result<(String, String), &'static str>)> {
     let entries = list.split(',').map(str::trim).enumerate().filter(|(_, entry)| !entry.is_empty());
     entries.map(|(index, entry)| (index + 1, pair(entry)))
 }
@@ -157,7 +151,7 @@ fn pair(entry: &str) -> Result<(String, String), &'static str> {
 
 /// For tests: an environment in which only these are set.
 #[cfg(test)]
-pub(in crate::otlp) fn with<T>(set: &[(&str, &str)], test: impl FnOnce(&Env<'_>) -> T) -> T {
+pub(crate) fn with<T>(set: &[(&str, &str)], test: impl FnOnce(&Env<'_>) -> T) -> T {
     let read = |name: &str| match set.iter().find(|(key, _)| *key == name) {
         Some((_, value)) => Ok((*value).to_owned()),
         None => Err(VarError::NotPresent),
@@ -167,7 +161,7 @@ pub(in crate::otlp) fn with<T>(set: &[(&str, &str)], test: impl FnOnce(&Env<'_>)
 
 /// For tests: the warnings so far.
 #[cfg(test)]
-pub(in crate::otlp) fn warnings(env: &Env<'_>) -> Vec<String> {
+pub(crate) fn warnings(env: &Env<'_>) -> Vec<String> {
     env.warnings.borrow().clone()
 }
 

@@ -12,7 +12,7 @@ use crate::otlp::config::secrets::{HIDDEN, Secrets};
 use crate::otlp::error::Error;
 
 /// The headers with a fixed value, and the functions of the others.
-pub(in crate::otlp) struct Headers {
+pub(crate) struct Headers {
     fixed: HeaderMap,
     functions: Vec<(HeaderName, Arc<dyn Fn() -> String + Send + Sync>)>,
 }
@@ -39,7 +39,7 @@ const FRAMING: [&str; 14] = [
 
 impl Headers {
     /// No error quotes anything of the variable or of a value.
-    pub(in crate::otlp) fn new(options: &Options, env: &Env<'_>) -> Result<Self, Error> {
+    pub(crate) fn new(options: &Options, env: &Env<'_>) -> Result<Self, Error> {
         let mut fixed = HeaderMap::new();
         fixed.insert(http::header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
         if let Some(variable) = env.exporter("HEADERS")? {
@@ -77,7 +77,7 @@ impl Headers {
     }
 
     /// The headers of one attempt. Their values become known to `secrets`.
-    pub(in crate::otlp) fn now(&self, secrets: &mut Secrets) -> Result<HeaderMap, String> {
+    pub(crate) fn now(&self, secrets: &mut Secrets) -> Result<HeaderMap, String> {
         let mut headers = self.fixed.clone();
         for (name, function) in &self.functions {
             let value = catch_unwind(AssertUnwindSafe(|| function()))
@@ -95,7 +95,7 @@ impl Headers {
     }
 
     /// How many there are. Their names may be parts of a value that was not encoded.
-    pub(in crate::otlp) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.fixed.len() + self.functions.len()
     }
 }
@@ -165,7 +165,15 @@ mod tests {
         let hidden = "OTEL_EXPORTER_OTLP_HEADERS=[hidden]: ";
         for (value, problem) in [
             ("a=1,s3cret", "entry 2 is not of the form key=value; write a comma inside a value as %2C"),
-            ("Authorization: Basic c2VjcmV0==", "entry 1 has no valid header name before its first ="),
+            (
+                "Authorization: Basic c2VjcmV0",
+                "entry 1 is not of the form key=value; write a comma inside a value as %2C",
+            ),
+            (
+                "Authorization: Basic c2VjcmV0==",
+                "entry 1 is not of the form key=value; write a comma inside a value as %2C",
+            ),
+            ("Authorization: Key c2=VjcmV0", "entry 1 has no valid header name before its first ="),
             (
                 "api-key=s3cret,tail==",
                 "entry 2 is not of the form key=value; write a comma inside a value as %2C",

@@ -20,19 +20,19 @@ pub enum Protocol {
 
 /// What the builder was given. The rest is read from the environment.
 #[derive(Default)]
-pub(in crate::otlp) struct Options {
-    pub(in crate::otlp) endpoint: Option<String>,
-    pub(in crate::otlp) protocol: Option<Protocol>,
-    pub(in crate::otlp) headers: Vec<(String, HeaderSource)>,
-    pub(in crate::otlp) interval: Option<Duration>,
-    pub(in crate::otlp) timeout: Option<Duration>,
-    pub(in crate::otlp) shutdown_timeout: Option<Duration>,
-    pub(in crate::otlp) resource: Vec<KeyValue>,
+pub(crate) struct Options {
+    pub(crate) endpoint: Option<String>,
+    pub(crate) protocol: Option<Protocol>,
+    pub(crate) headers: Vec<(String, HeaderSource)>,
+    pub(crate) interval: Option<Duration>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) shutdown_timeout: Option<Duration>,
+    pub(crate) resource: Vec<KeyValue>,
 }
 
 /// Where the value of a header comes from.
 #[derive(Clone)]
-pub(in crate::otlp) enum HeaderSource {
+pub(crate) enum HeaderSource {
     Fixed(String),
     /// Called before each attempt.
     Function(Arc<dyn Fn() -> String + Send + Sync>),

@@ -10,17 +10,17 @@ use crate::otlp::config::secrets::{Secrets, secrets_of_url, shown_url};
 
 /// A proxy.
 #[derive(Clone)]
-pub(in crate::otlp) struct Proxy {
-    pub(in crate::otlp) url: Uri,
+pub(crate) struct Proxy {
+    pub(crate) url: Uri,
     /// Of a user and a password in its URL.
-    pub(in crate::otlp) authorization: Option<HeaderValue>,
+    pub(crate) authorization: Option<HeaderValue>,
     /// The variable, for messages.
-    pub(in crate::otlp) variable: &'static str,
+    pub(crate) variable: &'static str,
 }
 
 impl Proxy {
     /// The proxy for a URL by `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`. There is none for this machine itself.
-    pub(in crate::otlp) fn new(to: &Uri, env: &Env<'_>, secrets: &mut Secrets) -> Option<Self> {
+    pub(crate) fn new(to: &Uri, env: &Env<'_>, secrets: &mut Secrets) -> Option<Self> {
         if to.host().is_none_or(is_loopback) {
             return None;
         }
@@ -60,12 +60,12 @@ impl Proxy {
     }
 
     #[cfg(feature = "otlp-tls")]
-    pub(in crate::otlp) fn is_https(&self) -> bool {
+    pub(crate) fn is_https(&self) -> bool {
         self.url.scheme_str() == Some("https")
     }
 
     /// For messages.
-    pub(in crate::otlp) fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         format!("the proxy {} of {}", shown_url(self.url.to_string().trim_end_matches('/')), self.variable)
     }
 }

@@ -13,7 +13,7 @@ use crate::util::mutex::Mutex;
 
 /// Detected attributes, then the variables, then the builder's; later ones win. The command line is left out on
 /// purpose, since command lines contain passwords.
-pub(in crate::otlp) fn resource(options: &Options, env: &Env<'_>) -> Resource {
+pub(crate) fn resource(options: &Options, env: &Env<'_>) -> Resource {
     let executable = executable_name();
     let mut attributes = vec![
         KeyValue::new("service.name", format!("unknown_service:{executable}")),

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 /// Takes the place of whatever may be a secret.
-pub(in crate::otlp) const HIDDEN: &str = "[hidden]";
+pub(crate) const HIDDEN: &str = "[hidden]";
 
 /// In characters, of what is quoted from an answer.
 const MAX_EXCERPT: usize = 300;
@@ -22,16 +22,18 @@ const SCHEMES: [&str; 6] = ["bearer", "basic", "digest", "token", "apikey", "neg
 const TOKEN: usize = 24;
 /// How often a secret may be encoded one way after another.
 const MAX_ENCODINGS: usize = 2;
+/// How often characters may be escaped, one escape inside another.
+const MAX_ESCAPES: usize = 4;
 
 /// What must not be printed: the values of headers, and the secret parts of URLs.
 #[derive(Clone, Default)]
-pub(in crate::otlp) struct Secrets {
+pub(crate) struct Secrets {
     /// In lower case and without white space, each as long as [`PIECE`] or a whole short secret.
     pieces: HashSet<Vec<u8>>,
 }
 
 impl Secrets {
-    pub(in crate::otlp) fn add(&mut self, secret: &str) {
+    pub(crate) fn add(&mut self, secret: &str) {
         let words = secret.split_whitespace();
         let without_scheme: Vec<&str> =
             words.filter(|word| !SCHEMES.contains(&word.to_ascii_lowercase().as_str())).collect();
@@ -39,7 +41,8 @@ impl Secrets {
         for word in without_scheme {
             self.add_bytes(word.as_bytes());
             // `Basic dXNlcjpwYXNz` may come back as the user and the password.
-            if let Some(decoded) = View::new(word).base64(0) {
+            let decoded = View::new(word).base64(0);
+            if let Some(decoded) = decoded.filter(|decoded| decoded.bytes.iter().all(u8::is_ascii_graphic)) {
                 decoded.bytes.split(|byte| *byte == b':').for_each(|part| self.add_bytes(part));
             }
         }
@@ -57,7 +60,7 @@ impl Secrets {
 
     /// Makes a text fit to be printed: without secrets, in one line, and not long. Secrets go before it is cut, so that
     /// no half of one is left.
-    pub(in crate::otlp) fn excerpt(&self, text: &str) -> String {
+    pub(crate) fn excerpt(&self, text: &str) -> String {
         let mut end = text.len().min(MAX_TEXT);
         while !text.is_char_boundary(end) {
             end -= 1;
@@ -71,7 +74,7 @@ impl Secrets {
             return text.to_owned();
         }
         let mut hidden = vec![false; text.len()];
-        self.mark(&View::new(text), &mut hidden, MAX_ENCODINGS);
+        self.mark(View::new(text), &mut hidden, MAX_ENCODINGS);
         let mut result = String::new();
         let mut is_hiding = false;
         for (index, character) in text.char_indices() {
@@ -90,7 +93,23 @@ impl Secrets {
     }
 
     /// Marks the bytes of the text that hold a secret, as they are or encoded.
-    fn mark(&self, view: &View, hidden: &mut [bool], encodings: usize) {
+    fn mark(&self, view: View, hidden: &mut [bool], encodings: usize) {
+        let mut layer = Some(view);
+        for _ in 0..=MAX_ESCAPES {
+            let Some(view) = layer else { break };
+            self.mark_plain(&view, hidden);
+            if encodings > 0 {
+                let base64 = (0..4).map(|offset| view.base64(offset));
+                let hexadecimal = (0..2).map(|offset| view.hexadecimal(offset));
+                for decoded in base64.chain(hexadecimal).flatten() {
+                    self.mark(decoded, hidden, encodings - 1);
+                }
+            }
+            layer = view.unescaped();
+        }
+    }
+
+    fn mark_plain(&self, view: &View, hidden: &mut [bool]) {
         let lower = view.bytes.to_ascii_lowercase();
         for length in MIN_SECRET..=PIECE {
             for (window, spans) in lower.windows(length).zip(view.spans.windows(length)) {
@@ -101,14 +120,6 @@ impl Secrets {
                     part.fill(true);
                 }
             }
-        }
-        if encodings == 0 {
-            return;
-        }
-        let base64 = (0..4).map(|offset| view.base64(offset));
-        let hexadecimal = (0..2).map(|offset| view.hexadecimal(offset));
-        for decoded in base64.chain(hexadecimal).chain([view.unescaped()]).flatten() {
-            self.mark(&decoded, hidden, encodings - 1);
         }
     }
 }
@@ -186,19 +197,8 @@ impl View {
         self.digits(4, offset, |byte| char::from(byte).to_digit(16))
     }
 
-    /// Undoes the escapes of URLs, JSON, HTML and C, one inside another too. `None` if there are none.
+    /// Undoes the escapes of URLs, JSON, HTML and C, once. `None` if there are none.
     fn unescaped(&self) -> Option<View> {
-        let mut view = self.unescaped_once()?;
-        for _ in 0..MAX_ENCODINGS {
-            match view.unescaped_once() {
-                Some(next) => view = next,
-                None => break,
-            }
-        }
-        Some(view)
-    }
-
-    fn unescaped_once(&self) -> Option<View> {
         let mut result = View { bytes: Vec::new(), spans: Vec::new() };
         let mut index = 0;
         let mut found = false;
@@ -291,8 +291,11 @@ fn one_line(text: &str) -> String {
     spaced.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// Whatever else stands before `://` may be a part of a secret.
+const SHOWN_SCHEMES: [&str; 9] = ["ftp", "grpc", "grpcs", "http", "https", "socks4", "socks5", "tcp", "unix"];
+
 /// A URL, or a text that should be one, without user, password, query, and path segments that look like tokens.
-pub(in crate::otlp) fn shown_url(text: &str) -> String {
+pub(crate) fn shown_url(text: &str) -> String {
     let (scheme, rest) = match text.split_once("://") {
         Some((scheme, rest)) => (Some(scheme), rest),
         None => (None, text),
@@ -312,7 +315,7 @@ pub(in crate::otlp) fn shown_url(text: &str) -> String {
     });
     let path = segments.collect::<Vec<_>>().join("/");
     let scheme = match scheme {
-        Some(scheme) if scheme.len() <= 8 && scheme.chars().all(|c| c.is_ascii_alphanumeric()) => {
+        Some(scheme) if SHOWN_SCHEMES.contains(&scheme.to_ascii_lowercase().as_str()) => {
             format!("{scheme}://")
         }
         Some(_) => format!("{HIDDEN}://"),
@@ -324,7 +327,7 @@ pub(in crate::otlp) fn shown_url(text: &str) -> String {
 }
 
 /// The parts of a URL that [`shown_url`] hides, for the answers that quote the URL.
-pub(in crate::otlp) fn secrets_of_url(text: &str, secrets: &mut Secrets) {
+pub(crate) fn secrets_of_url(text: &str, secrets: &mut Secrets) {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
     if let Some((user, _)) = path.rsplit_once('@') {
@@ -340,18 +343,18 @@ pub(in crate::otlp) fn secrets_of_url(text: &str, secrets: &mut Secrets) {
 }
 
 /// A value that should be a word or a number. A long one may be a secret that got into the wrong variable.
-pub(in crate::otlp) fn shown_word(value: &str) -> &str {
+pub(crate) fn shown_word(value: &str) -> &str {
     const MAX_WORD: usize = 16;
     let is_plain = value.chars().all(|character| character.is_ascii_graphic() || character == ' ');
     if is_plain && value.len() <= MAX_WORD { value } else { HIDDEN }
 }
 
 /// The name of a file. Anything that does not look like one may be the text of a key.
-pub(in crate::otlp) fn shown_path(value: &str) -> &str {
+pub(crate) fn shown_path(value: &str) -> &str {
     if looks_like_path(value) { value } else { HIDDEN }
 }
 
-pub(in crate::otlp) fn looks_like_path(value: &str) -> bool {
+pub(crate) fn looks_like_path(value: &str) -> bool {
     const MAX_NAME: usize = 64;
     let names = || value.split(['/', '\\']);
     let is_rooted = value.starts_with(['/', '~', '.']) || value.get(1..3) == Some(":\\");

@@ -19,49 +19,49 @@ use crate::otlp::error::Error;
 
 /// Everything that an exporting provider is made of.
 #[derive(Debug)]
-pub(in crate::otlp) struct Settings {
-    pub(in crate::otlp) output: Output,
-    pub(in crate::otlp) times: Times,
-    pub(in crate::otlp) temporality: Temporality,
-    pub(in crate::otlp) resource: Resource,
+pub(crate) struct Settings {
+    pub(crate) output: Output,
+    pub(crate) times: Times,
+    pub(crate) temporality: Temporality,
+    pub(crate) resource: Resource,
 }
 
 /// Where metrics go.
 #[derive(Debug)]
-pub(in crate::otlp) enum Output {
+pub(crate) enum Output {
     Otlp(Box<Target>),
     Console,
     Nothing,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(in crate::otlp) struct Times {
-    pub(in crate::otlp) interval: Duration,
+pub(crate) struct Times {
+    pub(crate) interval: Duration,
     /// Of one export with all its attempts, and of a flush.
-    pub(in crate::otlp) timeout: Duration,
-    pub(in crate::otlp) shutdown_timeout: Duration,
+    pub(crate) timeout: Duration,
+    pub(crate) shutdown_timeout: Duration,
 }
 
 /// How requests are made smaller.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(in crate::otlp) enum Compression {
+pub(crate) enum Compression {
     None,
     Gzip,
     Zstd,
 }
 
 /// Everything that a client needs to know.
-pub(in crate::otlp) struct Target {
-    pub(in crate::otlp) protocol: Protocol,
-    pub(in crate::otlp) endpoint: Endpoint,
-    pub(in crate::otlp) proxy: Option<Proxy>,
-    pub(in crate::otlp) headers: Headers,
-    pub(in crate::otlp) compression: Compression,
+pub(crate) struct Target {
+    pub(crate) protocol: Protocol,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) proxy: Option<Proxy>,
+    pub(crate) headers: Headers,
+    pub(crate) compression: Compression,
     /// `None` without https.
     #[cfg(feature = "otlp-tls")]
-    pub(in crate::otlp) identity: Option<Identity>,
+    pub(crate) identity: Option<Identity>,
     /// Whatever must not be printed of all this.
-    pub(in crate::otlp) secrets: Secrets,
+    pub(crate) secrets: Secrets,
 }
 
 /// The defaults of the specification.
@@ -83,7 +83,7 @@ enum Exporter {
 }
 
 impl Settings {
-    pub(in crate::otlp) fn new(options: &Options, env: &Env<'_>) -> Result<Self, Error> {
+    pub(crate) fn new(options: &Options, env: &Env<'_>) -> Result<Self, Error> {
         let is_disabled = env.parse("OTEL_SDK_DISABLED", boolean) == Some(true);
         let exporter = if is_disabled { Exporter::None } else { exporter(env) };
         if exporter == Exporter::None {

@@ -10,7 +10,7 @@ use crate::otlp::send::outcome::{Outcome, Retry, SendError};
 use crate::otlp::send::stream::Notes;
 use crate::otlp::send::transport::Transport;
 
-pub(in crate::otlp) struct Delivery {
+pub(crate) struct Delivery {
     transport: Transport,
     /// The endpoint asked for quiet until then.
     quiet_until: Option<Instant>,
@@ -27,16 +27,16 @@ const MAX_QUIET: Duration = Duration::from_secs(600);
 const LAST_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Delivery {
-    pub(in crate::otlp) fn new(transport: Transport) -> Self {
+    pub(crate) fn new(transport: Transport) -> Self {
         Delivery { transport, quiet_until: None, last: None }
     }
 
-    pub(in crate::otlp) fn must_wait(&self, now: Instant) -> bool {
+    pub(crate) fn must_wait(&self, now: Instant) -> bool {
         self.quiet_until.is_some_and(|until| now < until)
     }
 
     /// May be dropped at any time, after which [`abandon`](Self::abandon) is due.
-    pub(in crate::otlp) async fn deliver(
+    pub(crate) async fn deliver(
         &mut self,
         metrics: &ResourceMetrics,
         deadline: Instant,
@@ -92,7 +92,7 @@ impl Delivery {
     }
 
     /// Time is up: an endpoint that did not answer is not asked again on the same connection.
-    pub(in crate::otlp) fn abandon(&mut self) -> SendError {
+    pub(crate) fn abandon(&mut self) -> SendError {
         self.transport.reconnect();
         let silent =
             || SendError::new(format!("{} did not answer in time", self.transport.name()), Retry::Soon);
@@ -101,7 +101,7 @@ impl Delivery {
 }
 
 /// True once a connection to the endpoint was made.
-pub(in crate::otlp) fn is_reached(notes: Option<&Notes>) -> bool {
+pub(crate) fn is_reached(notes: Option<&Notes>) -> bool {
     notes.is_none_or(Notes::is_connected)
 }
 

@@ -2,6 +2,6 @@
 
 mod delivery;
 mod outage;
-pub(in crate::otlp) mod reader;
+pub(crate) mod reader;
 mod request;
 mod worker;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::otlp::send::outcome::Outcome;
 use crate::util::log;
 
-pub(in crate::otlp) struct Outage {
+pub(crate) struct Outage {
     endpoint: String,
     /// Exports are lost.
     down: Option<Loss>,
@@ -36,24 +36,24 @@ impl Loss {
 }
 
 impl Outage {
-    pub(in crate::otlp) fn new(endpoint: String) -> Self {
+    pub(crate) fn new(endpoint: String) -> Self {
         Outage { endpoint, down: None, rejecting: None, advice: None }
     }
 
-    pub(in crate::otlp) fn lost(&mut self, why: &str) {
+    pub(crate) fn lost(&mut self, why: &str) {
         if Loss::add(&mut self.down, 1) {
             log::warn("metrics are not delivered; the next line about it comes when they are", why);
         }
     }
 
     /// An export was left out because the endpoint had asked for quiet.
-    pub(in crate::otlp) fn skipped(&mut self) {
+    pub(crate) fn skipped(&mut self) {
         if let Some(down) = &mut self.down {
             down.count += 1;
         }
     }
 
-    pub(in crate::otlp) fn delivered(&mut self, outcome: &Outcome) {
+    pub(crate) fn delivered(&mut self, outcome: &Outcome) {
         if let Some(Loss { since, count }) = self.down.take() {
             let about =
                 format!("{} was out for {:.1?}, {count} exports were lost", self.endpoint, since.elapsed());
@@ -84,7 +84,7 @@ impl Outage {
     }
 
     /// Nothing more is exported: adds up what was lost until now.
-    pub(in crate::otlp) fn ended(&mut self) {
+    pub(crate) fn ended(&mut self) {
         if let Some(Loss { since, count }) = self.down.take() {
             let about =
                 format!("{} was out for {:.1?}, {count} exports were lost", self.endpoint, since.elapsed());

@@ -22,7 +22,7 @@ use crate::util::thread as background;
 /// A periodic reader. The SDK's own one keeps neither a timeout for its exports nor that of a flush or a shutdown, and
 /// logs every failure; this one collects through the SDK's manual reader and does the rest itself.
 #[derive(Clone, Debug)]
-pub(in crate::otlp) struct Reader(Arc<Handle>);
+pub(crate) struct Reader(Arc<Handle>);
 
 #[derive(Debug)]
 struct Handle {
@@ -37,11 +37,7 @@ struct Handle {
 
 impl Reader {
     /// Starts the thread.
-    pub(in crate::otlp) fn start(
-        transport: Transport,
-        times: Times,
-        temporality: Temporality,
-    ) -> Result<Self, Error> {
+    pub(crate) fn start(transport: Transport, times: Times, temporality: Temporality) -> Result<Self, Error> {
         let manual = Arc::new(ManualReader::builder().with_temporality(temporality).build());
         let (requests, inbox) = unbounded_channel();
         let worker = Worker::new(Arc::clone(&manual), transport, inbox, times);
@@ -52,7 +48,7 @@ impl Reader {
         Ok(Reader(Arc::new(Handle { manual, requests, times, ended, thread, process: process::id() })))
     }
 
-    pub(in crate::otlp) fn flush(&self) -> Result<(), Error> {
+    pub(crate) fn flush(&self) -> Result<(), Error> {
         match self.has_ended() {
             true => Err(Error::Ended),
             false => self.0.refuse_in_callback().and_then(|()| self.0.request(false, self.0.times.timeout)),
@@ -60,7 +56,7 @@ impl Reader {
     }
 
     /// A caller that comes while the first one waits gets its result too. A fork has nothing to deliver.
-    pub(in crate::otlp) fn shutdown(&self) -> Result<(), Error> {
+    pub(crate) fn shutdown(&self) -> Result<(), Error> {
         if self.0.is_forked() {
             return Ok(());
         }
@@ -68,7 +64,7 @@ impl Reader {
         self.0.ended.get_or_init(|| self.0.request(true, self.0.times.shutdown_timeout)).clone()
     }
 
-    pub(in crate::otlp) fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.0.is_forked() || self.0.ended.get().is_some()
     }
 }

@@ -6,9 +6,9 @@ use std::time::Instant;
 use crate::otlp::error::Error;
 
 /// An export now.
-pub(in crate::otlp) struct Request {
-    pub(in crate::otlp) is_last: bool,
+pub(crate) struct Request {
+    pub(crate) is_last: bool,
     /// When the caller gives up.
-    pub(in crate::otlp) deadline: Instant,
-    pub(in crate::otlp) reply: SyncSender<Result<(), Error>>,
+    pub(crate) deadline: Instant,
+    pub(crate) reply: SyncSender<Result<(), Error>>,
 }

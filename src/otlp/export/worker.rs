@@ -21,7 +21,7 @@ use crate::otlp::export::request::Request;
 use crate::otlp::send::stream::Notes;
 use crate::otlp::send::transport::Transport;
 
-pub(in crate::otlp) struct Worker {
+pub(crate) struct Worker {
     manual: Arc<ManualReader>,
     exporter: Exporter,
     interval: Duration,
@@ -30,7 +30,7 @@ pub(in crate::otlp) struct Worker {
 }
 
 impl Worker {
-    pub(in crate::otlp) fn new(
+    pub(crate) fn new(
         manual: Arc<ManualReader>,
         transport: Transport,
         requests: UnboundedReceiver<Request>,
@@ -48,7 +48,7 @@ impl Worker {
         Worker { manual, exporter, interval: times.interval, next, metrics: ResourceMetrics::default() }
     }
 
-    pub(in crate::otlp) fn run(mut self, runtime: Runtime) {
+    pub(crate) fn run(mut self, runtime: Runtime) {
         // What the transport logs must not become telemetry that has to be transported.
         let _suppressed = Context::enter_telemetry_suppressed_scope();
         // The runtime runs while this thread waits, so that connections are kept in order, but not while it collects: a

@@ -49,7 +49,7 @@ impl Media {
 /// What an answer with a status of success says. The error is a problem.
 ///
 /// Some collectors answer with nothing, in JSON or with a text such as `OK`. A page is from no collector.
-pub(in crate::otlp) fn outcome(
+pub(crate) fn outcome(
     headers: &HeaderMap,
     body: &[u8],
     is_whole: bool,
@@ -89,7 +89,7 @@ fn of_json(body: &[u8], secrets: &Secrets) -> Outcome {
 }
 
 /// What an answer with a status of failure says, not yet fit to be printed.
-pub(in crate::otlp) fn message(headers: &HeaderMap, body: &[u8]) -> String {
+pub(crate) fn message(headers: &HeaderMap, body: &[u8]) -> String {
     /// `google.rpc.Status`, as far as it is of use here.
     #[derive(Clone, PartialEq, Message)]
     struct Status {

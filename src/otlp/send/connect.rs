@@ -25,10 +25,10 @@ use crate::otlp::send::stream::{Notes, Stream};
 use crate::otlp::send::tls::{Tls, sentence};
 
 /// A client that keeps its connection open from one export to the next.
-pub(in crate::otlp) type Client<B> = legacy::Client<Connector, B>;
+pub(crate) type Client<B> = legacy::Client<Connector, B>;
 
 /// In bytes. An endpoint has a few hundred to say.
-pub(in crate::otlp) const MAX_ANSWER: usize = 64 * 1024;
+pub(crate) const MAX_ANSWER: usize = 64 * 1024;
 
 /// The kernel finds out that an endpoint has vanished without a word before the next export, as a rule.
 const KEEPALIVE: Duration = Duration::from_secs(20);
@@ -37,7 +37,7 @@ const KEEPALIVE_RETRIES: u32 = 3;
 
 /// Connects to one endpoint.
 #[derive(Clone)]
-pub(in crate::otlp) struct Connector {
+pub(crate) struct Connector {
     tcp: HttpConnector,
     shared: Arc<Shared>,
     notes: Notes,
@@ -52,7 +52,7 @@ struct Shared {
 }
 
 impl Connector {
-    pub(in crate::otlp) fn new(
+    pub(crate) fn new(
         endpoint: &Endpoint,
         proxy: Option<&Proxy>,
         protocol: Protocol,
@@ -77,7 +77,7 @@ impl Connector {
     }
 
     /// A client without any connection yet.
-    pub(in crate::otlp) fn client<B>(&self) -> Client<B>
+    pub(crate) fn client<B>(&self) -> Client<B>
     where
         B: Body + Send,
         B::Data: Send,
@@ -94,13 +94,13 @@ impl Connector {
     }
 
     /// What its connections have brought so far.
-    pub(in crate::otlp) fn notes(&self) -> &Notes {
+    pub(crate) fn notes(&self) -> &Notes {
         &self.notes
     }
 
     /// The credentials for a proxy that forwards requests. One that connects gets them beforehand.
     #[cfg(feature = "otlp-http")]
-    pub(in crate::otlp) fn forwarding_authorization(&self) -> Option<&HeaderValue> {
+    pub(crate) fn forwarding_authorization(&self) -> Option<&HeaderValue> {
         self.shared.forwarding_proxy().and_then(|proxy| proxy.authorization.as_ref())
     }
 
@@ -166,7 +166,7 @@ impl Connector {
     }
 
     /// There was no answer, because of this.
-    pub(in crate::otlp) fn unreachable(
+    pub(crate) fn unreachable(
         &self,
         secrets: &Secrets,
         error: &(dyn std::error::Error + 'static),

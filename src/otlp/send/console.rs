@@ -8,7 +8,7 @@ use opentelemetry_sdk::metrics::data::{AggregatedMetrics, Metric, MetricData, Re
 
 use crate::otlp::send::outcome::{Outcome, Retry, SendError};
 
-pub(in crate::otlp) fn print(metrics: &ResourceMetrics) -> Result<Outcome, SendError> {
+pub(crate) fn print(metrics: &ResourceMetrics) -> Result<Outcome, SendError> {
     let mut text = Vec::new();
     for metric in metrics.scope_metrics().flat_map(|scope| scope.metrics()) {
         // Writing into memory cannot fail.

@@ -5,7 +5,7 @@ use opentelemetry_proto::tonic::metrics::v1::NumberDataPoint;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
 
-pub(in crate::otlp) fn finite(mut message: ExportMetricsServiceRequest) -> ExportMetricsServiceRequest {
+pub(crate) fn finite(mut message: ExportMetricsServiceRequest) -> ExportMetricsServiceRequest {
     let scopes = message.resource_metrics.iter_mut().flat_map(|resource| &mut resource.scope_metrics);
     for metric in scopes.flat_map(|scope| &mut scope.metrics) {
         match &mut metric.data {

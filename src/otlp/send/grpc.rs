@@ -17,31 +17,31 @@ use crate::otlp::config::settings::Target;
 use crate::otlp::send::connect::{Client, Connector, MAX_ANSWER};
 use crate::otlp::send::outcome::{Outcome, Retry, SendError};
 
-pub(in crate::otlp) struct Grpc {
+pub(crate) struct Grpc {
     target: Target,
     connector: Connector,
     client: MetricsServiceClient<Client<tonic::body::Body>>,
 }
 
 impl Grpc {
-    pub(in crate::otlp) fn new(target: Target, connector: Connector) -> Self {
+    pub(crate) fn new(target: Target, connector: Connector) -> Self {
         let client = client(&connector, &target);
         Grpc { target, connector, client }
     }
 
-    pub(in crate::otlp) fn connector(&self) -> &Connector {
+    pub(crate) fn connector(&self) -> &Connector {
         &self.connector
     }
 
-    pub(in crate::otlp) fn target(&self) -> &Target {
+    pub(crate) fn target(&self) -> &Target {
         &self.target
     }
 
-    pub(in crate::otlp) fn reconnect(&mut self) {
+    pub(crate) fn reconnect(&mut self) {
         self.client = client(&self.connector, &self.target);
     }
 
-    pub(in crate::otlp) async fn send(&mut self, metrics: &ResourceMetrics) -> Result<Outcome, SendError> {
+    pub(crate) async fn send(&mut self, metrics: &ResourceMetrics) -> Result<Outcome, SendError> {
         let message = ExportMetricsServiceRequest::from(metrics);
         let headers = self.target.headers.now(&mut self.target.secrets);
         let headers = headers.map_err(|problem| SendError::new(problem, Retry::Never))?;

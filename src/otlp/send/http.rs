@@ -21,31 +21,31 @@ use crate::otlp::send::answer;
 use crate::otlp::send::connect::{Client, Connector, MAX_ANSWER};
 use crate::otlp::send::outcome::{Outcome, Retry, SendError};
 
-pub(in crate::otlp) struct Http {
+pub(crate) struct Http {
     target: Target,
     connector: Connector,
     client: Client<Full<Bytes>>,
 }
 
 impl Http {
-    pub(in crate::otlp) fn new(target: Target, connector: Connector) -> Self {
+    pub(crate) fn new(target: Target, connector: Connector) -> Self {
         let client = connector.client();
         Http { target, connector, client }
     }
 
-    pub(in crate::otlp) fn connector(&self) -> &Connector {
+    pub(crate) fn connector(&self) -> &Connector {
         &self.connector
     }
 
-    pub(in crate::otlp) fn target(&self) -> &Target {
+    pub(crate) fn target(&self) -> &Target {
         &self.target
     }
 
-    pub(in crate::otlp) fn reconnect(&mut self) {
+    pub(crate) fn reconnect(&mut self) {
         self.client = self.connector.client();
     }
 
-    pub(in crate::otlp) async fn send(&mut self, metrics: &ResourceMetrics) -> Result<Outcome, SendError> {
+    pub(crate) async fn send(&mut self, metrics: &ResourceMetrics) -> Result<Outcome, SendError> {
         let request = self.request(metrics)?;
         let response = self.client.request(request).await;
         let (head, body) =

@@ -10,8 +10,8 @@ mod finite;
 mod grpc;
 #[cfg(feature = "otlp-http")]
 mod http;
-pub(in crate::otlp) mod outcome;
-pub(in crate::otlp) mod stream;
+pub(crate) mod outcome;
+pub(crate) mod stream;
 #[cfg(feature = "otlp-tls")]
 mod tls;
-pub(in crate::otlp) mod transport;
+pub(crate) mod transport;

@@ -8,7 +8,7 @@ use crate::otlp::config::secrets::Secrets;
 
 /// What the endpoint did with an export that it accepted.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::otlp) enum Outcome {
+pub(crate) enum Outcome {
     /// It took everything, and may have advice.
     Accepted { advice: Option<String> },
     /// It rejected some of the points, for good.
@@ -16,9 +16,9 @@ pub(in crate::otlp) enum Outcome {
 }
 
 impl Outcome {
-    pub(in crate::otlp) const ACCEPTED: Self = Outcome::Accepted { advice: None };
+    pub(crate) const ACCEPTED: Self = Outcome::Accepted { advice: None };
 
-    pub(in crate::otlp) fn new(rejected: i64, message: &str, secrets: &Secrets) -> Self {
+    pub(crate) fn new(rejected: i64, message: &str, secrets: &Secrets) -> Self {
         let message = secrets.excerpt(message);
         match u64::try_from(rejected) {
             Ok(points @ 1..) => Outcome::PartlyRejected { points, message },
@@ -26,7 +26,7 @@ impl Outcome {
         }
     }
 
-    pub(in crate::otlp) fn of_response(response: ExportMetricsServiceResponse, secrets: &Secrets) -> Self {
+    pub(crate) fn of_response(response: ExportMetricsServiceResponse, secrets: &Secrets) -> Self {
         match response.partial_success {
             Some(part) => Self::new(part.rejected_data_points, &part.error_message, secrets),
             None => Self::ACCEPTED,
@@ -36,14 +36,14 @@ impl Outcome {
 
 /// Why an attempt failed.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::otlp) struct SendError {
+pub(crate) struct SendError {
     /// A sentence fit to be printed.
-    pub(in crate::otlp) message: String,
-    pub(in crate::otlp) retry: Retry,
+    pub(crate) message: String,
+    pub(crate) retry: Retry,
 }
 
 impl SendError {
-    pub(in crate::otlp) fn new(message: impl Into<String>, retry: Retry) -> Self {
+    pub(crate) fn new(message: impl Into<String>, retry: Retry) -> Self {
         SendError { message: message.into(), retry }
     }
 }
@@ -58,7 +58,7 @@ impl std::error::Error for SendError {}
 
 /// When the same export may succeed.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(in crate::otlp) enum Retry {
+pub(crate) enum Retry {
     Never,
     Soon,
     /// The endpoint said when.

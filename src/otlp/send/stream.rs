@@ -16,13 +16,13 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use crate::util::mutex::Mutex;
 
 /// Whatever carries bytes.
-pub(in crate::otlp) trait Io: Read + Write + Send + Unpin {}
+pub(crate) trait Io: Read + Write + Send + Unpin {}
 
 impl<T: Read + Write + Send + Unpin> Io for T {}
 
 /// What a connection has brought so far. The latest connection of a connector fills it in.
 #[derive(Clone, Default)]
-pub(in crate::otlp) struct Notes(Arc<Mutex<NotesState>>);
+pub(crate) struct Notes(Arc<Mutex<NotesState>>);
 
 #[derive(Default)]
 struct NotesState {
@@ -36,23 +36,23 @@ struct NotesState {
 const MAX_FIRST: usize = 128;
 
 impl Notes {
-    pub(in crate::otlp) fn connected(&self) {
+    pub(crate) fn connected(&self) {
         *self.0.lock() = NotesState { is_connected: true, ..NotesState::default() };
     }
 
     /// True once a connection was made, also if it broke later.
-    pub(in crate::otlp) fn is_connected(&self) -> bool {
+    pub(crate) fn is_connected(&self) -> bool {
         self.0.lock().is_connected
     }
 
     /// The first bytes that the endpoint sent.
-    pub(in crate::otlp) fn first(&self) -> Vec<u8> {
+    pub(crate) fn first(&self) -> Vec<u8> {
         self.0.lock().first.clone()
     }
 
     /// The reason that the endpoint gave for closing a TLS connection.
     #[cfg(feature = "otlp-tls")]
-    pub(in crate::otlp) fn take_alert(&self) -> Option<rustls::Error> {
+    pub(crate) fn take_alert(&self) -> Option<rustls::Error> {
         self.0.lock().alert.take()
     }
 
@@ -76,7 +76,7 @@ impl Notes {
 }
 
 /// A connection.
-pub(in crate::otlp) struct Stream {
+pub(crate) struct Stream {
     inner: Box<dyn Io>,
     notes: Notes,
     /// A proxy that forwards requests wants whole URLs in them.
@@ -86,11 +86,11 @@ pub(in crate::otlp) struct Stream {
 }
 
 impl Stream {
-    pub(in crate::otlp) fn new(inner: impl Io + 'static, notes: Notes) -> Self {
+    pub(crate) fn new(inner: impl Io + 'static, notes: Notes) -> Self {
         Stream { inner: Box::new(inner), notes, is_forwarded: false, failure: None }
     }
 
-    pub(in crate::otlp) fn forwarded(mut self) -> Self {
+    pub(crate) fn forwarded(mut self) -> Self {
         self.is_forwarded = true;
         self
     }

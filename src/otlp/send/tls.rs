@@ -22,14 +22,14 @@ use crate::otlp::send::outcome::{Retry, SendError};
 use crate::otlp::send::stream::Stream;
 use crate::util::mutex::Mutex;
 
-pub(in crate::otlp) struct Tls {
+pub(crate) struct Tls {
     identity: Identity,
     /// The configuration that was made last, and the hash of the files that it was made from.
     last: Mutex<(u64, Arc<ClientConfig>)>,
 }
 
 impl Tls {
-    pub(in crate::otlp) fn new(identity: Identity) -> Result<Self, Error> {
+    pub(crate) fn new(identity: Identity) -> Result<Self, Error> {
         let stamp = stamp(&identity);
         let config = Arc::new(config(&identity)?);
         Ok(Tls { identity, last: Mutex::new((stamp, config)) })
@@ -46,7 +46,7 @@ impl Tls {
     }
 
     /// `protocol` is that of ALPN. `to` is named in errors.
-    pub(in crate::otlp) async fn handshake(
+    pub(crate) async fn handshake(
         &self,
         host: &str,
         protocol: &[u8],
@@ -181,7 +181,7 @@ fn failure(to: &str, error: &io::Error) -> SendError {
 }
 
 /// What to change, and the error in parentheses.
-pub(in crate::otlp) fn sentence(error: &rustls::Error) -> String {
+pub(crate) fn sentence(error: &rustls::Error) -> String {
     let advice = match error {
         rustls::Error::InvalidMessage(_) => {
             "does not speak TLS; begin the endpoint with http://, or use the port that expects TLS"

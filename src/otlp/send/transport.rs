@@ -15,7 +15,7 @@ use crate::otlp::send::http::Http;
 use crate::otlp::send::outcome::{Outcome, SendError};
 use crate::otlp::send::stream::Notes;
 
-pub(in crate::otlp) enum Transport {
+pub(crate) enum Transport {
     #[cfg(feature = "otlp-grpc")]
     Grpc(Box<Grpc>),
     #[cfg(feature = "otlp-http")]
@@ -24,7 +24,7 @@ pub(in crate::otlp) enum Transport {
 }
 
 impl Transport {
-    pub(in crate::otlp) fn otlp(mut target: Target, timeout: Duration) -> Result<Self, Error> {
+    pub(crate) fn otlp(mut target: Target, timeout: Duration) -> Result<Self, Error> {
         #[cfg(feature = "otlp-tls")]
         let tls = target.identity.take().map(crate::otlp::send::tls::Tls::new).transpose()?;
         let connector = Connector::new(
@@ -48,7 +48,7 @@ impl Transport {
     }
 
     /// The endpoint, for messages.
-    pub(in crate::otlp) fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match self {
             #[cfg(feature = "otlp-grpc")]
             Transport::Grpc(grpc) => grpc.target().endpoint.name.clone(),
@@ -59,7 +59,7 @@ impl Transport {
     }
 
     /// What its connections have brought so far. `None` if there are none.
-    pub(in crate::otlp) fn notes(&self) -> Option<&Notes> {
+    pub(crate) fn notes(&self) -> Option<&Notes> {
         match self {
             #[cfg(feature = "otlp-grpc")]
             Transport::Grpc(grpc) => Some(grpc.connector().notes()),
@@ -70,7 +70,7 @@ impl Transport {
     }
 
     /// One attempt. May be dropped at any time.
-    pub(in crate::otlp) async fn send(&mut self, metrics: &ResourceMetrics) -> Result<Outcome, SendError> {
+    pub(crate) async fn send(&mut self, metrics: &ResourceMetrics) -> Result<Outcome, SendError> {
         match self {
             #[cfg(feature = "otlp-grpc")]
             Transport::Grpc(grpc) => grpc.send(metrics).await,
@@ -81,7 +81,7 @@ impl Transport {
     }
 
     /// Forgets all connections.
-    pub(in crate::otlp) fn reconnect(&mut self) {
+    pub(crate) fn reconnect(&mut self) {
         match self {
             #[cfg(feature = "otlp-grpc")]
             Transport::Grpc(grpc) => grpc.reconnect(),
