@@ -148,6 +148,8 @@ fn a_signal_goes_to_the_thread_that_waits_for_it() {
 #[allow(unsafe_code, reason = "there is no other way to wait for a signal")]
 fn child_waits_for_a_signal() {
     use opentelemetry_instrumentation_runtime::{Monitor, RuntimeMetrics, debug};
+    // Every thread of this program has blocked the signal since its start. Those of the library must do so themselves.
+    let set = signals(libc::SIG_UNBLOCK);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
     let telemetry = telemetry(&std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").unwrap(), Protocol::Grpc);
     let metrics = RuntimeMetrics::builder().build(&telemetry.meter());
@@ -161,19 +163,28 @@ fn child_waits_for_a_signal() {
             |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
         println!("RESULT THREAD {} {}", field("Name:"), field("SigBlk:"));
     }
-    // SAFETY: the set is initialised by `sigemptyset` before it is read, and the calls only read it.
+    signals(libc::SIG_BLOCK);
+    let timeout = libc::timespec { tv_sec: 10, tv_nsec: 0 };
+    // SAFETY: the pointers are valid for the calls, and a null pointer asks for no details.
     unsafe {
-        let mut set = std::mem::zeroed::<libc::sigset_t>();
-        libc::sigemptyset(&raw mut set);
-        libc::sigaddset(&raw mut set, libc::SIGTERM);
-        // The application's own threads started before: each blocks what it does not handle.
-        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
-        drop(runtime);
         libc::kill(libc::getpid(), libc::SIGTERM);
-        let timeout = libc::timespec { tv_sec: 10, tv_nsec: 0 };
         println!(
             "RESULT TOOK {}",
             libc::sigtimedwait(&raw const set, std::ptr::null_mut(), &raw const timeout)
         );
+    }
+}
+
+/// Blocks or unblocks SIGTERM on this thread.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "the signal mask of a thread has no safe interface")]
+fn signals(how: i32) -> libc::sigset_t {
+    // SAFETY: a set of zeros is valid, `sigemptyset` initialises it, and the calls only read it.
+    unsafe {
+        let mut set = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGTERM);
+        libc::pthread_sigmask(how, &raw const set, std::ptr::null_mut());
+        set
     }
 }

@@ -41,7 +41,7 @@ impl Secrets {
         for word in without_scheme {
             self.add_bytes(word.as_bytes());
             // `Basic dXNlcjpwYXNz` may come back as the user and the password.
-            let decoded = View::new(word).base64(0);
+            let decoded = View::new(word.trim_end_matches('=')).base64(0);
             if let Some(decoded) = decoded.filter(|decoded| decoded.bytes.iter().all(u8::is_ascii_graphic)) {
                 decoded.bytes.split(|byte| *byte == b':').for_each(|part| self.add_bytes(part));
             }
@@ -296,34 +296,38 @@ const SHOWN_SCHEMES: [&str; 9] = ["ftp", "grpc", "grpcs", "http", "https", "sock
 
 /// A URL, or a text that should be one, without user, password, query, and path segments that look like tokens.
 pub(crate) fn shown_url(text: &str) -> String {
-    let (scheme, rest) = match text.split_once("://") {
-        Some((scheme, rest)) => (Some(scheme), rest),
-        None => (None, text),
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return if starts_with_host(text) { shown_after_scheme(text) } else { HIDDEN.to_owned() };
     };
-    let end = rest.find(['?', '#']).unwrap_or(rest.len());
-    let (rest, query) = rest.split_at(end);
-    let (user, rest) = rest.rsplit_once('@').map_or(("", rest), |(_, rest)| (HIDDEN, rest));
-    let segments = rest.split('/').enumerate().map(|(index, segment)| {
-        let is_plain =
-            |character: char| character.is_ascii_alphanumeric() || "-._~:[]%+,=@".contains(character);
-        let is_token = match index {
-            // Without a scheme it may be no host at all.
-            0 => scheme.is_none() && segment.split(['.', '-', ':']).any(|word| word.len() >= TOKEN),
-            _ => segment.chars().count() >= TOKEN,
-        };
+    let is_known = SHOWN_SCHEMES.contains(&scheme.to_ascii_lowercase().as_str());
+    format!("{}://{}", if is_known { scheme } else { HIDDEN }, shown_after_scheme(rest))
+}
+
+/// Without a scheme, a text may be anything.
+fn starts_with_host(text: &str) -> bool {
+    let host = text.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    let (name, port) = host.split_once(':').unwrap_or((host, ""));
+    let is_name = |word: &str| word.len() < TOKEN && word.chars().all(|c| c.is_ascii_alphanumeric());
+    let is_port = port.len() <= 5 && port.chars().all(|c| c.is_ascii_digit());
+    name.split(['.', '-']).all(is_name)
+        && is_port
+        && (!port.is_empty() || name.contains('.') || name == "localhost")
+        || text.starts_with("unix:/")
+}
+
+fn shown_after_scheme(text: &str) -> String {
+    // A password may contain anything, hence goes first.
+    let (user, text) = text.rsplit_once('@').map_or(("", text), |(_, rest)| ("[hidden]@", rest));
+    let end = text.find(['?', '#']).unwrap_or(text.len());
+    let (path, query) = text.split_at(end);
+    let is_plain = |character: char| character.is_ascii_alphanumeric() || "-._~:[]%+,=".contains(character);
+    let segments = path.split('/').enumerate().map(|(index, segment)| {
+        let is_token = index > 0 && segment.chars().count() >= TOKEN;
         if is_token || !segment.chars().all(is_plain) { HIDDEN } else { segment }
     });
-    let path = segments.collect::<Vec<_>>().join("/");
-    let scheme = match scheme {
-        Some(scheme) if SHOWN_SCHEMES.contains(&scheme.to_ascii_lowercase().as_str()) => {
-            format!("{scheme}://")
-        }
-        Some(_) => format!("{HIDDEN}://"),
-        None => String::new(),
-    };
-    let user = if user.is_empty() { String::new() } else { format!("{user}@") };
-    let query = if query.is_empty() { String::new() } else { format!("?{HIDDEN}") };
-    format!("{scheme}{user}{path}{query}")
+    let query = if query.is_empty() { "" } else { "?[hidden]" };
+    format!("{user}{}{query}", segments.collect::<Vec<_>>().join("/"))
 }
 
 /// The parts of a URL that [`shown_url`] hides, for the answers that quote the URL.

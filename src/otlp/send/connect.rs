@@ -18,6 +18,7 @@ use crate::otlp::config::endpoint::Endpoint;
 use crate::otlp::config::options::Protocol;
 use crate::otlp::config::proxy::Proxy;
 use crate::otlp::config::secrets::Secrets;
+use crate::otlp::config::settings::Target;
 use crate::otlp::error::error_message;
 use crate::otlp::send::outcome::{Retry, SendError};
 use crate::otlp::send::stream::{Notes, Stream};
@@ -46,6 +47,8 @@ pub(crate) struct Connector {
 struct Shared {
     endpoint: Endpoint,
     proxy: Option<Proxy>,
+    /// Of the URLs, for the answers of a proxy.
+    secrets: Secrets,
     is_http2: bool,
     #[cfg(feature = "otlp-tls")]
     tls: Option<Tls>,
@@ -53,9 +56,7 @@ struct Shared {
 
 impl Connector {
     pub(crate) fn new(
-        endpoint: &Endpoint,
-        proxy: Option<&Proxy>,
-        protocol: Protocol,
+        target: &Target,
         #[cfg(feature = "otlp-tls")] tls: Option<Tls>,
         timeout: Duration,
     ) -> Self {
@@ -67,9 +68,10 @@ impl Connector {
         tcp.set_keepalive_interval(Some(KEEPALIVE_RETRY));
         tcp.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
         let shared = Shared {
-            endpoint: endpoint.clone(),
-            proxy: proxy.cloned(),
-            is_http2: protocol == Protocol::Grpc,
+            endpoint: target.endpoint.clone(),
+            proxy: target.proxy.clone(),
+            secrets: target.secrets.clone(),
+            is_http2: target.protocol == Protocol::Grpc,
             #[cfg(feature = "otlp-tls")]
             tls,
         };
@@ -157,7 +159,7 @@ impl Connector {
                     Retry::Never,
                 ),
                 Some(_) if status.starts_with("HTTP/") => SendError::new(
-                    format!("{name} does not connect to {to}: it answered {}", Secrets::default().excerpt(&status)),
+                    format!("{name} does not connect to {to}: it answered {}", self.shared.secrets.excerpt(&status)),
                     Retry::Soon,
                 ),
                 _ => SendError::new(format!("{name} does not connect to {to}: {}", error_message(&error)), Retry::Soon),
@@ -175,7 +177,7 @@ impl Connector {
         let mut cause = Some(error);
         while let Some(error) = cause {
             if let Some(error) = error.downcast_ref::<SendError>() {
-                return SendError { message: secrets.excerpt(&error.message), ..error.clone() };
+                return error.clone();
             }
             cause = error.source();
         }

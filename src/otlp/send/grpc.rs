@@ -62,8 +62,8 @@ impl Grpc {
         if !said.is_empty() {
             message += &format!(": {said}");
         }
-        if status.code() == Code::Unimplemented {
-            message += "; it speaks gRPC but has no OTLP service for metrics at this endpoint";
+        if let Some(hint) = hint(status) {
+            message += &format!("; {hint}");
         }
         let delay = status.get_details_retry_info().and_then(|info| info.retry_delay);
         SendError::new(message, retry(status.code(), delay))
@@ -87,6 +87,20 @@ fn client(connector: &Connector, target: &Target) -> MetricsServiceClient<Client
 const GZIP: CompressionEncoding = CompressionEncoding::Gzip;
 #[cfg(feature = "otlp-zstd")]
 const ZSTD: CompressionEncoding = CompressionEncoding::Zstd;
+
+/// What to change, where the answer shows it.
+fn hint(status: &Status) -> Option<&'static str> {
+    let said = status.message();
+    // In the words of tonic, for an answer without a status of gRPC.
+    let is_http = said.contains("HTTP status code") || said.contains("receiving response with status");
+    if is_http && ["400", "404", "405", "415"].iter().any(|code| said.contains(code)) {
+        return Some(
+            "it answers as an HTTP server; set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf, or use its port for gRPC, as a rule 4317",
+        );
+    }
+    let is_unknown = status.code() == Code::Unimplemented;
+    is_unknown.then_some("it speaks gRPC but has no OTLP service for metrics at this endpoint")
+}
 
 /// By the OTLP specification. An exhausted resource is tried again only if the endpoint says when.
 fn retry(code: Code, delay: Option<Duration>) -> Retry {

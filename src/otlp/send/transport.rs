@@ -28,9 +28,7 @@ impl Transport {
         #[cfg(feature = "otlp-tls")]
         let tls = target.identity.take().map(crate::otlp::send::tls::Tls::new).transpose()?;
         let connector = Connector::new(
-            &target.endpoint,
-            target.proxy.as_ref(),
-            target.protocol,
+            &target,
             #[cfg(feature = "otlp-tls")]
             tls,
             timeout,
