@@ -126,8 +126,11 @@ fn child_forks_workers() {
 #[cfg(target_os = "linux")]
 fn a_signal_goes_to_the_thread_that_waits_for_it() {
     let receiver = Receiver::start();
-    let lines =
-        results(child("child_waits_for_a_signal").env("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint()));
+    // The mask is inherited.
+    signals(libc::SIG_BLOCK);
+    let endpoint = receiver.endpoint();
+    let lines = results(child("child_waits_for_a_signal").env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint));
+    signals(libc::SIG_UNBLOCK);
     let threads: Vec<_> = lines.iter().filter(|line| line.starts_with("THREAD ")).collect();
     for name in ["otlp-export", "runtime-metrics", "runtime-debug", "runtime-histor", "runtime-monitor"] {
         let mut found = threads.iter().filter(|line| line.contains(name));
