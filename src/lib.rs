@@ -60,6 +60,7 @@
 //! | feature | adds |
 //! |---|---|
 //! | `otlp` (`otlp-grpc`, `otlp-http`) | `otlp`: an exporter that is configured by the standard `OTEL_*` variables, with one protocol or both |
+//! | `otlp-http-json` | the protocol `http/json` |
 //! | `otlp-tls`, `otlp-tls-webpki-roots` | https and client certificates; the latter compiles Mozilla's root certificates in |
 //! | `otlp-gzip`, `otlp-zstd` | compression of exports |
 //! | `view` | `view`, which limits the memory of the instruments in a meter provider of your own |
