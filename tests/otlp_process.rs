@@ -151,9 +151,9 @@ fn a_signal_goes_to_the_thread_that_waits_for_it() {
 #[allow(unsafe_code, reason = "there is no other way to wait for a signal")]
 fn child_waits_for_a_signal() {
     use opentelemetry_instrumentation_runtime::{Monitor, RuntimeMetrics, debug};
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
     // Every thread of this program has blocked the signal since its start. Those of the library must do so themselves.
     let set = signals(libc::SIG_UNBLOCK);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
     let telemetry = telemetry(&std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").unwrap(), Protocol::Grpc);
     let metrics = RuntimeMetrics::builder().build(&telemetry.meter());
     metrics.watch_runtime("watched", runtime.handle());

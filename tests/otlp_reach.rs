@@ -196,7 +196,10 @@ fn a_proxy_that_refuses_is_named_without_its_password() {
             ("HTTP_PROXY", &proxy.url("user:s3cret@")),
         ]);
         assert!(error.contains(sentence) && !error.contains("s3cret"), "{error}");
-        assert!(error.contains(&format!("the proxy http://{} of HTTP_PROXY", proxy.address)), "{error}");
+        assert!(
+            error.contains(&format!("the proxy http://[hidden]@{} of HTTP_PROXY", proxy.address)),
+            "{error}"
+        );
         assert!(proxy.first_head().starts_with("CONNECT collector.test:80 "));
     }
 }

@@ -191,7 +191,12 @@ fn a_secret_in_any_variable_is_never_printed() {
     let case = |(name, secret, (before, after), https): (String, String, (&str, &str), bool)| {
         let value = format!("{before}{secret}{after}");
         let endpoint = if https { "https://0.0.0.0:1" } else { "http://0.0.0.0:1" };
-        let mut set = vec![("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint), ("OTEL_EXPORTER_OTLP_TIMEOUT", "500")];
+        let mut set = vec![
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "500"),
+            // The shorter one counts.
+            ("OTEL_METRIC_EXPORT_TIMEOUT", "500"),
+        ];
         set.retain(|(other, _)| *other != name);
         set.push((&name, &value));
         // Who exports is no secret, and is exported.

@@ -16,8 +16,8 @@ use super::stall::{Config, Look};
 use super::watched::Watched;
 use crate::count::task::slow_poll_threshold;
 use crate::util::log;
-use crate::util::thread as background;
 use crate::util::mutex::Mutex;
+use crate::util::thread as background;
 
 /// The process's list.
 static REGISTRY: Registry = Registry::new(|registry| {

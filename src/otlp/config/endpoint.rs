@@ -8,7 +8,7 @@ use http::uri::{PathAndQuery, Scheme};
 
 use crate::otlp::config::env::{Env, QUOTED, Variable, boolean};
 use crate::otlp::config::options::{Options, Protocol};
-use crate::otlp::config::secrets::{Secrets, secrets_of_url, shown_url};
+use crate::otlp::config::secrets::{HIDDEN, Secrets, secrets_of_url, shown_url};
 use crate::otlp::error::Error;
 
 /// Where requests go.
@@ -54,7 +54,12 @@ impl Endpoint {
             return Ok(Endpoint { url, socket: Some(socket), name: shown_url(&given.value) });
         }
         let url = url(&given, is_base, protocol, env)?;
-        Ok(Endpoint { name: shown_url(&url.to_string()), url, socket: None })
+        // Without a scheme, even the host may be a secret that got into the wrong variable.
+        let name = match shown_url(&given.value).as_str() {
+            HIDDEN => HIDDEN.to_owned(),
+            _ => shown_url(&url.to_string()),
+        };
+        Ok(Endpoint { name, url, socket: None })
     }
 
     pub(crate) fn is_https(&self) -> bool {

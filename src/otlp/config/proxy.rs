@@ -14,6 +14,8 @@ pub(crate) struct Proxy {
     pub(crate) url: Uri,
     /// Of a user and a password in its URL.
     pub(crate) authorization: Option<HeaderValue>,
+    /// For messages, without secrets.
+    shown: String,
     /// The variable, for messages.
     pub(crate) variable: &'static str,
 }
@@ -35,19 +37,17 @@ impl Proxy {
         }
         let proxy = read(env, &names)?;
         let exceptions = read(env, &["NO_PROXY", "no_proxy"]).unwrap_or_default();
+        let shown = shown_url(&proxy);
         secrets_of_url(&proxy, secrets);
         let usable = Matcher::builder().all(proxy.clone()).build().intercept(to);
         let Some(found) =
             usable.filter(|found| found.uri().scheme_str().is_some_and(|scheme| scheme.starts_with("http")))
         else {
-            env.warn(format!(
-                "{variable}={}: it must be a URL that begins with http:// or https://",
-                shown_url(&proxy)
-            ));
+            env.warn(format!("{variable}={}: it must be a URL that begins with http:// or https://", shown));
             return None;
         };
         if found.uri().scheme_str() == Some("https") && !cfg!(feature = "otlp-tls") {
-            env.warn(format!("{variable}={}: https needs the Cargo feature `otlp-tls`", shown_url(&proxy)));
+            env.warn(format!("{variable}={}: https needs the Cargo feature `otlp-tls`", shown));
             return None;
         }
         // Checked last, so that a proxy that is not used is not warned of twice.
@@ -56,7 +56,7 @@ impl Proxy {
         if let Some(Ok(value)) = authorization.as_ref().map(HeaderValue::to_str) {
             secrets.add(value);
         }
-        Some(Proxy { url: found.uri().clone(), authorization, variable })
+        Some(Proxy { url: found.uri().clone(), shown, authorization, variable })
     }
 
     #[cfg(feature = "otlp-tls")]
@@ -66,7 +66,7 @@ impl Proxy {
 
     /// For messages.
     pub(crate) fn name(&self) -> String {
-        format!("the proxy {} of {}", shown_url(self.url.to_string().trim_end_matches('/')), self.variable)
+        format!("the proxy {} of {}", self.shown, self.variable)
     }
 }
 
@@ -101,12 +101,12 @@ mod tests {
         let http = ("HTTP_PROXY", "http://p:1");
         let https = ("https_proxy", "http://user:s3cret@q:2");
         assert_eq!(name("http://h:4318/", &[http, https]).unwrap(), "the proxy http://p:1 of HTTP_PROXY");
-        assert_eq!(name("https://h:4318/", &[http, https]).unwrap(), "the proxy http://q:2 of HTTPS_PROXY");
-        assert_eq!(name("https://h:4318/", &[http]), None);
         assert_eq!(
-            name("http://h:4318/", &[("HTTP_PROXY", "p:1")]).unwrap(),
-            "the proxy http://p:1 of HTTP_PROXY"
+            name("https://h:4318/", &[http, https]).unwrap(),
+            "the proxy http://[hidden]@q:2 of HTTPS_PROXY"
         );
+        assert_eq!(name("https://h:4318/", &[http]), None);
+        assert_eq!(name("http://h:4318/", &[("HTTP_PROXY", "p:1")]).unwrap(), "the proxy p:1 of HTTP_PROXY");
         for exceptions in ["h", "a, h", "*"] {
             assert_eq!(name("http://h:4318/", &[http, ("NO_PROXY", exceptions)]), None, "{exceptions}");
         }

@@ -189,9 +189,15 @@ impl Connector {
         let first = self.notes.first();
         match foreign(&first, self.shared.is_http2) {
             Some(problem) => SendError::new(format!("{to} {problem} ({why})"), Retry::Never),
-            None if first.is_empty() && !self.shared.endpoint.is_https() => {
-                let hint = "it closed the connection without an answer; if it expects TLS, begin the endpoint with https://";
-                SendError::new(format!("{to}: {why}; {hint}"), Retry::Soon)
+            None if first.is_empty() => {
+                let hint = match self.shared.endpoint.is_https() {
+                    true => "if it expects the other protocol, change OTEL_EXPORTER_OTLP_PROTOCOL",
+                    false => "if it expects TLS, begin the endpoint with https://",
+                };
+                SendError::new(
+                    format!("{to}: {why}; it closed the connection without an answer; {hint}"),
+                    Retry::Soon,
+                )
             }
             None => SendError::new(format!("{to}: {why}"), Retry::Soon),
         }
