@@ -6,6 +6,7 @@
 //! | `/debug/metrics.json` | the snapshot |
 //! | `/debug/events` | the snapshot as server-sent events, one a second |
 //! | `/debug/vars` | the snapshot as Go's `expvar` serves it, with `memstats` |
+//! | `/debug/pprof/` | profiles for `go tool pprof`; needs the feature `profile` |
 //!
 //! [`serve`] answers on its own thread with its own runtime, so it answers even while every runtime of the application is
 //! blocked. [`router`] is for an application that already has a server. A thread takes one snapshot a second, and all
@@ -21,6 +22,11 @@
 //! Other names are refused because any web page that is open on a machine could give its own name the address of this
 //! server (DNS rebinding) and read the answers. The environment is never shown, and the command line only
 //! [on request](Builder::command_line).
+//!
+//! # Profiles
+//! With the feature `profile`, `/debug/pprof/` lists the profiles and serves them as Go's `net/http/pprof` does: `seconds=N`,
+//! from 1 to 300, asks for the change in that time, `debug=1` for text. A request ends when its client goes. At most four
+//! profiles are taken at the same time; further requests get the status 429.
 //!
 //! # `memstats`
 //! `/debug/vars` has every field of Go's `runtime.MemStats`, since consumers of `expvar` fail without. `Alloc`,
@@ -53,6 +59,8 @@ mod line;
 mod page;
 mod plot;
 mod plots;
+#[cfg(feature = "profile")]
+mod pprof;
 mod routes;
 mod sampler;
 mod server;
@@ -138,6 +146,6 @@ impl Builder {
 
     fn router_for(self, any_address: bool) -> axum::Router {
         let hosts = Hosts { allowed: self.hosts, any_address };
-        routes::router(sampler::start(&self.metrics, self.command_line), hosts)
+        routes::router(sampler::start(&self.metrics, self.command_line), hosts, self.command_line)
     }
 }

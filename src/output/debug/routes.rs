@@ -25,8 +25,12 @@ const JSON: &str = "application/json; charset=utf-8";
 pub(super) const MAX_EVENTS: usize = 600;
 const RECONNECT_AFTER: Duration = Duration::from_millis(200);
 
-pub(super) fn router(feed: Feed, hosts: Hosts) -> Router {
+pub(super) fn router(feed: Feed, hosts: Hosts, shows_command_line: bool) -> Router {
     let hosts = Arc::new(hosts);
+    #[cfg(feature = "profile")]
+    let profiles = super::pprof::router(shows_command_line);
+    #[cfg(not(feature = "profile"))]
+    let (profiles, _) = (Router::new(), shows_command_line);
     Router::new()
         .route("/debug/vars", get(vars))
         .route("/debug/metrics.json", get(metrics))
@@ -39,6 +43,7 @@ pub(super) fn router(feed: Feed, hosts: Hosts) -> Router {
         )
         .route("/debug/runtime/page.css", get(|| async { typed("text/css; charset=utf-8", page::STYLE) }))
         .with_state(feed)
+        .merge(profiles)
         .layer(middleware::from_fn_with_state(hosts, guard::guard))
 }
 

@@ -4,12 +4,14 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::http::Uri;
 use axum::http::header::CONTENT_TYPE;
+use axum::middleware::Next;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -19,6 +21,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{sleep, timeout};
 
 use super::routes::MAX_EVENTS;
+use crate::util::mutex::Mutex;
 use crate::util::thread as background;
 
 /// Further connections wait in the kernel's queue.
@@ -149,12 +152,19 @@ async fn accept(listener: TcpListener, router: Router) {
 
 /// Answers the one request of a connection.
 async fn answer(stream: TcpStream, router: Router) {
-    let events = Arc::new(AtomicBool::new(false));
-    let is_events = Arc::clone(&events);
-    let router = router.layer(axum::middleware::map_response(move |response: axum::response::Response| {
-        let kind = response.headers().get(CONTENT_TYPE);
-        is_events.store(kind.is_some_and(|kind| kind == "text/event-stream"), Ordering::Relaxed);
-        async { response }
+    let extra_time = Arc::new(Mutex::new(Duration::ZERO));
+    let allowed = Arc::clone(&extra_time);
+    let router = router.layer(axum::middleware::from_fn(move |request: Request, next: Next| {
+        let allowed = Arc::clone(&allowed);
+        async move {
+            *allowed.lock() = time_limit(request.uri()).unwrap_or_default();
+            let response = next.run(request).await;
+            let kind = response.headers().get(CONTENT_TYPE);
+            if kind.is_some_and(|kind| kind == "text/event-stream") {
+                *allowed.lock() = EVENTS_TIMEOUT;
+            }
+            response
+        }
     }));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -165,7 +175,19 @@ async fn answer(stream: TcpStream, router: Router) {
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut connection = std::pin::pin!(connection);
     // Errors of a connection are the client's.
-    if timeout(ANSWER_TIMEOUT, connection.as_mut()).await.is_err() && events.load(Ordering::Relaxed) {
-        let _ = timeout(EVENTS_TIMEOUT, connection).await;
+    if timeout(ANSWER_TIMEOUT, connection.as_mut()).await.is_err() {
+        let extra_time = *extra_time.lock();
+        let _ = timeout(extra_time, connection).await;
+    }
+}
+
+/// Returns how long a request may take, if that is longer than [`ANSWER_TIMEOUT`].
+fn time_limit(uri: &Uri) -> Option<Duration> {
+    #[cfg(feature = "profile")]
+    return super::pprof::time_limit(uri);
+    #[cfg(not(feature = "profile"))]
+    {
+        let _ = uri;
+        None
     }
 }

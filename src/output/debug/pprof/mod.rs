@@ -1,0 +1,187 @@
+//! Serves profiles under `/debug/pprof/`, with the paths and parameters of Go's `net/http/pprof`.
+
+mod request;
+mod work;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use maud::{DOCTYPE, html};
+use tokio::sync::Semaphore;
+
+use super::vars::command_line;
+use crate::profile::{self, Error, Profile};
+use request::{Form, Request};
+use work::{Client, on_thread};
+
+pub(super) use request::time_limit;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+/// How many profiles are taken at the same time. Each needs a thread, and memory for its stacks.
+const MAX_PROFILES: usize = 4;
+/// How many addresses `symbol` looks up.
+const MAX_ADDRESSES: usize = 1000;
+
+/// The profiles, in the order of the index.
+static ENDPOINTS: &[Endpoint] = &[Endpoint {
+    name: "threads",
+    alias: None,
+    about: "the stack of every thread at present",
+    take: Take::Now(profile::threads),
+}];
+
+struct Endpoint {
+    name: &'static str,
+    /// The name of the same profile in Go.
+    alias: Option<&'static str>,
+    about: &'static str,
+    take: Take,
+}
+
+enum Take {
+    /// Takes the profile of this moment; with `seconds`, the change in that time.
+    Now(fn() -> Profile),
+}
+
+pub(super) fn router(shows_command_line: bool) -> Router {
+    let permits = Arc::new(Semaphore::new(MAX_PROFILES));
+    let index = || async { ([(CONTENT_TYPE, "text/html; charset=utf-8")], index()) };
+    let symbols = Arc::clone(&permits);
+    let mut router = Router::new()
+        .route("/debug/pprof", get(index))
+        .route("/debug/pprof/", get(index))
+        .route("/debug/pprof/cmdline", get(move || async move { cmdline(shows_command_line) }))
+        .route("/debug/pprof/symbol", get(move |uri: Uri| symbol(uri, symbols)));
+    for endpoint in ENDPOINTS {
+        for name in [Some(endpoint.name), endpoint.alias].into_iter().flatten() {
+            let permits = Arc::clone(&permits);
+            let handler = get(move |uri: Uri| answer(endpoint, uri, permits));
+            router = router.route(&format!("/debug/pprof/{name}"), handler);
+        }
+    }
+    router
+}
+
+fn index() -> String {
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { "Profiles" }
+                link rel="icon" href="data:,";
+                link rel="stylesheet" href="/debug/runtime/page.css";
+            }
+            body {
+                header { h1 { "Profiles" } nav { a href="/debug/runtime" { "runtime" } } }
+                ul.profiles {
+                    @for endpoint in ENDPOINTS {
+                        li {
+                            a href={ "/debug/pprof/" (endpoint.name) } { (endpoint.name) }
+                            " (" a href={ "/debug/pprof/" (endpoint.name) "?debug=1" } { "text" } "): "
+                            (endpoint.about)
+                        }
+                    }
+                }
+                p {
+                    "Read them with " code { "go tool pprof URL" } ". With " code { "seconds=N" }
+                    ", from 1 to 300, a profile shows the change in that time."
+                }
+            }
+        }
+    };
+    page.into_string()
+}
+
+async fn answer(endpoint: &'static Endpoint, uri: Uri, permits: Arc<Semaphore>) -> Response {
+    let request = match Request::parse(uri.query().unwrap_or_default()) {
+        Ok(request) => request,
+        Err(problem) => return text(StatusCode::BAD_REQUEST, problem),
+    };
+    let Ok(permit) = permits.try_acquire_owned() else { return too_many() };
+    let work = move |client: &Client| {
+        // Held until the thread ends, which can be later than the request.
+        let _permit = permit;
+        let profile = take(endpoint, request.seconds, client)?;
+        if let Some(error) = profile.error().filter(|_| profile.samples().is_empty()) {
+            return Err(error.clone());
+        }
+        Ok(match request.form {
+            Form::Text => profile.to_string().into_bytes(),
+            Form::Pprof => profile.to_pprof(),
+        })
+    };
+    match on_thread(work).await {
+        Some(Ok(body)) if request.form == Form::Text => ([(CONTENT_TYPE, TEXT)], body).into_response(),
+        Some(Ok(body)) => {
+            let file = format!("attachment; filename=\"{}.pb.gz\"", endpoint.name);
+            ([(CONTENT_TYPE, "application/octet-stream".to_owned()), (CONTENT_DISPOSITION, file)], body)
+                .into_response()
+        }
+        Some(Err(error)) => text(status(&error), error.to_string()),
+        None => text(StatusCode::INTERNAL_SERVER_ERROR, "could not take the profile".to_owned()),
+    }
+}
+
+fn take(endpoint: &Endpoint, seconds: Option<Duration>, client: &Client) -> Result<Profile, Error> {
+    match (&endpoint.take, seconds) {
+        (Take::Now(take), None) => Ok(take()),
+        (Take::Now(take), Some(seconds)) => {
+            let earlier = take();
+            client.wait(seconds);
+            Ok(take().delta(&earlier))
+        }
+    }
+}
+
+fn status(error: &Error) -> StatusCode {
+    match error {
+        Error::AlreadyRunning => StatusCode::CONFLICT,
+        Error::InvalidDuration => StatusCode::BAD_REQUEST,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+fn too_many() -> Response {
+    text(StatusCode::TOO_MANY_REQUESTS, format!("{MAX_PROFILES} profiles are being taken; try again later"))
+}
+
+fn text(status: StatusCode, message: String) -> Response {
+    (status, [(CONTENT_TYPE, TEXT)], format!("{message}\n")).into_response()
+}
+
+/// The arguments, separated by NUL as in Go.
+fn cmdline(shown: bool) -> Response {
+    if !shown {
+        return text(StatusCode::FORBIDDEN, "the command line is hidden; see `command_line`".to_owned());
+    }
+    ([(CONTENT_TYPE, TEXT)], command_line(true).join("\0")).into_response()
+}
+
+/// Names functions by their addresses: `?0x1234+0x5678`.
+async fn symbol(uri: Uri, permits: Arc<Semaphore>) -> Response {
+    let number =
+        |text: &str| usize::from_str_radix(text.strip_prefix("0x")?, 16).ok().filter(|number| *number > 0);
+    let query = uri.query().unwrap_or_default();
+    let addresses: Vec<_> = query.split('+').filter_map(number).take(MAX_ADDRESSES).collect();
+    let mut answer = "num_symbols: 1\n".to_owned();
+    if addresses.is_empty() {
+        return ([(CONTENT_TYPE, TEXT)], answer).into_response();
+    }
+    let Ok(permit) = permits.try_acquire_owned() else { return too_many() };
+    let names = on_thread(move |_| {
+        let _permit = permit;
+        profile::names(&addresses)
+    });
+    for (address, name) in names.await.unwrap_or_default() {
+        answer.push_str(&format!("{address:#x} {name}\n"));
+    }
+    ([(CONTENT_TYPE, TEXT)], answer).into_response()
+}
