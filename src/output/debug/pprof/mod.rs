@@ -28,12 +28,26 @@ const MAX_PROFILES: usize = 4;
 const MAX_ADDRESSES: usize = 1000;
 
 /// The profiles, in the order of the index.
-static ENDPOINTS: &[Endpoint] = &[Endpoint {
-    name: "threads",
-    alias: None,
-    about: "the stack of every thread at present",
-    take: Take::Now(profile::threads),
-}];
+static ENDPOINTS: &[Endpoint] = &[
+    Endpoint {
+        name: "heap",
+        alias: None,
+        about: "which code holds memory, by sampled allocations; needs a heap profile that runs",
+        take: Take::Now(profile::heap),
+    },
+    Endpoint {
+        name: "allocs",
+        alias: None,
+        about: "which code has allocated memory since the heap profile was started",
+        take: Take::Now(profile::allocs),
+    },
+    Endpoint {
+        name: "threads",
+        alias: None,
+        about: "the stack of every thread at present",
+        take: Take::Now(profile::threads),
+    },
+];
 
 struct Endpoint {
     name: &'static str,
@@ -110,7 +124,7 @@ async fn answer(endpoint: &'static Endpoint, uri: Uri, permits: Arc<Semaphore>) 
         // Held until the thread ends, which can be later than the request.
         let _permit = permit;
         let profile = take(endpoint, request.seconds, client)?;
-        if let Some(error) = profile.error().filter(|_| profile.samples().is_empty()) {
+        if let Some(error) = profile.error().filter(|_| is_empty_by_error(&profile)) {
             return Err(error.clone());
         }
         Ok(match request.form {
@@ -135,10 +149,16 @@ fn take(endpoint: &Endpoint, seconds: Option<Duration>, client: &Client) -> Resu
         (Take::Now(take), None) => Ok(take()),
         (Take::Now(take), Some(seconds)) => {
             let earlier = take();
-            client.wait(seconds);
+            if is_empty_by_error(&earlier) || !client.wait(seconds) {
+                return Ok(earlier);
+            }
             Ok(take().delta(&earlier))
         }
     }
+}
+
+fn is_empty_by_error(profile: &Profile) -> bool {
+    profile.error().is_some() && profile.samples().is_empty()
 }
 
 fn status(error: &Error) -> StatusCode {

@@ -1,0 +1,217 @@
+//! Profiles at an address: what `/debug/pprof/` answers, over real connections.
+
+#![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+
+use std::alloc::System;
+use std::hint::black_box;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use flate2::read::GzDecoder;
+use opentelemetry_instrumentation_runtime::profile::HeapProfile;
+use opentelemetry_instrumentation_runtime::{CountingAllocator, RuntimeMetrics, Sampled, debug};
+use support::http::{Answer, get, request};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator<System, Sampled> = CountingAllocator::system().sampled();
+
+struct Service {
+    _heap: HeapProfile,
+    server: debug::Server,
+}
+
+static SERVICE: LazyLock<Service> = LazyLock::new(|| {
+    let heap = HeapProfile::start(4096).unwrap();
+    let metrics = RuntimeMetrics::builder().build(&opentelemetry::global::meter("test"));
+    Service { _heap: heap, server: debug::builder(&metrics).serve("127.0.0.1:0").unwrap() }
+});
+
+fn address() -> SocketAddr {
+    SERVICE.server.local_addr()
+}
+
+/// Takes a profile. While others take all permits, it tries again.
+fn text(path: &str) -> Answer {
+    loop {
+        let answer = get(address(), path);
+        if answer.status != 429 {
+            return answer;
+        }
+        std::thread::yield_now();
+    }
+}
+
+fn pprof(path: &str) -> Vec<u8> {
+    loop {
+        let text = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let mut bytes = Vec::new();
+        request(address(), &text).read_to_end(&mut bytes).unwrap();
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
+        let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
+        if head.starts_with("http/1.1 429") {
+            continue;
+        }
+        assert!(head.starts_with("http/1.1 200"), "{path}: {head}");
+        assert!(head.contains("content-type: application/octet-stream"), "{head}");
+        let mut profile = Vec::new();
+        GzDecoder::new(&bytes[end + 4..]).read_to_end(&mut profile).expect("gzip");
+        return profile;
+    }
+}
+
+fn contains(profile: &[u8], text: &str) -> bool {
+    profile.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+#[inline(never)]
+fn leaking_function() -> Vec<Vec<u8>> {
+    black_box((0..1000).map(|_| vec![1; 1000]).collect())
+}
+
+#[test]
+fn the_index_lists_every_profile() {
+    for path in ["/debug/pprof/", "/debug/pprof"] {
+        let answer = get(address(), path);
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/html; charset=utf-8")));
+        for name in ["heap", "allocs", "threads"] {
+            assert!(
+                answer.body.contains(&format!(r#"href="/debug/pprof/{name}""#)),
+                "{name}: {}",
+                answer.body
+            );
+        }
+    }
+}
+
+#[test]
+fn the_heap_names_the_function_that_holds_memory() {
+    let kept = leaking_function();
+    assert!(contains(&pprof("/debug/pprof/heap"), "leaking_function"));
+    assert!(contains(&pprof("/debug/pprof/allocs"), "leaking_function"));
+    let answer = text("/debug/pprof/heap?debug=1");
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/plain; charset=utf-8")));
+    assert!(
+        answer.body.contains("leaking_function") && answer.body.contains("inuse_space"),
+        "{}",
+        answer.body
+    );
+    drop(kept);
+}
+
+#[test]
+fn seconds_ask_for_the_change_in_that_time() {
+    let start = Instant::now();
+    let client = std::thread::spawn(|| text("/debug/pprof/heap?seconds=2&debug=1"));
+    let mut kept = Vec::new();
+    while !client.is_finished() {
+        kept.push(black_box(vec![1_u8; 100_000]));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let answer = client.join().unwrap();
+    assert!(start.elapsed() >= Duration::from_secs(2));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(answer.body.contains("seconds_ask_for_the_change"), "{}", answer.body);
+}
+
+#[test]
+fn seconds_beyond_their_range_are_refused() {
+    for seconds in ["0", "301", "-1", "1.5", "ten", "", "99999999999999999999", "1e2"] {
+        let answer = get(address(), &format!("/debug/pprof/heap?seconds={seconds}"));
+        assert_eq!(answer.status, 400, "{seconds}: {answer:?}");
+        assert!(answer.body.contains("from 1 to 300"), "{}", answer.body);
+    }
+}
+
+#[test]
+fn threads_are_listed_with_their_stacks() {
+    let (sender, wait) = std::sync::mpsc::channel::<()>();
+    let waiting = move || {
+        let _ = wait.recv();
+    };
+    let thread = std::thread::Builder::new().name("waiting-thread".into()).spawn(waiting).unwrap();
+    let mut answer = text("/debug/pprof/threads?debug=1");
+    // The thread may not have its name yet.
+    while !answer.body.contains("waiting-thread") {
+        answer = text("/debug/pprof/threads?debug=1");
+    }
+    assert!(contains(&pprof("/debug/pprof/threads"), "waiting-thread"));
+    drop(sender);
+    thread.join().unwrap();
+}
+
+#[test]
+fn symbols_are_found_by_address() {
+    assert_eq!(get(address(), "/debug/pprof/symbol").body, "num_symbols: 1\n");
+    let function = leaking_function as fn() -> Vec<Vec<u8>> as usize + 1;
+    let answer = text(&format!("/debug/pprof/symbol?{function:#x}+0x10+nonsense"));
+    let name = answer.body.strip_prefix(&format!("num_symbols: 1\n{function:#x} ")).unwrap_or_default();
+    assert!(name.trim_end().ends_with("leaking_function"), "{answer:?}");
+}
+
+#[test]
+fn the_command_line_is_hidden_unless_it_is_asked_for() {
+    let answer = get(address(), "/debug/pprof/cmdline");
+    assert_eq!(answer.status, 403, "{answer:?}");
+    let metrics = RuntimeMetrics::builder().build(&opentelemetry::global::meter("test"));
+    let server = debug::builder(&metrics).command_line(true).serve("127.0.0.1:0").unwrap();
+    let answer = get(server.local_addr(), "/debug/pprof/cmdline");
+    assert_eq!(answer.body, std::env::args().collect::<Vec<_>>().join("\0"));
+    server.stop();
+}
+
+#[test]
+fn profiles_are_guarded_like_everything_else() {
+    for (method, host, status) in [("GET", "evil.example", 403), ("POST", "localhost", 405)] {
+        for path in ["", "heap", "threads?seconds=300", "symbol?0x1", "cmdline"] {
+            let text = format!("{method} /debug/pprof/{path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            let answer = Answer::read(request(address(), &text));
+            assert_eq!(answer.status, status, "{path}");
+            assert_eq!(answer.header("cross-origin-resource-policy"), Some("same-origin"));
+        }
+    }
+}
+
+/// Long requests take the permits, others are refused at once, and clients that go give them back.
+#[test]
+fn requests_beyond_the_limit_are_refused_until_clients_go() {
+    let metrics = RuntimeMetrics::builder().build(&opentelemetry::global::meter("test"));
+    let server = debug::builder(&metrics).serve("127.0.0.1:0").unwrap();
+    let address = server.local_addr();
+    let long = || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream
+            .write_all(b"GET /debug/pprof/threads?seconds=300 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .unwrap();
+        stream
+    };
+    let clients: Vec<_> = (0..4).map(|_| long()).collect();
+    let status = || get(address, "/debug/pprof/threads").status;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while status() != 429 {
+        assert!(Instant::now() < deadline, "four long requests take all permits");
+    }
+    assert_eq!(get(address, "/debug/vars").status, 200, "other endpoints answer");
+    drop(clients);
+    while status() != 200 {
+        assert!(Instant::now() < deadline, "the permits come back");
+    }
+    server.stop();
+}
+
+#[test]
+fn profiles_are_answered_while_the_runtime_is_blocked() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let (go_on, wait) = std::sync::mpsc::channel::<()>();
+    let (blocked, is_blocked) = std::sync::mpsc::channel();
+    let task = runtime.spawn(async move {
+        blocked.send(()).unwrap();
+        wait.recv().unwrap();
+    });
+    is_blocked.recv().unwrap();
+    let answer = text("/debug/pprof/threads?debug=1");
+    assert!(answer.body.contains("profiles_are_answered_while_the_runtime_is_blocked"), "{}", answer.body);
+    go_on.send(()).unwrap();
+    runtime.block_on(task).unwrap();
+}
