@@ -146,7 +146,8 @@ impl<'a> Taken<'a> {
         (0..slots.len()).find_map(|next| {
             let slot = slots.get(first.wrapping_add(next) % slots.len())?;
             let is_free = slot.is_taken.compare_exchange(false, true, Acquire, Relaxed).is_ok();
-            is_free.then_some(Taken(slot))
+            // Not `then_some`: dropping a `Taken` that was not taken would release the slot of another thread.
+            is_free.then(|| Taken(slot))
         })
     }
 }
