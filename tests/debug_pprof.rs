@@ -6,7 +6,8 @@ use std::alloc::System;
 use std::hint::black_box;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use flate2::read::GzDecoder;
@@ -23,7 +24,7 @@ struct Service {
 }
 
 static SERVICE: LazyLock<Service> = LazyLock::new(|| {
-    let heap = HeapProfile::start(4096).unwrap();
+    let heap = HeapProfile::start(65_536).unwrap();
     let metrics = RuntimeMetrics::builder().build(&opentelemetry::global::meter("test"));
     Service { _heap: heap, server: debug::builder(&metrics).serve("127.0.0.1:0").unwrap() }
 });
@@ -32,10 +33,17 @@ fn address() -> SocketAddr {
     SERVICE.server.local_addr()
 }
 
+/// Sends a request. Finding the names in an executable without optimisation takes its time.
+fn ask(path: &str) -> TcpStream {
+    let stream = request(address(), &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    stream.set_read_timeout(Some(Duration::from_secs(300))).unwrap();
+    stream
+}
+
 /// Takes a profile. While others take all permits, it tries again.
 fn text(path: &str) -> Answer {
     loop {
-        let answer = get(address(), path);
+        let answer = Answer::read(ask(path));
         if answer.status != 429 {
             return answer;
         }
@@ -45,9 +53,8 @@ fn text(path: &str) -> Answer {
 
 fn pprof(path: &str) -> Vec<u8> {
     loop {
-        let text = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         let mut bytes = Vec::new();
-        request(address(), &text).read_to_end(&mut bytes).unwrap();
+        ask(path).read_to_end(&mut bytes).unwrap();
         let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
         let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
         if head.starts_with("http/1.1 429") {
@@ -75,7 +82,7 @@ fn the_index_lists_every_profile() {
     for path in ["/debug/pprof/", "/debug/pprof"] {
         let answer = get(address(), path);
         assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/html; charset=utf-8")));
-        for name in ["heap", "allocs", "threads"] {
+        for name in ["heap", "allocs", "threads", "profile"] {
             assert!(
                 answer.body.contains(&format!(r#"href="/debug/pprof/{name}""#)),
                 "{name}: {}",
@@ -141,6 +148,42 @@ fn threads_are_listed_with_their_stacks() {
     thread.join().unwrap();
 }
 
+/// Uses the CPU until the flag is set.
+#[inline(never)]
+fn busy_function(stop: &AtomicBool) {
+    let mut sum = 0_u64;
+    while !stop.load(Relaxed) {
+        (0..10_000_u64).for_each(|number| sum = black_box(sum.wrapping_mul(31).wrapping_add(number)));
+    }
+}
+
+/// In one test, because there is one CPU profile at a time.
+#[test]
+fn a_cpu_profile_lasts_as_long_as_asked_is_alone_and_ends_with_its_client() {
+    let stop = Arc::new(AtomicBool::new(false));
+    let busy = std::thread::spawn({
+        let stop = Arc::clone(&stop);
+        move || busy_function(&stop)
+    });
+    let start = Instant::now();
+    assert!(contains(&pprof("/debug/pprof/profile?seconds=2"), "busy_function"));
+    assert!(start.elapsed() >= Duration::from_secs(2));
+    stop.store(true, Relaxed);
+    busy.join().unwrap();
+
+    // The first of the following clients stays, so that others are refused. Then it goes.
+    let mut first = TcpStream::connect(address()).unwrap();
+    first.write_all(b"GET /debug/pprof/profile?seconds=300 HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let deadline = Instant::now() + Duration::from_secs(300);
+    while text("/debug/pprof/profile?seconds=1").status != 409 {
+        assert!(Instant::now() < deadline, "a second profile is refused");
+    }
+    drop(first);
+    while text("/debug/pprof/profile?seconds=1").status != 200 {
+        assert!(Instant::now() < deadline, "the profile ends with its client");
+    }
+}
+
 #[test]
 fn symbols_are_found_by_address() {
     assert_eq!(get(address(), "/debug/pprof/symbol").body, "num_symbols: 1\n");
@@ -188,7 +231,7 @@ fn requests_beyond_the_limit_are_refused_until_clients_go() {
     };
     let clients: Vec<_> = (0..4).map(|_| long()).collect();
     let status = || get(address, "/debug/pprof/threads").status;
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(300);
     while status() != 429 {
         assert!(Instant::now() < deadline, "four long requests take all permits");
     }

@@ -60,6 +60,17 @@ static TAKEN_BY: AtomicU32 = AtomicU32::new(0);
 /// # }
 /// ```
 pub fn cpu(duration: Duration) -> Result<Profile, Error> {
+    cpu_while(duration, |pause| {
+        thread::sleep(pause);
+        true
+    })
+}
+
+/// Does what [`cpu`] does, and ends early when `pause`, which waits for the given time, returns false.
+pub(crate) fn cpu_while(
+    duration: Duration,
+    mut pause: impl FnMut(Duration) -> bool,
+) -> Result<Profile, Error> {
     if duration.is_zero() || duration > MAX_DURATION {
         return Err(Error::InvalidDuration);
     }
@@ -70,7 +81,9 @@ pub fn cpu(duration: Duration) -> Result<Profile, Error> {
     let mut sampler = Sampler::start(PERIOD, current_task_name)?;
     let mut interval = Duration::from_millis(5);
     while let Some(left) = duration.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
-        thread::sleep(interval.min(left));
+        if !pause(interval.min(left)) {
+            break;
+        }
         sampler.take(|sample| samples.push(to_sample(sample)));
         interval = sampler.look(|sample| samples.push(to_sample(sample)));
         stack::refresh();

@@ -36,6 +36,8 @@ mod tasks;
 mod threads;
 
 pub use cpu::cpu;
+#[cfg(feature = "debug")]
+pub(crate) use cpu::cpu_while;
 pub use error::Error;
 pub use heap::{HeapProfile, allocs, heap};
 pub use sampled::{Label, Profile, ProfileKind, Sample, SampleType};

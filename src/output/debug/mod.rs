@@ -26,7 +26,7 @@
 //! # Profiles
 //! With the feature `profile`, `/debug/pprof/` lists the profiles and serves them as Go's `net/http/pprof` does: `seconds=N`,
 //! from 1 to 300, asks for the change in that time, `debug=1` for text. A request ends when its client goes. At most four
-//! profiles are taken at the same time; further requests get the status 429.
+//! profiles are taken at the same time, one of them of the CPU; further requests get the status 429 or 409.
 //!
 //! # `memstats`
 //! `/debug/vars` has every field of Go's `runtime.MemStats`, since consumers of `expvar` fail without. `Alloc`,

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 use super::vars::command_line;
 use crate::profile::{self, Error, Profile};
-use request::{Form, Request};
+use request::{DEFAULT_CPU, Form, Request};
 use work::{Client, on_thread};
 
 pub(super) use request::time_limit;
@@ -47,6 +47,12 @@ static ENDPOINTS: &[Endpoint] = &[
         about: "the stack of every thread at present",
         take: Take::Now(profile::threads),
     },
+    Endpoint {
+        name: "profile",
+        alias: None,
+        about: "which code uses CPU time, for 30 seconds or those of the parameter; one at a time",
+        take: Take::Cpu,
+    },
 ];
 
 struct Endpoint {
@@ -60,6 +66,8 @@ struct Endpoint {
 enum Take {
     /// Takes the profile of this moment; with `seconds`, the change in that time.
     Now(fn() -> Profile),
+    /// Takes a profile of the CPU time from now on.
+    Cpu,
 }
 
 pub(super) fn router(shows_command_line: bool) -> Router {
@@ -153,6 +161,9 @@ fn take(endpoint: &Endpoint, seconds: Option<Duration>, client: &Client) -> Resu
                 return Ok(earlier);
             }
             Ok(take().delta(&earlier))
+        }
+        (Take::Cpu, seconds) => {
+            profile::cpu_while(seconds.unwrap_or(DEFAULT_CPU), |pause| client.wait(pause))
         }
     }
 }

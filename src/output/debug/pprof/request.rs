@@ -8,7 +8,7 @@ const MAX_SECONDS: u64 = 300;
 /// How long a CPU profile takes by default, as in Go.
 pub(super) const DEFAULT_CPU: Duration = Duration::from_secs(30);
 /// How long finding the names and sending the answer may take.
-const ANSWER_TIME: Duration = Duration::from_secs(60);
+const ANSWER_TIME: Duration = Duration::from_secs(120);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Request {
@@ -88,8 +88,8 @@ mod tests {
         let seconds = |uri: &'static str| time_limit(&Uri::from_static(uri)).map(|time| time.as_secs());
         assert_eq!(seconds("/debug/vars?seconds=300"), None);
         assert_eq!(seconds("/debug/pprof/heap?seconds=301"), None);
-        assert_eq!(seconds("/debug/pprof/heap"), Some(60));
-        assert_eq!(seconds("/debug/pprof/heap?seconds=300"), Some(360));
-        assert_eq!(seconds("/debug/pprof/profile"), Some(90));
+        assert_eq!(seconds("/debug/pprof/heap"), Some(120));
+        assert_eq!(seconds("/debug/pprof/heap?seconds=300"), Some(420));
+        assert_eq!(seconds("/debug/pprof/profile"), Some(150));
     }
 }
