@@ -171,8 +171,11 @@ fn a_cpu_profile_lasts_as_long_as_asked_is_alone_and_ends_with_its_client() {
     stop.store(true, Relaxed);
     busy.join().unwrap();
 
-    // The first of the following clients stays, so that others are refused. Then it goes.
-    let mut first = TcpStream::connect(address()).unwrap();
+    // The first of the following clients stays, so that others are refused. Then it goes. It asks a server of which nothing
+    // else takes permits.
+    let metrics = RuntimeMetrics::builder().build(&opentelemetry::global::meter("test"));
+    let server = debug::builder(&metrics).serve("127.0.0.1:0").unwrap();
+    let mut first = TcpStream::connect(server.local_addr()).unwrap();
     first.write_all(b"GET /debug/pprof/profile?seconds=300 HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     let deadline = Instant::now() + Duration::from_secs(300);
     while text("/debug/pprof/profile?seconds=1").status != 409 {
@@ -182,6 +185,7 @@ fn a_cpu_profile_lasts_as_long_as_asked_is_alone_and_ends_with_its_client() {
     while text("/debug/pprof/profile?seconds=1").status != 200 {
         assert!(Instant::now() < deadline, "the profile ends with its client");
     }
+    server.stop();
 }
 
 #[test]
