@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use flate2::read::GzDecoder;
 use opentelemetry_instrumentation_runtime::profile::HeapProfile;
-use opentelemetry_instrumentation_runtime::{CountingAllocator, RuntimeMetrics, Sampled, debug};
+use opentelemetry_instrumentation_runtime::{CountingAllocator, RuntimeMetrics, Sampled, TaskExt, debug};
 use support::http::{Answer, get, request};
 
 #[global_allocator]
@@ -82,7 +82,7 @@ fn the_index_lists_every_profile() {
     for path in ["/debug/pprof/", "/debug/pprof"] {
         let answer = get(address(), path);
         assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/html; charset=utf-8")));
-        for name in ["heap", "allocs", "threads", "profile"] {
+        for name in ["heap", "allocs", "tasks", "threads", "profile"] {
             assert!(
                 answer.body.contains(&format!(r#"href="/debug/pprof/{name}""#)),
                 "{name}: {}",
@@ -105,6 +105,16 @@ fn the_heap_names_the_function_that_holds_memory() {
         answer.body
     );
     drop(kept);
+}
+
+#[test]
+fn tasks_are_listed_by_name_also_under_go_s_path() {
+    let task = std::future::pending::<()>().with_task_name("waiting-task");
+    for path in ["/debug/pprof/tasks?debug=1", "/debug/pprof/goroutine?debug=1"] {
+        let answer = text(path);
+        assert!(answer.status == 200 && answer.body.contains("waiting-task"), "{path}: {answer:?}");
+    }
+    drop(task);
 }
 
 #[test]

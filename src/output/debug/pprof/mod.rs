@@ -42,6 +42,12 @@ static ENDPOINTS: &[Endpoint] = &[
         take: Take::Now(profile::allocs),
     },
     Endpoint {
+        name: "tasks",
+        alias: Some("goroutine"),
+        about: "the tasks that live, by name",
+        take: Take::Now(profile::tasks),
+    },
+    Endpoint {
         name: "threads",
         alias: None,
         about: "the stack of every thread at present",
