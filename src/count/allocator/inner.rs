@@ -147,7 +147,10 @@ impl<A: GlobalAlloc, M: Mode> Inner<A, M> {
     #[inline(never)]
     unsafe fn dealloc_tagged(ptr: *mut u8, size: usize, align: usize, this: &Self) {
         // Removed before it is given back: afterwards another thread may already own the same memory.
-        let align = M::remove(ptr).map_or(align, |removed| removed.align);
+        let align = match M::remove(ptr) {
+            Some(removed) => removed.align,
+            None => align,
+        };
         // SAFETY:
         // * The block is live.
         // * The size and the alignment are those that the inner allocator was asked for, hence those of a layout.

@@ -63,6 +63,7 @@ impl Mode for Sampled {
         samples::align_of(ptr)
     }
 
+    #[inline(always)]
     fn remove(ptr: *mut u8) -> Option<Removed> {
         samples::remove(ptr).map(|sample| Removed { align: sample.align(), sample })
     }

@@ -4,7 +4,9 @@
 //! child after `fork` wait for each other. Threads meet only where they sample at the same place, or where two addresses
 //! share a cache line of the table, and then one atomic instruction repeats. A stack is walked before anything is shared.
 
+mod filter;
 mod memory;
+mod probes;
 mod sites;
 mod table;
 
@@ -13,12 +15,16 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::stack;
+use filter::Filter;
 pub(crate) use sites::{FRACTION, SiteTotals, Sum};
 use sites::{Key, Sites};
 use table::{Record, Table};
 
 /// All samples of the process, from the first start of a heap profile on.
 static STORE: OnceLock<Store> = OnceLock::new();
+
+/// The addresses of all samples, and of some other blocks.
+static FILTER: Filter = Filter::new();
 
 /// Returns the number of the task that the calling thread polls. Set once, since tasks know the allocator and not the
 /// other way round.
@@ -67,12 +73,20 @@ pub(super) fn record(ptr: *mut u8, size: usize, align: usize, weight: f64) -> bo
 }
 
 /// Returns the alignment that the inner allocator was asked for, if a block is a sample.
+#[inline(always)]
 pub(super) fn align_of(ptr: *mut u8) -> Option<usize> {
+    if !FILTER.may_contain(ptr.addr()) {
+        return None;
+    }
     STORE.get()?.table.find(ptr.addr()).map(|record| record.align())
 }
 
 /// Removes a block from the samples.
+#[inline(always)]
 pub(super) fn remove(ptr: *mut u8) -> Option<Removed> {
+    if !FILTER.may_contain(ptr.addr()) {
+        return None;
+    }
     STORE.get()?.remove(ptr)
 }
 
@@ -124,18 +138,24 @@ impl Store {
     }
 
     fn insert(&self, ptr: *mut u8, record: Record) -> bool {
+        FILTER.add(ptr.addr());
         let is_inserted = self.table.insert(ptr.addr(), &record);
         if is_inserted {
             self.sites.add(record.site(), record.objects(), record.bytes(), record.variance());
+            probes::alloc(ptr, record.size(), record.bytes());
+        } else {
+            FILTER.remove(ptr.addr());
         }
         is_inserted
     }
 
-    // Out of line, so that a page-aligned block of a program that never started a profile costs little.
+    // Out of line, so that a page-aligned block that is no sample costs little.
     #[inline(never)]
     fn remove(&self, ptr: *mut u8) -> Option<Removed> {
         let record = self.table.remove(ptr.addr())?;
+        FILTER.remove(ptr.addr());
         self.sites.subtract(record.site(), record.objects(), record.bytes());
+        probes::free(ptr);
         Some(Removed(record))
     }
 }

@@ -29,6 +29,10 @@ impl Record {
         1 << (self.site_and_align & 0x3F)
     }
 
+    pub(super) fn size(&self) -> usize {
+        self.size as usize
+    }
+
     /// Returns how many allocations the sample stands for, with [`FRACTION`] bits behind the point.
     pub(super) fn objects(&self) -> u64 {
         (self.weight * (1_u64 << FRACTION) as f64).round() as u64
