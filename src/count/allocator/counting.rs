@@ -71,7 +71,7 @@ impl<A> CountingAllocator<A> {
     /// # fn main() {}
     /// ```
     ///
-    /// While no profile runs, that costs three instructions for an allocation and its deallocation. A sampled block of up
+    /// While no profile runs, that costs three to four instructions for an allocation and its deallocation. A sampled block of up
     /// to 32 KiB is requested with an alignment of 4096 bytes.
     #[cfg(feature = "profile")]
     pub const fn sampled(self) -> CountingAllocator<A, Sampled> {

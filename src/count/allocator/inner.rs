@@ -55,8 +55,7 @@ unsafe fn layout_of(size: usize, align: usize) -> Layout {
 /// Returns true if a block of the mode may be a sample.
 #[inline(always)]
 fn is_tagged<M: Mode>(ptr: *mut u8) -> bool {
-    // In 32 bits, which is one instruction less.
-    M::IS_SAMPLED && (ptr.addr() as u32).is_multiple_of(TAG as u32)
+    M::IS_SAMPLED && ptr.addr().is_multiple_of(TAG)
 }
 
 impl<A: GlobalAlloc, M: Mode> Inner<A, M> {
