@@ -286,7 +286,7 @@ mod tests {
         assert!(all.iter().all(|site| site.allocated == site.freed));
         assert_eq!(
             all.iter().map(|site| site.allocated.objects).sum::<u64>(),
-            (20_000 - store.dropped.load(Relaxed)) * 2 << sites::FRACTION
+            ((20_000 - store.dropped.load(Relaxed)) * 2) << sites::FRACTION
         );
     }
 }
