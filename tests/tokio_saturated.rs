@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use opentelemetry_instrumentation_runtime::{RuntimeMetrics, TaskExt};
+use opentelemetry_instrumentation_runtime::{Point, RuntimeMetrics, TaskExt};
 use runtimes::{TICK, build, stalls, stalls_by_cause};
 use tokio::runtime;
 
@@ -67,6 +67,19 @@ fn compute(time: Duration) {
     }
 }
 
+/// Computes until this thread has used so much CPU time.
+fn use_cpu(time: Duration) {
+    let used = || {
+        // The first number is the time on the CPU in nanoseconds.
+        let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux has it");
+        Duration::from_nanos(text.split(' ').next().and_then(|nanos| nanos.parse().ok()).expect("a number"))
+    };
+    let start = used();
+    while used() < start + time {
+        compute(Duration::from_millis(2));
+    }
+}
+
 #[test]
 fn a_task_that_computes_and_yields_does_not_stall_its_worker() {
     for workers in [1, 2, 4] {
@@ -99,31 +112,28 @@ fn a_task_that_computes_and_yields_does_not_stall_its_worker() {
 fn one_poll_that_computes_for_long_stalls_its_worker() {
     let runtime = runtime::Builder::new_multi_thread().worker_threads(WORKERS).build().unwrap();
     let metrics = build(RuntimeMetrics::builder().runtime("", runtime.handle()));
-    let found = (0..8).any(|_| {
-        runtime.block_on(runtime.spawn(async { compute(Duration::from_millis(1200)) })).unwrap();
-        std::thread::sleep(2 * TICK);
-        // On a busy machine it may not have got the CPU for long enough.
-        stalls_by_cause(&metrics)[1] > 0.0
-    });
-    assert!(found);
+    std::thread::sleep(3 * TICK);
+    runtime.block_on(runtime.spawn(async { use_cpu(Duration::from_secs(1)) })).unwrap();
+    std::thread::sleep(2 * TICK);
+    let [blocked, running, _] = stalls_by_cause(&metrics);
+    assert_eq!([blocked, running], [0.0, 1.0]);
 }
 
 #[test]
 fn a_named_task_that_computes_for_twice_the_threshold_stalls_its_worker() {
     let runtime = runtime::Builder::new_multi_thread().worker_threads(WORKERS).build().unwrap();
     let metrics = build(RuntimeMetrics::builder().runtime("", runtime.handle()));
-    let found = (0..8).any(|_| {
-        let task = async { compute(Duration::from_millis(300)) }.with_task_name("computes");
-        runtime.block_on(runtime.spawn(task)).unwrap();
-        std::thread::sleep(2 * TICK);
-        stalls_by_cause(&metrics)[1] > 0.0
-    });
-    assert!(found);
+    std::thread::sleep(3 * TICK);
+    let task = async { use_cpu(Duration::from_millis(300)) }.with_task_name("computes");
+    runtime.block_on(runtime.spawn(task)).unwrap();
+    std::thread::sleep(2 * TICK);
+    // On a busy machine it may wait for the CPU for longer than it has it.
+    let [blocked, running, starved] = stalls_by_cause(&metrics);
+    assert_eq!([blocked, running + starved], [0.0, 1.0]);
     let snapshot = metrics.snapshot();
     let stalls = snapshot.get("rust.task.stalls").expect("a task was stalled");
-    assert!(stalls.points().iter().any(|point| {
-        point.attributes().get("rust.task.name").is_some_and(|name| name.to_string() == "computes")
-    }));
+    let name = |point: &Point| point.attributes().get("rust.task.name").map(ToString::to_string);
+    assert!(stalls.points().iter().any(|point| name(point).as_deref() == Some("computes")));
 }
 
 #[test]

@@ -357,6 +357,8 @@ proptest! {
             let length = truth.to - truth.from;
             let noticed = match truth.kind {
                 Kind::Computes if !truth.named => 640 + 2 * interval + 30,
+                // The thread has to be seen runnable and without a CPU twice.
+                Kind::Starves => 100 + 2 * interval + 60,
                 _ => 100 + interval + 60,
             };
             let during = |(when, cause): &&(u64, Cause)| {

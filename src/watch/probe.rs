@@ -102,7 +102,8 @@ pub(super) struct Scout {
 }
 
 impl Scout {
-    const PATIENCE: Duration = Duration::from_millis(3);
+    /// A busy machine takes that long to wake a thread.
+    const PATIENCE: Duration = Duration::from_millis(10);
 
     pub(super) fn new(pulse: &Arc<Pulse>) -> Self {
         pulse.tasks.fetch_add(1, Relaxed);

@@ -87,7 +87,7 @@ pub(super) trait Inspect {
     fn time(&mut self) -> Option<ThreadTime>;
     /// Returns the poll in progress, if it is of a task that is counted by name.
     fn poll(&mut self) -> Option<Poll>;
-    /// Returns what the thread is doing.
+    /// Returns what the thread is doing. If the thread is unknown, it waits if every thread waits that it could be.
     fn state(&mut self) -> State;
     /// Returns how long the thread has waited for a CPU in all.
     fn run_delay(&mut self) -> Option<Duration>;
@@ -266,14 +266,14 @@ impl Worker {
         }
         let silent = now.saturating_sub(window.since);
         let used = window.used();
-        let suspicious = window.state.is_some()
-            || used.is_some_and(|used| used >= config.silence() / 2)
-            || self.poll.is_some() && silent >= config.threshold / 2;
+        let polls_long = self.poll.is_some() && silent >= config.threshold / 2;
+        let suspicious =
+            window.state.is_some() || used.is_some_and(|used| used >= config.silence() / 2) || polls_long;
         if window.marked.is_none() && suspicious {
             thread.mark();
             window.marked = Some(now);
         }
-        if window.delay.is_none() && silent >= config.threshold {
+        if window.delay.is_none() && (silent >= config.threshold || polls_long) {
             window.delay = thread.run_delay().map(|delay| (now, delay));
         }
         let found = self.judge(now, &window, config, thread);
@@ -311,14 +311,8 @@ impl Worker {
                 let mostly_ran = used * 2 >= now.saturating_sub(window.since);
                 Some((if mostly_ran { Cause::Running } else { Cause::Blocked }, window.since))
             }
-            (state, used) if self.poll.is_some() && lasts(reliable, config.threshold) => {
-                let mostly_ran = used.is_none_or(|used| used * 2 >= now.saturating_sub(window.since));
-                let cause = match state {
-                    _ if mostly_ran => Cause::Running,
-                    Some(State::Runnable) => Cause::Starved,
-                    _ => Cause::Blocked,
-                };
-                Some((cause, reliable))
+            _ if self.poll.is_some() && lasts(reliable, config.threshold) => {
+                Some((Self::cause_of_poll(now, window, thread), reliable))
             }
             _ => None,
         };
@@ -332,8 +326,31 @@ impl Worker {
             None if !silent => None,
             // The system does not report what the thread does.
             None if window.state == Some(State::Unknown) => Some((Cause::Blocked, window.still)),
-            None if window.thread.is_none() => Some((Cause::Running, reliable)),
+            None if window.thread.is_none() => {
+                let waits = thread.state() == State::Waiting;
+                Some((if waits { Cause::Blocked } else { Cause::Running }, reliable))
+            }
             None => None,
+        }
+    }
+
+    /// Returns what the thread did most during one poll.
+    fn cause_of_poll(now: Duration, window: &Window, thread: &mut dyn Inspect) -> Cause {
+        let passed = now.saturating_sub(window.since);
+        let Some(used) = window.used() else { return Cause::Running };
+        // The part of the time in which it waited for a CPU, as far as it has been read.
+        let delayed = window.delay.zip(thread.run_delay()).map(|((since, before), delay)| {
+            let part = delay.saturating_sub(before).as_secs_f64() / now.saturating_sub(since).as_secs_f64();
+            passed.mul_f64(if part.is_finite() { part.clamp(0.0, 1.0) } else { 0.0 })
+        });
+        let waited = passed.saturating_sub(used).saturating_sub(delayed.unwrap_or_default());
+        match window.state {
+            _ if used * 2 >= passed => Cause::Running,
+            Some(State::Waiting) => Cause::Blocked,
+            Some(State::Runnable) => Cause::Starved,
+            _ if used >= delayed.unwrap_or_default() && used >= waited => Cause::Running,
+            _ if waited > delayed.unwrap_or_default() => Cause::Blocked,
+            _ => Cause::Starved,
         }
     }
 

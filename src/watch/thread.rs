@@ -18,7 +18,7 @@ mod linux {
     use std::mem::MaybeUninit;
     use std::time::Duration;
 
-    use super::{State, ThreadTime};
+    use crate::watch::stall::{State, ThreadTime};
 
     const THREADS: &str = "/proc/self/task";
 
@@ -96,7 +96,7 @@ mod linux {
 mod unknown {
     use std::time::Duration;
 
-    use super::{State, ThreadTime};
+    use crate::watch::stall::{State, ThreadTime};
 
     pub(crate) fn current() -> Option<u32> {
         None

@@ -65,18 +65,22 @@ struct Attended {
 #[derive(Default)]
 struct Scouting {
     next: Duration,
-    pause: Duration,
+    rounds: u32,
 }
 
 impl Scouting {
+    /// How often they are looked for at each tick, before the pauses grow.
+    const QUICK_ROUNDS: u32 = 5;
     const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-    /// Returns true if it is time, and then waits for twice as long as last time.
+    /// Returns true if it is time, and then waits for longer than last time.
     fn is_due(&mut self, now: Duration, interval: Duration) -> bool {
         let due = now >= self.next;
         if due {
-            self.pause = (self.pause * 2).clamp(interval.min(Self::LONGEST_PAUSE), Self::LONGEST_PAUSE);
-            self.next = now.saturating_add(self.pause);
+            self.rounds = self.rounds.saturating_add(1);
+            let doublings = self.rounds.saturating_sub(Self::QUICK_ROUNDS).min(16);
+            let pause = interval.saturating_mul(1 << doublings) - interval / 2;
+            self.next = now.saturating_add(pause.min(Self::LONGEST_PAUSE));
         }
         due
     }
@@ -275,9 +279,9 @@ impl Inspector<'_> {
         self.runtime.pulse.thread(self.index).map(|thread| thread.id)
     }
 
-    /// The threads of the same pool that no watched runtime is known to run a worker on.
-    fn others(&self) -> Option<Vec<ThreadTime>> {
-        let mut others = thread::pool(self.id()?)?;
+    /// Returns the threads of the same pool as this one that no watched runtime is known to run a worker on.
+    fn others(&self, id: u32) -> Option<Vec<ThreadTime>> {
+        let mut others = thread::pool(id)?;
         others.retain(|other| !self.all.iter().any(|runtime| runtime.has_thread(other.id)));
         Some(others)
     }
@@ -303,7 +307,15 @@ impl Inspect for Inspector<'_> {
     }
 
     fn state(&mut self) -> State {
-        self.id().map_or(State::Unknown, thread::state)
+        if let Some(id) = self.id() {
+            return thread::state(id);
+        }
+        // The worker's thread is one of those that are known to run no other worker.
+        let workers = 0..self.runtime.metrics.num_workers();
+        let known = workers.filter_map(|worker| self.runtime.pulse.thread(worker)).next();
+        let others = known.and_then(|known| self.others(known.id)).unwrap_or_default();
+        let all_wait = others.iter().all(|other| thread::state(other.id) == State::Waiting);
+        if all_wait && !others.is_empty() { State::Waiting } else { State::Unknown }
     }
 
     fn run_delay(&mut self) -> Option<Duration> {
@@ -311,7 +323,7 @@ impl Inspect for Inspector<'_> {
     }
 
     fn mark(&mut self) {
-        *self.others = if cfg!(tokio_unstable) { None } else { self.others() };
+        *self.others = if cfg!(tokio_unstable) { None } else { self.id().and_then(|id| self.others(id)) };
     }
 
     fn is_unmoved(&mut self) -> bool {
@@ -319,8 +331,9 @@ impl Inspect for Inspector<'_> {
         if cfg!(tokio_unstable) || self.runtime.handle.runtime_flavor() == RuntimeFlavor::CurrentThread {
             return true;
         }
-        let Some(before) = &*self.others else { return false };
+        let now = self.id().and_then(|id| self.others(id));
+        let Some((before, now)) = self.others.as_ref().zip(now) else { return false };
         // `block_in_place` hands a worker to a thread that is new or has waited for work, and which then runs.
-        self.others().is_some_and(|now| now.iter().all(|thread| before.contains(thread)))
+        now.iter().all(|thread| before.contains(thread))
     }
 }
