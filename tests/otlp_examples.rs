@@ -52,16 +52,6 @@ fn without_tokio() {
 }
 
 #[test]
-fn own_provider() {
-    let export = last_export("own_provider");
-    assert!(export.value("rust.memory.used").unwrap() > 0.0);
-    assert!(export.value("tokio.task.count").is_some());
-    let scopes = export.message.resource_metrics.iter().flat_map(|resource| &resource.scope_metrics);
-    let names: Vec<_> = scopes.filter_map(|scope| Some(scope.scope.as_ref()?.name.as_str())).collect();
-    assert_eq!(names, ["my-service"], "the scope is the caller's");
-}
-
-#[test]
 #[cfg(unix)]
 #[allow(unsafe_code, reason = "there is no other way to send a signal")]
 fn axum_service() {

@@ -158,7 +158,9 @@ fn yaml(ports: Ports, config: &Config) -> String {
          {processors}\
          exporters:\n  debug: {{verbosity: detailed}}\n\
          service:\n  telemetry: {{metrics: {{level: none}}}}\n  pipelines:\n    \
-         metrics: {{receivers: [otlp], processors: {used}, exporters: [debug]}}\n",
+         metrics: {{receivers: [otlp], processors: {used}, exporters: [debug]}}\n    \
+         traces: {{receivers: [otlp], exporters: [debug]}}\n    \
+         logs: {{receivers: [otlp], exporters: [debug]}}\n",
         ports.grpc,
         separate(server),
         separate(grpc),
