@@ -162,6 +162,12 @@ impl RuntimeMetrics {
         self.shared.with(|state| state.read(name)).flatten()
     }
 
+    /// Returns the stalls that last at present, with the names of their runtimes.
+    #[cfg(feature = "debug")]
+    pub(crate) fn present_stalls(&self) -> Vec<(Arc<str>, crate::watch::PresentStall)> {
+        self.shared.runtimes.present_stalls()
+    }
+
     /// Stops the reporting permanently, for all clones.
     ///
     /// The instruments stay registered, since OpenTelemetry cannot remove them, but report nothing more. Streams of

@@ -179,6 +179,7 @@ fn it_answers_while_the_runtime_is_blocked() {
         std::thread::sleep(Duration::from_millis(20));
     };
     assert!(page.body.contains("A worker is stalled: no progress for "), "{}", page.body);
+    assert!(page.body.contains("runtime: 1, worker 0; cause: blocked; task: blocking"), "{}", page.body);
     assert_eq!(service.get("/debug/metrics.json").status, 200);
     go_on.send(()).unwrap();
     service.runtime.block_on(task).unwrap();

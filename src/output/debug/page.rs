@@ -71,10 +71,12 @@ fn stall_banner(snapshot: &Snapshot, stalls: &[Stall]) -> Markup {
 }
 
 fn sentence(stall: &Stall) -> String {
-    let details = [("runtime", &stall.runtime), ("cause", &stall.cause)];
-    let details = details.iter().filter_map(|(name, value)| Some(format!("; {name}: {}", value.as_deref()?)));
-    let seconds = Unit::Seconds.text(stall.duration.as_secs_f64());
-    format!("A worker is stalled: no progress for {seconds}{}", details.collect::<String>())
+    let Stall { runtime, worker, cause, task, duration } = stall;
+    let time = Unit::Seconds.text(duration.as_secs_f64());
+    let task = task.map(|task| format!("; task: {task}")).unwrap_or_default();
+    format!(
+        "A worker is stalled: no progress for {time}; runtime: {runtime}, worker {worker}; cause: {cause}{task}"
+    )
 }
 
 /// The process against its limits.
@@ -158,11 +160,15 @@ mod tests {
     #[test]
     fn a_stall_is_shown_with_its_runtime_and_cause_only_while_it_lasts() {
         let now = snapshot(0, vec![("tokio.worker.stalls", none(), Value::U64(1))]);
-        let runtime = Some("<io>".to_owned());
-        let stall =
-            Stall { runtime, cause: Some("blocked".to_owned()), duration: Duration::from_millis(700) };
+        let stall = Stall {
+            runtime: "<io>".into(),
+            worker: 3,
+            cause: "blocked",
+            task: Some("orders"),
+            duration: Duration::from_millis(700),
+        };
         let html = plots(&now, &[stall], &History::default());
-        let text = "A worker is stalled: no progress for 700 ms; runtime: &lt;io&gt;; cause: blocked";
+        let text = "A worker is stalled: no progress for 700 ms; runtime: &lt;io&gt;, worker 3; cause: blocked; task: orders";
         assert!(html.contains(text) && html.contains(r#"data-stalled="yes""#), "{html}");
         let html = plots(&now, &[], &History::default());
         assert!(html.contains(r#"data-stalled="no""#) && !html.contains("no progress"), "{html}");

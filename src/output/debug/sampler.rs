@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::change::Change;
 use super::history::History;
 use super::page;
-use super::stalls::{Stall, Stalls};
+use super::stalls::{self, Stall};
 use super::vars::Vars;
 use crate::output::memstats::Pauses;
 use crate::runtime_metrics::RuntimeMetrics;
@@ -75,18 +75,16 @@ fn answer(cell: &OnceLock<Bytes>, make: impl FnOnce() -> Vec<u8>) -> Bytes {
 /// Starts the thread, which ends when all receivers are dropped.
 pub(super) fn start(metrics: &RuntimeMetrics, command_line: bool) -> Feed {
     let snapshot = metrics.snapshot();
-    let (mut pauses, mut stalls) = (Pauses::default(), Stalls::default());
+    let mut pauses = Pauses::default();
     pauses.update(&snapshot);
-    stalls.update(&snapshot);
     let sampler = Sampler {
         instant: Instant::now(),
         snapshot: snapshot.into(),
         pauses,
-        stalls,
         metrics: metrics.clone(),
         shared: Arc::new(Shared { history: Mutex::default(), command_line }),
     };
-    let (sender, feed) = watch::channel(Arc::new(sampler.moment(Vec::new())));
+    let (sender, feed) = watch::channel(Arc::new(sampler.moment()));
     let run = move || sampler.run(&sender);
     if let Err(error) = background::spawn(thread::Builder::new().name("runtime-history".into()), run) {
         log::warn("could not start a thread; the debug page will not update", &error.to_string());
@@ -100,7 +98,6 @@ struct Sampler {
     instant: Instant,
     snapshot: Arc<Snapshot>,
     pauses: Pauses,
-    stalls: Stalls,
 }
 
 impl Sampler {
@@ -113,27 +110,25 @@ impl Sampler {
             if sender.is_closed() {
                 return;
             }
-            let stalls = self.sample();
-            sender.send_replace(Arc::new(self.moment(stalls)));
+            self.sample();
+            sender.send_replace(Arc::new(self.moment()));
         }
     }
 
-    fn sample(&mut self) -> Vec<Stall> {
+    fn sample(&mut self) {
         let instant = Instant::now();
         let snapshot = Arc::new(self.metrics.snapshot());
         let change = Change { last: &self.snapshot, now: &snapshot, time: instant - self.instant };
         self.shared.history().push(&change);
         self.pauses.update(&snapshot);
-        let stalls = self.stalls.update(&snapshot);
         self.instant = instant;
         self.snapshot = snapshot;
-        stalls
     }
 
-    fn moment(&self, stalls: Vec<Stall>) -> Moment {
+    fn moment(&self) -> Moment {
         Moment {
             snapshot: Arc::clone(&self.snapshot),
-            stalls,
+            stalls: stalls::present(&self.metrics),
             pauses: self.pauses.clone(),
             shared: Arc::clone(&self.shared),
             json: OnceLock::new(),
