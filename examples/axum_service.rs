@@ -1,4 +1,6 @@
-//! An axum service with a graceful shutdown: `cargo run --example axum_service --features otlp`
+//! An axum service with a graceful shutdown: `cargo run --example axum_service --features axum,otlp`
+//!
+//! A layer counts requests by route, and `spawn` counts background tasks by the line that spawns them.
 //!
 //! On Ctrl-C or SIGTERM the server accepts no further requests and finishes those that it has. Then the last export
 //! includes them.
@@ -8,7 +10,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use opentelemetry::KeyValue;
-use opentelemetry_instrumentation_runtime::{CountingAllocator, TaskExt, init_runtime_metrics, otlp};
+use opentelemetry_instrumentation_runtime::tower::TaskNameLayer;
+use opentelemetry_instrumentation_runtime::{CountingAllocator, TaskExt, init_runtime_metrics, otlp, spawn};
 use tokio::net::TcpListener;
 
 #[global_allocator]
@@ -25,7 +28,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let stopped = stopped()?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("listening on http://{}", listener.local_addr()?);
-    let app = Router::new().route("/", get(hello));
+    let app = Router::new().route("/", get(hello)).layer(TaskNameLayer::new());
     let server = axum::serve(listener, app).with_graceful_shutdown(stopped);
     tokio::spawn(server.into_future().with_task_name("server")).await??;
 
@@ -34,8 +37,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 async fn hello() -> &'static str {
-    // Background work has a name, so that its tasks are counted separately.
-    tokio::spawn(audit().with_task_name("audit"));
+    spawn(audit());
     "hello\n"
 }
 

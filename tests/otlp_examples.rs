@@ -76,5 +76,7 @@ fn axum_service() {
     assert_eq!(export.resource("service.name").as_deref(), Some("axum-service"));
     let mut names = names_of_tasks(&export);
     names.sort();
-    assert_eq!(names, ["audit", "server"]);
+    let source = include_str!("../examples/axum_service.rs");
+    let line = source.lines().position(|line| line.trim() == "spawn(audit());").unwrap() + 1;
+    assert_eq!(names, ["GET /", &format!("examples/axum_service.rs:{line}"), "server"]);
 }
