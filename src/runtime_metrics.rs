@@ -338,8 +338,8 @@ impl Builder {
     /// holds for a poll that waits and runs by turns, and where the system does not report the state of a thread, as
     /// everywhere but on Linux.
     ///
-    /// A worker whose thread was used for `block_in_place` is judged only once its new thread is known, or that bound has
-    /// passed.
+    /// A worker whose thread was used for `block_in_place` is judged only once its new thread is known, or four times that
+    /// bound has passed.
     pub fn stall_threshold(mut self, threshold: Duration) -> Self {
         self.settings.stall_threshold = threshold;
         self

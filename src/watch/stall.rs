@@ -321,7 +321,9 @@ impl Worker {
             // The thread is known to be stuck. Whether it is the worker's shows a little later.
             Some(evidence) => {
                 let shown = window.marked.is_none_or(|marked| lasts(marked, config.time_to_show()));
-                (shown && thread.is_unmoved() || silent).then_some(evidence)
+                // If it may be another thread's, that one may be short of CPU time: it gets four times as long.
+                let silent_for_long = lasts(reliable, config.silence().saturating_mul(4));
+                (shown && thread.is_unmoved() || silent_for_long).then_some(evidence)
             }
             None if !silent => None,
             // The system does not report what the thread does.

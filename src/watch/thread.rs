@@ -2,8 +2,6 @@
 //!
 //! Where the system has no such figures, or forbids them, every function returns `None`, `State::Unknown` or nothing.
 
-use super::stall::{State, ThreadTime};
-
 #[cfg(target_os = "linux")]
 pub(super) use linux::{cpu_time, current, pool, run_delay, state};
 #[cfg(not(target_os = "linux"))]
@@ -126,6 +124,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
+    use crate::watch::stall::State;
 
     #[test]
     fn the_state_is_read_after_the_name() {
