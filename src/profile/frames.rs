@@ -100,6 +100,21 @@ pub(crate) fn is_worker_loop(frame: &Frame) -> bool {
     frame.name.contains("tokio::runtime::scheduler::") || frame.file.contains("/src/runtime/scheduler/")
 }
 
+/// Returns true if a function is where a worker waits for work. `block_on` inside a task waits elsewhere.
+pub(crate) fn is_idle(frame: &Frame) -> bool {
+    frame.name.contains("tokio::runtime::driver::")
+        || (frame.name.contains("tokio::runtime::scheduler::") && frame.name.contains("::park"))
+        || frame.file.ends_with("/src/runtime/driver.rs")
+        || frame.file.ends_with("/src/runtime/scheduler/multi_thread/park.rs")
+}
+
+/// Returns the first function that belongs to the program or to a library other than Tokio and the standard library.
+pub(crate) fn first_of_program<'a>(locations: &[Location<'a>]) -> Option<&'a Frame> {
+    // Functions of the C library have no path.
+    let mut frames = locations.iter().flat_map(|location| location.frames);
+    frames.find(|frame| !is_plumbing(frame) && (frame.name.contains("::") || frame.file.ends_with(".rs")))
+}
+
 /// Returns true if a function stands between Tokio's loop and the program's futures.
 fn is_plumbing(frame: &Frame) -> bool {
     const SHIM: &str = "__rust_try";

@@ -28,12 +28,16 @@ mod error;
 mod folded;
 mod frames;
 mod heap;
+mod notifier;
 mod pprof;
 mod protobuf;
 mod sampled;
+mod stall;
+mod stalls;
 mod symbols;
 mod tasks;
 mod threads;
+mod worker;
 
 pub use cpu::cpu;
 #[cfg(feature = "debug")]
@@ -41,8 +45,13 @@ pub(crate) use cpu::cpu_while;
 pub use error::Error;
 pub use heap::{HeapProfile, allocs, heap};
 pub use sampled::{Label, Profile, ProfileKind, Sample, SampleType};
+pub use stall::{Stall, StallStack};
+pub use stalls::stalls;
 pub use tasks::tasks;
 pub use threads::threads;
+
+pub(crate) use notifier::{Notifier, OnStall};
+pub(crate) use stalls::{StallSeen, note_total};
 
 /// Returns the names of the functions at these addresses. Unknown addresses are left out.
 #[cfg(feature = "debug")]

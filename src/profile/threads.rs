@@ -1,10 +1,15 @@
 //! Where the threads are.
 
+use std::time::Duration;
+
 use super::error::Error;
 use super::sampled::{Profile, ProfileKind, Sample, SampleType};
 use crate::stack::{self, Reason};
 
 const TYPES: [SampleType; 1] = [SampleType::new("threads", "count")];
+
+/// How long to wait for a moment in which a running thread can be asked. Threads may have to wait for a CPU.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Returns the stacks of all threads of the process, as they are now, with the label `thread` for the thread's name.
 ///
@@ -27,7 +32,7 @@ pub fn threads() -> Profile {
         // Before the stack: the thread may end.
         let name = stack::thread_name(thread);
         let mut sample = Sample { values: vec![1], ..Sample::default() };
-        match stack::of_thread(thread) {
+        match stack::of_thread(thread, PATIENCE) {
             Ok(stack) => {
                 sample.stack = stack.frames;
                 sample.is_cut = stack.is_cut;

@@ -33,7 +33,7 @@ pub(crate) fn thread_name(_: u32) -> Option<String> {
 }
 
 /// Fails.
-pub(crate) fn of_thread(_: u32) -> Result<Stack, Reason> {
+pub(crate) fn of_thread(_: u32, _: Duration) -> Result<Stack, Reason> {
     Err(Reason::Unsupported)
 }
 

@@ -12,8 +12,8 @@ use crate::stack::{self, MAX_FRAMES, Reason, Stack};
 const MAX_TRIES: usize = 3;
 
 /// Returns the stack of a thread of this process. A thread that waits in the kernel does not notice; a running thread is
-/// interrupted for some microseconds.
-pub(crate) fn of_thread(thread: u32) -> Result<Stack, Reason> {
+/// interrupted for some microseconds, once it has been on a CPU for a moment, which is waited for with some patience.
+pub(crate) fn of_thread(thread: u32, patience: Duration) -> Result<Stack, Reason> {
     pool::refresh();
     if thread == own_id() {
         let mut frames = [0; MAX_FRAMES];
@@ -32,7 +32,7 @@ pub(crate) fn of_thread(thread: u32) -> Result<Stack, Reason> {
             return copy.stack();
         }
     }
-    if !is_computing(thread)? {
+    if !is_computing(thread, patience)? {
         return Err(Reason::NoAnswer);
     }
     signal::ask(thread)
@@ -42,17 +42,19 @@ pub(crate) fn of_thread(thread: u32) -> Result<Stack, Reason> {
 ///
 /// A thread that can run may also be on its way out of a system call and wait for a CPU there. A signal would end that call
 /// with an error.
-fn is_computing(thread: u32) -> Result<bool, Reason> {
+fn is_computing(thread: u32, patience: Duration) -> Result<bool, Reason> {
     const WHILE: Duration = Duration::from_micros(100);
-    const TRIES: u32 = 100;
     const PAUSE: Duration = Duration::from_millis(1);
     let clock = Clock::of_thread(thread);
-    for _ in 0..TRIES {
-        let (start, before) = (Instant::now(), clock.now().ok_or(Reason::Ended)?);
+    let asked = Instant::now();
+    while asked.elapsed() < patience {
+        let before = clock.now().ok_or(Reason::Ended)?;
         std::thread::sleep(WHILE);
-        let used = clock.now().ok_or(Reason::Ended)?.saturating_sub(before);
-        // It was on the CPU for nearly all of the time.
-        if used >= start.elapsed() * 9 / 10 && ThreadState::of(thread)? == ThreadState::Runs {
+        let (start, used) = (Instant::now(), clock.now().ok_or(Reason::Ended)?);
+        let can_run = ThreadState::of(thread)? == ThreadState::Runs;
+        let at_last = clock.now().ok_or(Reason::Ended)?.saturating_sub(used);
+        // It has computed for a while, and does at this moment.
+        if can_run && used.saturating_sub(before) >= WHILE / 2 && at_last >= start.elapsed() / 2 {
             return Ok(true);
         }
         std::thread::sleep(PAUSE);

@@ -1,0 +1,100 @@
+//! Notifies the program of stalls.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, OnceLock};
+
+use super::stall::Stall;
+use super::stalls::{Key, StallSeen, record, warn};
+use crate::util::mutex::Mutex;
+
+/// The program's handler of stalls.
+#[derive(Clone, Default)]
+pub(crate) struct OnStall(Option<Arc<dyn Fn(&Stall) + Send + Sync>>);
+
+impl OnStall {
+    pub(crate) fn new(handler: impl Fn(&Stall) + Send + Sync + 'static) -> Self {
+        OnStall(Some(Arc::new(handler)))
+    }
+}
+
+impl fmt::Debug for OnStall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "a handler" } else { "no handler" })
+    }
+}
+
+/// Returns the stalls that go on at this moment.
+type Present = dyn Fn() -> Vec<StallSeen> + Send + Sync;
+
+/// Looks at the present stalls at each tick of the watcher.
+pub(crate) struct Notifier {
+    handler: OnStall,
+    present: OnceLock<Box<Present>>,
+    /// The stalls of the last tick, and how many of their stacks were handed out.
+    notified: Mutex<Vec<(Key, u32)>>,
+}
+
+impl Notifier {
+    pub(crate) fn new(handler: OnStall) -> Self {
+        Notifier { handler, present: OnceLock::new(), notified: Mutex::default() }
+    }
+
+    /// Says where to look. Before that, there are no stalls.
+    pub(crate) fn look_at(&self, present: impl Fn() -> Vec<StallSeen> + Send + Sync + 'static) {
+        // It is called once.
+        let _ = self.present.set(Box::new(present));
+    }
+
+    /// Takes the stacks of new stalls, and hands each new stack out.
+    pub(crate) fn tick(&self) {
+        let Some(present) = self.present.get() else { return };
+        let mut seen = Vec::new();
+        for stall in present() {
+            let key = Key::of(&stall);
+            let (stall, stacks) = record(&stall);
+            seen.push((key, stacks));
+            if self.notified.lock().contains(&(key, stacks)) {
+                continue;
+            }
+            match &self.handler.0 {
+                // It belongs to the program, and may panic.
+                Some(handler) => drop(catch_unwind(AssertUnwindSafe(|| handler(&stall)))),
+                None => warn(&stall),
+            }
+        }
+        *self.notified.lock() = seen;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn each_stall_is_handed_out_once_and_a_panic_harms_nothing() {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&calls);
+        let notifier = Notifier::new(OnStall::new(move |_| {
+            counted.fetch_add(1, SeqCst);
+            panic!("the handler's own");
+        }));
+        notifier.tick();
+        let since = Instant::now();
+        let stall = |worker| StallSeen {
+            runtime: "main".into(),
+            worker,
+            cause: "blocked",
+            since,
+            thread: None,
+            task: None,
+        };
+        notifier.look_at(move || vec![stall(7), stall(8)]);
+        notifier.tick();
+        notifier.tick();
+        assert_eq!(calls.load(SeqCst), 2);
+    }
+}

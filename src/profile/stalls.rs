@@ -1,0 +1,323 @@
+//! Where workers were stalled: stacks with the time and the number of stalls.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use super::sampled::{Profile, ProfileKind, Sample, SampleType};
+use super::stall::{Stall, StallStack};
+use super::worker::is_busy_worker;
+use crate::stack::{self, Stack};
+use crate::util::log;
+use crate::util::mutex::Mutex;
+
+const TYPES: [SampleType; 2] = [SampleType::new("stalls", "count"), SampleType::new("delay", "nanoseconds")];
+
+/// Stands for stalls that ended before the watcher looked.
+const UNSEEN: &str = "[stalls that ended before they were seen]";
+/// Stands for the stacks that there is no room for.
+const OTHERS: &str = "[other stalls]";
+
+/// The cause of a stall whose thread is not given a CPU.
+const STARVED: &str = "starved";
+
+static SEEN: LazyLock<Mutex<Seen>> = LazyLock::new(Mutex::default);
+
+/// Returns the stalls of all watched workers since the process started, by the stack that the worker had: their number
+/// (`stalls/count`) and their time (`delay/nanoseconds`), with the labels `cause`, `runtime` and `task`.
+///
+/// It is for Tokio's workers what Go's block profile is for goroutines. The watcher thread takes a stack when it notices
+/// a stall, and again after 1 s and 10 s. Tokio's own frames are cut off the root. [`Profile::exact_total`] is the time by
+/// the watcher's account, as in `tokio.worker.stall.time`; stalls that ended before their stack was taken are a
+/// sample of their own. At most 1000 stacks are kept, the rest is summed up.
+///
+/// It is empty unless a [`RuntimeMetrics`](crate::RuntimeMetrics) watches the runtime, with stalls on.
+///
+/// ```
+/// use opentelemetry_instrumentation_runtime::profile;
+///
+/// println!("{}", profile::stalls());
+/// ```
+pub fn stalls() -> Profile {
+    if let Err(reason) = stack::prepare() {
+        return Profile::empty(ProfileKind::Stalls, &TYPES, reason.into());
+    }
+    let seen = SEEN.lock();
+    let mut samples: Vec<Sample> = seen.rows.iter().map(|(row, sum)| row.sample(*sum)).collect();
+    let exact: Duration = seen.totals.values().sum();
+    drop(seen);
+    let known: i64 = samples.iter().filter_map(|sample| sample.values.get(1)).sum();
+    let unseen = nanos(exact) - known;
+    if unseen > 0 {
+        samples.push(Sample { stand_in: Some(UNSEEN), values: vec![0, unseen], ..Sample::default() });
+    }
+    let mut profile = Profile::new(ProfileKind::Stalls, &TYPES, samples);
+    profile.exact_total = u64::try_from(nanos(exact)).ok();
+    profile
+}
+
+/// One look at a worker that is stalled.
+#[derive(Clone, Debug)]
+pub(crate) struct StallSeen {
+    pub(crate) runtime: Arc<str>,
+    pub(crate) worker: usize,
+    pub(crate) cause: &'static str,
+    pub(crate) since: Instant,
+    /// The system's id of the worker's thread.
+    pub(crate) thread: Option<u32>,
+    pub(crate) task: Option<&'static str>,
+}
+
+/// Notes how long the workers of a runtime have been stalled in all. `epoch` is the runtime's own number.
+pub(crate) fn note_total(epoch: u64, total: Duration) {
+    SEEN.lock().totals.insert(epoch, total);
+}
+
+/// Takes in a stall that goes on, as the watcher thread sees it at each tick. Takes a stack when the stall is new, and again
+/// after 1 s and 10 s. Returns the stall, and how many stacks were taken of it: each of them is worth a notice.
+pub(crate) fn record(seen: &StallSeen) -> (Arc<Stall>, u32) {
+    let key = Key::of(seen);
+    let now = Instant::now();
+    let known = SEEN.lock().present.get(&key).map(|present| (Arc::clone(&present.stall), present.stacks));
+    if let Some((stall, stacks)) = known
+        && LOOK_AGAIN.get(stacks as usize).is_none_or(|after| seen.since.elapsed() < *after)
+    {
+        SEEN.lock().extend(key, now);
+        return (stall, stacks);
+    }
+    // Without the lock, since it takes a while.
+    let stall = Arc::new(Stall {
+        runtime: Arc::clone(&seen.runtime),
+        worker: seen.worker,
+        cause: seen.cause,
+        since: seen.since,
+        task_name: seen.task,
+        stack: take(seen),
+    });
+    let stacks = SEEN.lock().add(key, &stall, now);
+    (stall, stacks)
+}
+
+/// When to take a stack: at once, and again later.
+const LOOK_AGAIN: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(10)];
+
+/// How long to wait for a moment in which a running worker can be asked.
+const PATIENCE: Duration = Duration::from_millis(30);
+
+fn take(seen: &StallSeen) -> Option<StallStack> {
+    stack::prepare().ok()?;
+    // A thread that is not given the CPU could not answer.
+    let patience = if seen.cause == STARVED { Duration::ZERO } else { PATIENCE };
+    let stack = stack::of_thread(seen.thread?, patience).ok()?;
+    is_busy_worker(&stack).then(|| StallStack::new(stack))
+}
+
+/// Logs a stall, for programs that have no handler: at most once a minute for each distinct stack. Names are looked up on
+/// another thread, since the watcher has to go on.
+pub(crate) fn warn(stall: &Arc<Stall>) {
+    if !cfg!(feature = "internal-logs") || !SEEN.lock().is_to_be_logged(stall) {
+        return;
+    }
+    let stall = Arc::clone(stall);
+    let log = move || {
+        let place = stall.stack.as_ref().and_then(StallStack::first_frame_of_program);
+        let place = place.as_deref().unwrap_or("a function that is not known");
+        let Stall { runtime, worker, cause, .. } = &*stall;
+        let task = stall.task_name.map(|name| format!(" in task {name}")).unwrap_or_default();
+        let about = format!(
+            "worker {worker} of runtime {runtime}, {cause} for {:.1?} in {place}{task}",
+            stall.duration()
+        );
+        log::warn("a worker is stalled", &about);
+    };
+    // Without a thread there is no warning; the next one tries again.
+    drop(std::thread::Builder::new().name("runtime-stalls".into()).spawn(log));
+}
+
+/// A stall, for as long as it goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    thread: Option<u32>,
+    worker: usize,
+    since: Instant,
+}
+
+impl Key {
+    pub(crate) fn of(seen: &StallSeen) -> Self {
+        Key { thread: seen.thread, worker: seen.worker, since: seen.since }
+    }
+}
+
+/// What has been seen of stalls since the process started.
+#[derive(Default)]
+struct Seen {
+    present: HashMap<Key, Present>,
+    rows: HashMap<Row, [i64; 2]>,
+    /// How long the workers of each runtime were stalled.
+    totals: BTreeMap<u64, Duration>,
+    /// When a stall with a stack was logged last.
+    logged: HashMap<Row, Instant>,
+}
+
+struct Present {
+    stall: Arc<Stall>,
+    stacks: u32,
+    row: Row,
+    /// Until when its time is accounted for.
+    until: Instant,
+}
+
+/// What stalls are added up by.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Row {
+    stack: Option<Stack>,
+    cause: &'static str,
+    runtime: Arc<str>,
+    task: Option<&'static str>,
+    /// True if it stands for stacks without room.
+    is_rest: bool,
+}
+
+impl Seen {
+    const MAX_ROWS: usize = 1000;
+    /// After this time without a look a stall has ended.
+    const FORGOTTEN: Duration = Duration::from_secs(10);
+
+    /// Adds the time since the last look to a stall that goes on.
+    fn extend(&mut self, key: Key, now: Instant) {
+        let Some(present) = self.present.get_mut(&key) else { return };
+        let time = nanos(now.saturating_duration_since(present.until));
+        present.until = now;
+        let row = present.row.clone();
+        self.add_to(row, 0, time);
+    }
+
+    /// Adds a stack of a stall, which may be new. Returns how many were taken of it.
+    fn add(&mut self, key: Key, stall: &Arc<Stall>, now: Instant) -> u32 {
+        self.present.retain(|_, present| now.saturating_duration_since(present.until) < Self::FORGOTTEN);
+        // The time until now belongs to the stack before.
+        self.extend(key, now);
+        let mut row = Row {
+            stack: stall.stack.as_ref().map(|stack| stack.stack().clone()),
+            cause: stall.cause,
+            runtime: Arc::clone(&stall.runtime),
+            task: stall.task_name,
+            is_rest: false,
+        };
+        if !self.rows.contains_key(&row) && self.rows.len() >= Self::MAX_ROWS {
+            row = Row { stack: None, task: None, is_rest: true, ..row };
+        }
+        let before = self.present.remove(&key).map_or(0, |present| present.stacks);
+        if before == 0 {
+            self.add_to(row.clone(), 1, nanos(now.saturating_duration_since(stall.since)));
+        }
+        let present = Present { stall: Arc::clone(stall), stacks: before + 1, row, until: now };
+        self.present.insert(key, present);
+        before + 1
+    }
+
+    fn add_to(&mut self, row: Row, stalls: i64, time: i64) {
+        let [sum, nanos] = self.rows.entry(row).or_default();
+        *sum += stalls;
+        *nanos = nanos.saturating_add(time);
+    }
+
+    /// Returns true if a stall with this stack was not logged within the last minute, and notes that it is logged now.
+    fn is_to_be_logged(&mut self, stall: &Stall) -> bool {
+        const PAUSE: Duration = Duration::from_secs(60);
+        let row = Row {
+            stack: stall.stack.as_ref().map(|stack| stack.stack().clone()),
+            cause: stall.cause,
+            runtime: Arc::clone(&stall.runtime),
+            task: stall.task_name,
+            is_rest: false,
+        };
+        self.logged.retain(|_, time| time.elapsed() < PAUSE);
+        let is_new = !self.logged.contains_key(&row) && self.logged.len() < Self::MAX_ROWS;
+        if is_new {
+            self.logged.insert(row, Instant::now());
+        }
+        is_new
+    }
+}
+
+impl Row {
+    fn sample(&self, values: [i64; 2]) -> Sample {
+        let stack = self.stack.clone().unwrap_or_default();
+        let mut labels = vec![("cause", self.cause.into()), ("runtime", self.runtime.to_string().into())];
+        labels.extend(self.task.map(|task| ("task", task.into())));
+        Sample {
+            stack: stack.frames,
+            is_cut: stack.is_cut,
+            stand_in: self.is_rest.then_some(OTHERS),
+            values: values.into(),
+            labels,
+        }
+    }
+}
+
+fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stall(address: usize, since: Instant) -> (Key, Arc<Stall>) {
+        let stack = Stack { frames: [address].into(), is_cut: false };
+        let stall = Stall {
+            runtime: "main".into(),
+            worker: 0,
+            cause: "blocked",
+            since,
+            task_name: None,
+            stack: Some(StallStack::new(stack)),
+        };
+        (Key { thread: Some(1), worker: 0, since }, Arc::new(stall))
+    }
+
+    fn content(seen: &Seen) -> Vec<(usize, [i64; 2])> {
+        let address = |row: &Row| row.stack.as_ref().map_or(0, |stack| stack.frames[0]);
+        let mut rows: Vec<_> = seen.rows.iter().map(|(row, sum)| (address(row), *sum)).collect();
+        rows.sort_unstable();
+        rows
+    }
+
+    #[test]
+    fn time_goes_to_the_stack_that_was_seen_last_and_a_stall_counts_once() {
+        let mut seen = Seen::default();
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let (key, first) = stall(1, start);
+        assert_eq!(seen.add(key, &first, at(100)), 1);
+        seen.extend(key, at(300));
+        // Twice at the same moment, as for two listeners.
+        seen.extend(key, at(300));
+        let (_, second) = stall(2, start);
+        assert_eq!(seen.add(key, &second, at(1000)), 2);
+        seen.extend(key, at(1500));
+        assert_eq!(content(&seen), [(1, [1, 1_000_000_000]), (2, [0, 500_000_000])]);
+    }
+
+    #[test]
+    fn stacks_without_room_are_summed_up() {
+        let mut seen = Seen::default();
+        let start = Instant::now();
+        for address in 1..=Seen::MAX_ROWS + 5 {
+            let (key, stall) = stall(address, start + Duration::from_nanos(address as u64));
+            seen.add(key, &stall, start + Duration::from_secs(1));
+        }
+        assert_eq!(seen.rows.len(), Seen::MAX_ROWS + 1);
+        assert_eq!(content(&seen)[0].1[0], 5);
+    }
+
+    #[test]
+    fn a_stack_is_logged_once_a_minute() {
+        let mut seen = Seen::default();
+        let (_, first) = stall(1, Instant::now());
+        let (_, second) = stall(2, Instant::now());
+        assert!(seen.is_to_be_logged(&first) && seen.is_to_be_logged(&second));
+        assert!(!seen.is_to_be_logged(&first));
+    }
+}
