@@ -14,11 +14,15 @@ use crate::collector::Recorder;
 use crate::collector::{Collector, Unregistered};
 use crate::output::otel::audience::Audience;
 use crate::output::otel::instruments;
+#[cfg(feature = "profile")]
+use crate::profile::{Notifier, OnStall, Stall, StallSeen, note_total};
 use crate::settings::Settings;
 use crate::snapshot::{Point, Reading, Snapshot};
 use crate::source;
 use crate::source::tokio::{Runtimes, WatchedRuntime};
 use crate::util::log;
+#[cfg(feature = "profile")]
+use crate::watch::PresentStall;
 
 /// The metrics of this process's allocator, runtimes, tasks and limits, registered on a meter.
 ///
@@ -239,6 +243,8 @@ impl fmt::Debug for RuntimeMetrics {
 pub struct Builder {
     settings: Settings,
     runtimes: Vec<(String, Handle)>,
+    #[cfg(feature = "profile")]
+    on_stall: OnStall,
 }
 
 impl Builder {
@@ -282,6 +288,26 @@ impl Builder {
     #[cfg(feature = "profile")]
     pub fn heap_profile(mut self, mean: u64) -> Self {
         self.settings.heap_profile = Some(mean);
+        self
+    }
+
+    /// Calls a function for each stall of a worker, while the stall lasts, with the stack of the worker: when the stall is
+    /// noticed, and again after 1 s and 10 s. It is called on the watcher thread, which measures stalls and delays and must
+    /// not be held up for long. A panic in it is caught.
+    ///
+    /// Without a handler, a warning is logged for each distinct stack, at most once a minute.
+    ///
+    /// ```
+    /// use opentelemetry_instrumentation_runtime::RuntimeMetrics;
+    ///
+    /// let metrics = RuntimeMetrics::builder()
+    ///     .on_stall(|stall| eprintln!("{stall}"))
+    ///     .build(&opentelemetry::global::meter("my-service"));
+    /// # drop(metrics);
+    /// ```
+    #[cfg(feature = "profile")]
+    pub fn on_stall(mut self, handler: impl Fn(&Stall) + Send + Sync + 'static) -> Self {
+        self.on_stall = OnStall::new(handler);
         self
     }
 
@@ -384,7 +410,20 @@ impl Builder {
         }
         let audience = Arc::new(Audience::new());
         let checked = Arc::clone(&audience);
-        let runtimes = Runtimes::new(&self.settings, move || checked.check());
+        #[cfg(feature = "profile")]
+        let stalls = Arc::new(Notifier::new(self.on_stall));
+        #[cfg(feature = "profile")]
+        let ticked = Arc::clone(&stalls);
+        let runtimes = Runtimes::new(&self.settings, move || {
+            checked.check();
+            #[cfg(feature = "profile")]
+            ticked.tick();
+        });
+        #[cfg(feature = "profile")]
+        {
+            let runtimes = Arc::downgrade(&runtimes);
+            stalls.look_at(move || runtimes.upgrade().map(|runtimes| present(&runtimes)).unwrap_or_default());
+        }
         if let Ok(current) = Handle::try_current() {
             runtimes.watch(String::new(), &current);
         }
@@ -395,6 +434,21 @@ impl Builder {
         let collector = Collector::new(source::all(&self.settings, &runtimes), common);
         RuntimeMetrics::new(collector, runtimes, audience, meter)
     }
+}
+
+/// Returns the present stalls in the form that profiles take them in, and notes the time of all stalls.
+#[cfg(feature = "profile")]
+fn present(runtimes: &Runtimes) -> Vec<StallSeen> {
+    runtimes.stall_totals().into_iter().for_each(|(epoch, total)| note_total(epoch, total));
+    let seen = |(runtime, stall): (_, PresentStall)| StallSeen {
+        runtime,
+        worker: stall.worker,
+        cause: stall.cause.name(),
+        since: stall.since,
+        thread: stall.thread,
+        task: stall.task,
+    };
+    runtimes.present_stalls().into_iter().map(seen).collect()
 }
 
 /// The state shared by all clones and callbacks. It lives as long as one of them does: no longer than the provider if

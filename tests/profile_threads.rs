@@ -272,3 +272,43 @@ fn a_thread_that_blocks_the_signal_is_reported_and_left_alone() {
     blocker.unwrap().join().unwrap();
     assert!(is_reported);
 }
+
+/// A library that is loaded after the list of objects, and goes away again.
+#[test]
+fn frames_of_a_library_that_was_loaded_later_are_walked() {
+    let _alone = alone();
+    // Loads the list.
+    assert!(!profile::threads().samples().is_empty());
+    let directory = tempfile::tempdir().unwrap();
+    let (source, library) = (directory.path().join("later.rs"), directory.path().join("liblater.so"));
+    let code = "#[unsafe(no_mangle)] pub extern \"C\" fn called_later(run: extern \"C\" fn()) { run(); std::hint::black_box(()); }";
+    std::fs::write(&source, code).unwrap();
+    let rustc = std::env::var_os("RUSTC").unwrap_or("rustc".into());
+    let built = std::process::Command::new(rustc)
+        .args(["--edition", "2024", "--crate-type", "cdylib", "-o"])
+        .args([&library, &source])
+        .output()
+        .unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let path = std::ffi::CString::new(library.into_os_string().into_encoded_bytes()).unwrap();
+
+    extern "C" fn sleep_in_callback() {
+        thread::sleep(Duration::from_secs(3));
+        black_box(());
+    }
+    for round in 0..2 {
+        let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) };
+        assert!(!handle.is_null());
+        let function = unsafe { libc::dlsym(handle, c"called_later".as_ptr()) };
+        assert!(!function.is_null());
+        type Called = extern "C" fn(extern "C" fn());
+        let called = unsafe { std::mem::transmute::<*mut libc::c_void, Called>(function) };
+        let name = format!("later {round}");
+        let sleeper = thread::Builder::new().name(name.clone()).spawn(move || called(sleep_in_callback));
+        assert_shown(&name, "called_later");
+        assert!(stack_of(&name).is_some_and(|stack| stack.contains("sleep_in_callback")));
+        sleeper.unwrap().join().unwrap();
+        assert_eq!(unsafe { libc::dlclose(handle) }, 0);
+        assert!(!profile::threads().samples().is_empty());
+    }
+}

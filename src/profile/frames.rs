@@ -67,11 +67,16 @@ fn is_own(frame: &Frame) -> bool {
 /// have names without paths for inlined functions.
 fn is_of_crate(frame: &Frame, name: &str) -> bool {
     let is_in = |path: &str| path.strip_prefix(name).is_some_and(|rest| rest.starts_with("::"));
-    if frame.name.contains("::") {
+    if let Some(inner) = frame.name.strip_prefix('<') {
         // Of `<T as Trait>::function`, the type decides if it has a path. A parameter or a primitive has none.
-        let inner = frame.name.trim_start_matches(['<', '&', '[', '*']);
-        let of_trait = frame.name.strip_prefix('<').and_then(|name| name.split_once(" as "));
-        return is_in(inner) || of_trait.is_some_and(|(of, by)| !of.contains("::") && is_in(by));
+        let type_has_path = |of: &str| of.contains("::");
+        let of_trait = inner.split_once(" as ");
+        return is_in(inner.trim_start_matches(['&', '[', '*', '<']))
+            || of_trait.is_some_and(|(of, by)| !type_has_path(of) && is_in(by));
+    }
+    let path = frame.name.split('<').next().unwrap_or_default();
+    if path.contains("::") {
+        return is_in(path);
     }
     let in_library = frame.file.split_once("/library/").and_then(|(_, path)| path.strip_prefix(name));
     let in_registry = || {
@@ -156,7 +161,9 @@ mod tests {
         assert!(!is_allocation(&frame("push", "/home/me/service/src/queue.rs")));
         let tokio = "/home/me/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f/tokio-1.54.1/src/task.rs";
         assert!(is_plumbing(&frame("poll", tokio)));
+        assert!(is_plumbing(&frame("with_budget<core::task::Poll<()>, tokio::runtime::Core>", tokio)));
         assert!(!is_plumbing(&frame("poll", &tokio.replace("tokio-1", "tokio-util-0"))));
+        assert!(!is_plumbing(&frame("serve<tokio::net::TcpStream>", "/home/me/service/src/main.rs")));
     }
 
     #[test]

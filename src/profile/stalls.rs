@@ -44,7 +44,7 @@ pub fn stalls() -> Profile {
     }
     let seen = SEEN.lock();
     let mut samples: Vec<Sample> = seen.rows.iter().map(|(row, sum)| row.sample(*sum)).collect();
-    let exact: Duration = seen.totals.values().sum();
+    let exact = seen.totals.values().sum::<Duration>() + seen.of_others;
     drop(seen);
     let known: i64 = samples.iter().filter_map(|sample| sample.values.get(1)).sum();
     let unseen = nanos(exact) - known;
@@ -70,7 +70,15 @@ pub(crate) struct StallSeen {
 
 /// Notes how long the workers of a runtime have been stalled in all. `epoch` is the runtime's own number.
 pub(crate) fn note_total(epoch: u64, total: Duration) {
-    SEEN.lock().totals.insert(epoch, total);
+    const MAX_RUNTIMES: usize = 1000;
+    let mut seen = SEEN.lock();
+    seen.totals.insert(epoch, total);
+    // The oldest have ended, as far as it matters in a program that starts so many.
+    if seen.totals.len() > MAX_RUNTIMES
+        && let Some((_, total)) = seen.totals.pop_first()
+    {
+        seen.of_others += total;
+    }
 }
 
 /// Takes in a stall that goes on, as the watcher thread sees it at each tick. Takes a stack when the stall is new, and again
@@ -78,25 +86,34 @@ pub(crate) fn note_total(epoch: u64, total: Duration) {
 pub(crate) fn record(seen: &StallSeen) -> (Arc<Stall>, u32) {
     let key = Key::of(seen);
     let now = Instant::now();
-    let known = SEEN.lock().present.get(&key).map(|present| (Arc::clone(&present.stall), present.stacks));
-    if let Some((stall, stacks)) = known
+    let known = SEEN.lock().extend(key, now);
+    let (stacks, failures) = known.as_ref().map_or((0, 0), |(_, stacks, failures)| (*stacks, *failures));
+    if let Some((stall, ..)) = known
         && LOOK_AGAIN.get(stacks as usize).is_none_or(|after| seen.since.elapsed() < *after)
     {
-        SEEN.lock().extend(key, now);
         return (stall, stacks);
     }
     // Without the lock, since it takes a while.
+    let stack = take(seen);
+    let is_to_be_tried_again = stack.is_none() && failures < MAX_FAILURES;
     let stall = Arc::new(Stall {
         runtime: Arc::clone(&seen.runtime),
         worker: seen.worker,
         cause: seen.cause,
         since: seen.since,
         task_name: seen.task,
-        stack: take(seen),
+        stack,
     });
+    if is_to_be_tried_again {
+        SEEN.lock().note_failure(key, &stall);
+        return (stall, stacks);
+    }
     let stacks = SEEN.lock().add(key, &stall, now);
     (stall, stacks)
 }
+
+/// How often to try, at the next ticks, to take a stack of a thread that did not answer.
+const MAX_FAILURES: u32 = 8;
 
 /// When to take a stack: at once, and again later.
 const LOOK_AGAIN: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(10)];
@@ -155,6 +172,8 @@ struct Seen {
     rows: HashMap<Row, [i64; 2]>,
     /// How long the workers of each runtime were stalled.
     totals: BTreeMap<u64, Duration>,
+    /// The time of runtimes that are no longer among these.
+    of_others: Duration,
     /// When a stall with a stack was logged last.
     logged: HashMap<Row, Instant>,
 }
@@ -162,9 +181,19 @@ struct Seen {
 struct Present {
     stall: Arc<Stall>,
     stacks: u32,
-    row: Row,
+    failures: u32,
+    /// `None` before the first stack.
+    row: Option<Row>,
     /// Until when its time is accounted for.
     until: Instant,
+    seen: Instant,
+}
+
+impl Present {
+    fn new(stall: &Arc<Stall>) -> Self {
+        let (since, now) = (stall.since, Instant::now());
+        Present { stall: Arc::clone(stall), stacks: 0, failures: 0, row: None, until: since, seen: now }
+    }
 }
 
 /// What stalls are added up by.
@@ -183,37 +212,43 @@ impl Seen {
     /// After this time without a look a stall has ended.
     const FORGOTTEN: Duration = Duration::from_secs(10);
 
-    /// Adds the time since the last look to a stall that goes on.
-    fn extend(&mut self, key: Key, now: Instant) {
-        let Some(present) = self.present.get_mut(&key) else { return };
-        let time = nanos(now.saturating_duration_since(present.until));
-        present.until = now;
-        let row = present.row.clone();
-        self.add_to(row, 0, time);
+    /// Adds the time since the last look to a stall that goes on. Returns the stall as it is known, the number of stacks that
+    /// were taken, and how often that failed since.
+    fn extend(&mut self, key: Key, now: Instant) -> Option<(Arc<Stall>, u32, u32)> {
+        let present = self.present.get_mut(&key)?;
+        let known = (Arc::clone(&present.stall), present.stacks, present.failures);
+        present.seen = now;
+        if let Some(row) = present.row.clone() {
+            let time = nanos(now.saturating_duration_since(present.until));
+            present.until = now;
+            self.add_to(row, 0, time);
+        }
+        Some(known)
+    }
+
+    fn note_failure(&mut self, key: Key, stall: &Arc<Stall>) {
+        let new = || Present::new(stall);
+        self.present.entry(key).or_insert_with(new).failures += 1;
     }
 
     /// Adds a stack of a stall, which may be new. Returns how many were taken of it.
     fn add(&mut self, key: Key, stall: &Arc<Stall>, now: Instant) -> u32 {
-        self.present.retain(|_, present| now.saturating_duration_since(present.until) < Self::FORGOTTEN);
-        // The time until now belongs to the stack before.
-        self.extend(key, now);
-        let mut row = Row {
-            stack: stall.stack.as_ref().map(|stack| stack.stack().clone()),
-            cause: stall.cause,
-            runtime: Arc::clone(&stall.runtime),
-            task: stall.task_name,
-            is_rest: false,
-        };
+        self.present.retain(|_, present| now.saturating_duration_since(present.seen) < Self::FORGOTTEN);
+        let mut row = Row::of(stall);
         if !self.rows.contains_key(&row) && self.rows.len() >= Self::MAX_ROWS {
             row = Row { stack: None, task: None, is_rest: true, ..row };
         }
-        let before = self.present.remove(&key).map_or(0, |present| present.stacks);
-        if before == 0 {
-            self.add_to(row.clone(), 1, nanos(now.saturating_duration_since(stall.since)));
-        }
-        let present = Present { stall: Arc::clone(stall), stacks: before + 1, row, until: now };
-        self.present.insert(key, present);
-        before + 1
+        let present = self.present.entry(key).or_insert_with(|| Present::new(stall));
+        present.stacks += 1;
+        (present.failures, present.seen) = (0, now);
+        present.stall = Arc::clone(stall);
+        let is_first = present.row.replace(row.clone()).is_none();
+        // The time until now belongs to this stack, unless there was one before.
+        let time = nanos(now.saturating_duration_since(present.until));
+        present.until = now;
+        let stacks = present.stacks;
+        self.add_to(row, i64::from(is_first), if is_first { time } else { 0 });
+        stacks
     }
 
     fn add_to(&mut self, row: Row, stalls: i64, time: i64) {
@@ -225,13 +260,7 @@ impl Seen {
     /// Returns true if a stall with this stack was not logged within the last minute, and notes that it is logged now.
     fn is_to_be_logged(&mut self, stall: &Stall) -> bool {
         const PAUSE: Duration = Duration::from_secs(60);
-        let row = Row {
-            stack: stall.stack.as_ref().map(|stack| stack.stack().clone()),
-            cause: stall.cause,
-            runtime: Arc::clone(&stall.runtime),
-            task: stall.task_name,
-            is_rest: false,
-        };
+        let row = Row::of(stall);
         self.logged.retain(|_, time| time.elapsed() < PAUSE);
         let is_new = !self.logged.contains_key(&row) && self.logged.len() < Self::MAX_ROWS;
         if is_new {
@@ -242,6 +271,16 @@ impl Seen {
 }
 
 impl Row {
+    fn of(stall: &Stall) -> Self {
+        Row {
+            stack: stall.stack.as_ref().map(|stack| stack.stack().clone()),
+            cause: stall.cause,
+            runtime: Arc::clone(&stall.runtime),
+            task: stall.task_name,
+            is_rest: false,
+        }
+    }
+
     fn sample(&self, values: [i64; 2]) -> Sample {
         let stack = self.stack.clone().unwrap_or_default();
         let mut labels = vec![("cause", self.cause.into()), ("runtime", self.runtime.to_string().into())];
@@ -295,6 +334,7 @@ mod tests {
         // Twice at the same moment, as for two listeners.
         seen.extend(key, at(300));
         let (_, second) = stall(2, start);
+        seen.extend(key, at(1000));
         assert_eq!(seen.add(key, &second, at(1000)), 2);
         seen.extend(key, at(1500));
         assert_eq!(content(&seen), [(1, [1, 1_000_000_000]), (2, [0, 500_000_000])]);

@@ -78,9 +78,14 @@ impl Symbols {
                 found.push((name.map(Cow::into_owned), file, line));
             }
         }
-        // The outermost one is the function that the symbol table has. Line tables alone have names without their paths.
+        // The outermost one is the function that the symbol table has, if equal functions are not merged. Line tables alone have
+        // names without their paths.
+        let is_whole = |name: &Option<String>| {
+            name.as_ref().is_some_and(|name| name.starts_with("_R") || name.starts_with("_Z"))
+        };
         match (found.last_mut(), symbol) {
-            (Some((name, ..)), Some(symbol)) => *name = Some(symbol.to_owned()),
+            (Some((name, ..)), Some(symbol)) if !is_whole(name) => *name = Some(symbol.to_owned()),
+            (Some(_), Some(_)) => {}
             (None, Some(symbol)) => found.push((Some(symbol.to_owned()), String::new(), 0)),
             (_, None) => {}
         }

@@ -2,6 +2,9 @@
 
 use std::sync::{Arc, MutexGuard, Weak};
 
+#[cfg(feature = "profile")]
+use std::time::Duration;
+
 use tokio::runtime::{Handle, Id};
 
 use super::runtime::Runtime;
@@ -12,6 +15,8 @@ use crate::snapshot::{Attributes, Histogram, Value};
 use crate::source::replay;
 use crate::source::row::{Row, Scope};
 use crate::util::mutex::Mutex;
+#[cfg(feature = "profile")]
+use crate::watch::Cause;
 use crate::watch::{PresentStall, ShutdownListener, Subscription, Watched};
 
 /// The runtimes that are watched.
@@ -88,6 +93,21 @@ impl Runtimes {
             runtime.present_stalls().into_iter().map(move |stall| (Arc::clone(&name), stall))
         });
         stalls.collect()
+    }
+
+    /// Returns how long the workers of each runtime have been stalled, by the runtime's own number.
+    #[cfg(feature = "profile")]
+    pub(crate) fn stall_totals(&self) -> Vec<(u64, Duration)> {
+        let alive: Vec<_> = self.names().list.iter().filter_map(Named::alive).collect();
+        let total = |runtime: Arc<Watched>| {
+            let workers = 0..runtime.metrics.num_workers();
+            let of_worker = |worker| {
+                let times = Cause::ALL.iter().filter_map(|cause| Some(runtime.stalls(worker, *cause)?.1));
+                times.sum::<Duration>()
+            };
+            (runtime.epoch, workers.map(of_worker).sum())
+        };
+        alive.into_iter().map(total).collect()
     }
 
     pub(super) fn is_empty(&self) -> bool {
