@@ -8,9 +8,11 @@ use super::stall::Stall;
 use super::stalls::{Key, StallSeen, record, warn};
 use crate::util::mutex::Mutex;
 
+type Handler = dyn Fn(&Stall) + Send + Sync;
+
 /// The program's handler of stalls.
 #[derive(Clone, Default)]
-pub(crate) struct OnStall(Option<Arc<dyn Fn(&Stall) + Send + Sync>>);
+pub(crate) struct OnStall(Option<Arc<Handler>>);
 
 impl OnStall {
     pub(crate) fn new(handler: impl Fn(&Stall) + Send + Sync + 'static) -> Self {
