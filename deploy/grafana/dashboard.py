@@ -14,9 +14,9 @@ import pathlib
 import re
 import sys
 
+from parts import AMBER, GREEN, MIN_INTERVAL, RED, SOURCE, lines, place, signals, stat
+
 OUT = pathlib.Path(__file__).parent / "dashboards" / "rust-runtime.json"
-SOURCE = {"type": "prometheus", "uid": "${datasource}"}
-RED, AMBER, GREEN = "red", "orange", "green"
 
 # The labels that a selection filters by: variable, its title, label. Change a label here if your backend has another one.
 SELECTION = [
@@ -30,8 +30,6 @@ SELECTION = [
 PROCESS_LABELS = "deployment_environment_name, k8s_cluster_name, k8s_namespace_name, job, instance, k8s_pod_name, host_name"
 # Any of these shows that a process reports, on each platform and with each set of sources.
 REPORTS = '{__name__=~"process_uptime_seconds|tokio_worker_count|rust_memory_used_bytes"%s}'
-# OpenTelemetry exports once a minute by default. Grafana's own default of 15 s would leave each rate without data.
-MIN_INTERVAL = "1m"
 
 # The attributes of a metric itself, to sum over before the value of a process is taken.
 OWN = {
@@ -119,99 +117,6 @@ STALLED_BY_RUNTIME = ratio(each("tokio_worker_stall_time_seconds_total", "rate",
 
 SHARE = [(None, GREEN), (0.8, AMBER), (0.9, RED)]
 STALL_SHARE = [(None, GREEN), (0.01, AMBER), (0.2, RED)]
-
-
-def steps(thresholds):
-    return {"mode": "absolute", "steps": [{"value": value, "color": color} for value, color in thresholds]}
-
-
-def panel(kind, title, unit, width, height, queries, description, options, defaults=None, **rest):
-    targets = [
-        {
-            "refId": chr(ord("A") + at),
-            "datasource": SOURCE,
-            "editorMode": "code",
-            "expr": promql(query),
-            "legendFormat": legend,
-            "range": True,
-            # $__rate_interval is at least four of these.
-            "interval": "$export_interval",
-        }
-        for at, (query, legend) in enumerate(queries)
-    ]
-    return {
-        "type": kind,
-        "title": title,
-        "description": description,
-        "datasource": SOURCE,
-        "interval": MIN_INTERVAL,
-        "gridPos": {"h": height, "w": width, "x": 0, "y": 0},
-        "targets": targets,
-        "fieldConfig": {"defaults": {"unit": unit, **(defaults or {})}, "overrides": []},
-        "options": options,
-        **rest,
-    }
-
-
-def stat(title, unit, query, thresholds, description):
-    """One coloured number."""
-    options = {
-        "colorMode": "value",
-        "graphMode": "area",
-        "justifyMode": "auto",
-        "orientation": "auto",
-        "percentChangeColorMode": "standard",
-        "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
-        "showPercentChange": False,
-        "textMode": "value",
-        "wideLayout": True,
-    }
-    defaults = {"color": {"mode": "thresholds"}, "thresholds": steps(thresholds), "noValue": "–"}
-    return panel("stat", title, unit, 4, 4, [(query, "")], description, options, defaults)
-
-
-def lines(title, unit, queries, description, width=8, limit=None, stack=False, log=False):
-    """Lines over time. `limit` draws a dashed line; `log` is for values that span decades."""
-    # "auto" draws points where samples are sparse; a single sample would be invisible otherwise.
-    custom = {"drawStyle": "line", "lineWidth": 1, "fillOpacity": 40 if stack else 8, "showPoints": "auto", "spanNulls": False}
-    custom["stacking"] = {"mode": "normal" if stack else "none", "group": "A"}
-    defaults = {"custom": custom, "color": {"mode": "palette-classic"}}
-    if log:
-        custom["scaleDistribution"] = {"type": "log", "log": 10}
-    else:
-        defaults["min"] = 0
-    if limit is not None:
-        custom["thresholdsStyle"] = {"mode": "dashed"}
-        defaults["thresholds"] = steps([(None, "transparent"), (limit, RED)])
-    options = {
-        "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []},
-        "tooltip": {"mode": "multi", "sort": "desc"},
-    }
-    return panel("timeseries", title, unit, width, 8, queries, description, options, defaults)
-
-
-def signals(title, columns, description):
-    """A table with a row for each instance and a column for each signal: (name, query, unit, thresholds)."""
-    queries = [(query, "") for _, query, _, _ in columns]
-    table = panel("table", title, "short", 24, 8, queries, description, {"showHeader": True, "cellHeight": "sm", "frameIndex": 0})
-    names = {}
-    for target, (name, _, unit, thresholds) in zip(table["targets"], columns):
-        target |= {"format": "table", "instant": True, "range": False}
-        names[f"Value #{target['refId']}"] = name
-        properties = [
-            {"id": "unit", "value": unit},
-            {"id": "thresholds", "value": steps(thresholds)},
-            {"id": "custom.cellOptions", "value": {"type": "color-text"}},
-        ]
-        table["fieldConfig"]["overrides"].append({"matcher": {"id": "byName", "options": name}, "properties": properties})
-    labels = {"job": "Service", "instance": "Instance", "k8s_cluster_name": "Cluster", "k8s_namespace_name": "Namespace", "k8s_pod_name": "Pod"}
-    hidden = {name: True for name in ("Time", "host_name", "deployment_environment_name")}
-    table["transformations"] = [
-        {"id": "merge", "options": {}},
-        {"id": "organize", "options": {"excludeByName": hidden, "renameByName": {**labels, **names}}},
-    ]
-    table["options"]["sortBy"] = [{"displayName": columns[0][0], "desc": True}]
-    return table
 
 
 OVERVIEW = [
@@ -393,18 +298,6 @@ ROWS = [
 ]
 
 
-def place(panels, y):
-    """Left to right, a new line when the width of 24 is used up. Returns where the next row begins."""
-    x = height = 0
-    for panel in panels:
-        box = panel["gridPos"]
-        if x + box["w"] > 24:
-            x, y, height = 0, y + height, 0
-        box["x"], box["y"] = x, y
-        x, height = x + box["w"], max(height, box["h"])
-    return y + height
-
-
 def variable(at):
     """A list of the values of one label among those selected so far. "All" also matches series without the label."""
     name, title, label = SELECTION[at]
@@ -469,6 +362,8 @@ def dashboard():
         y = place(content, y + 1)
         panels += [row] if collapsed else [row, *content]
     every = [each for panel in panels for each in (panel, *panel.get("panels", []))]
+    for target in (target for each in every for target in each.get("targets", [])):
+        target["expr"] = promql(target["expr"])
     for number, each in enumerate(every, 1):
         each["id"] = number
     source = {"type": "datasource", "name": "datasource", "label": "Data source", "query": "prometheus", "current": {"text": "Rust runtime", "value": "rust-runtime"}}
