@@ -58,8 +58,8 @@ struct Block {
 }
 
 impl Block {
-    fn bytes(&self) -> &mut [u8] {
-        unsafe { std::slice::from_raw_parts_mut(self.ptr as *mut u8, self.layout.size()) }
+    fn bytes(&self) -> &[u8] {
+        unsafe { std::slice::from_raw_parts(self.ptr as *const u8, self.layout.size()) }
     }
 
     fn byte(&self, index: usize) -> u8 {
@@ -67,7 +67,9 @@ impl Block {
     }
 
     fn fill_from(&self, start: usize) {
-        self.bytes().iter_mut().enumerate().skip(start).for_each(|(index, byte)| *byte = self.byte(index));
+        for index in start..self.layout.size() {
+            unsafe { (self.ptr as *mut u8).add(index).write(self.byte(index)) };
+        }
     }
 
     fn check(&self) {

@@ -47,7 +47,7 @@ impl Request {
 }
 
 /// Returns how long the answer to a request may take, if that is longer than for other requests.
-pub(in crate::output::debug) fn time_limit(uri: &Uri) -> Option<Duration> {
+pub(crate) fn time_limit(uri: &Uri) -> Option<Duration> {
     let endpoint = uri.path().strip_prefix("/debug/pprof/")?;
     let request = Request::parse(uri.query().unwrap_or_default()).ok()?;
     let default = if endpoint == "profile" { DEFAULT_CPU } else { Duration::ZERO };
