@@ -96,7 +96,23 @@ impl Slab {
     /// Notes which task the thread polls. Only that thread may call it.
     #[inline]
     pub(crate) fn set_current(&self, name: Option<NameId>) {
-        self.current.store(NameId::encode(name), Relaxed);
+        self.restore_current(NameId::encode(name));
+    }
+
+    /// Notes which task the thread polls, and returns the one before, encoded. Only that thread may call it.
+    #[inline]
+    pub(crate) fn replace_current(&self, name: Option<NameId>) -> u32 {
+        let outer = self.current.load(Relaxed);
+        if name.is_some() {
+            self.set_current(name);
+        }
+        outer
+    }
+
+    /// Undoes [`replace_current`](Self::replace_current).
+    #[inline]
+    pub(crate) fn restore_current(&self, outer: u32) {
+        self.current.store(outer, Relaxed);
     }
 }
 

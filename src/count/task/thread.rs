@@ -174,23 +174,19 @@ pub(crate) struct Measure {
     /// What the thread had used when the poll began, without what had been charged to other polls.
     uncharged: Usage,
     start: u64,
-    /// The task around this poll.
-    outer: Option<NameId>,
+    /// The task around this poll, encoded.
+    outer: u32,
 }
 
 impl Measure {
     #[cfg_attr(not(tokio_unstable), allow(dead_code, reason = "only the frames of the hooks begin with it"))]
-    pub(crate) const NONE: Measure = Measure { uncharged: Usage::NONE, start: 0, outer: None };
+    pub(crate) const NONE: Measure = Measure { uncharged: Usage::NONE, start: 0, outer: 0 };
 
     /// Begins a poll of a task. `None` keeps the name of the poll around it.
     #[inline]
     pub(crate) fn start(name: Option<NameId>) -> Self {
         THREAD.with(|thread| {
-            let outer = thread.slab().and_then(|slab| {
-                let outer = slab.current();
-                slab.set_current(name.or(outer));
-                outer
-            });
+            let outer = thread.slab().map_or(0, |slab| slab.replace_current(name));
             let charged = thread.charged.get();
             let mut now = Usage::now();
             if thread.run_delay.is_due(now.ticks) {
@@ -212,8 +208,10 @@ impl Measure {
         with_tally(name, |tally| {
             tally.add(Event::Polls, 1);
             tally.add(Event::BusyTicks, own.ticks);
-            tally.add(Event::Allocated, own.allocated);
-            tally.add(Event::Allocations, own.allocations);
+            if own.allocations | own.allocated != 0 {
+                tally.add(Event::Allocated, own.allocated);
+                tally.add(Event::Allocations, own.allocations);
+            }
             if is_slow(whole) && is_slow_without_delay(whole) {
                 tally.add(Event::SlowPolls, 1);
             }
@@ -237,7 +235,7 @@ impl Measure {
         let now = Usage::now();
         let own = THREAD.with(|thread| {
             if let Some(slab) = thread.slab.get() {
-                slab.set_current(self.outer);
+                slab.restore_current(self.outer);
             }
             let charged = thread.charged.get();
             let own = now.minus(charged).minus(self.uncharged).not_below_zero();
