@@ -1,7 +1,8 @@
 //! Draws the bytes that the heap profile samples.
 
-use super::atomic::Ordering::Relaxed;
-use super::atomic::{AtomicU64, constructor};
+// Not the model checker's: only the owner uses them, and each one would multiply the orders to try.
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// The process of samples along one total of one thread: on average one sample in `mean` units, with distances that are
 /// exponentially distributed. Only the thread that owns the slot uses it.
@@ -13,9 +14,9 @@ pub(super) struct Sampler {
 }
 
 impl Sampler {
-    constructor! { fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Sampler { mean: AtomicU64::new(0), next: AtomicU64::new(u64::MAX) }
-    } }
+    }
 
     /// Returns the weight of a sample, if one is due in an allocation that raises the total from `start` by `units`.
     ///
@@ -50,9 +51,9 @@ impl Sampler {
 pub(super) struct Random(AtomicU64);
 
 impl Random {
-    constructor! { fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Random(AtomicU64::new(0))
-    } }
+    }
 
     /// Draws the total at which the sample after `start` is due. Never, if the mean is zero.
     fn after(&self, start: u64, mean: u64) -> u64 {
