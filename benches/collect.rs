@@ -1,4 +1,4 @@
-//! One collection of the default set: time and allocations, beside the crates that export the same subjects.
+//! Measures the time and the allocations of one collection of the default metrics, beside the crates that export the same subjects.
 //!
 //! `cargo bench -p benches --bench collect`
 
@@ -24,7 +24,7 @@ async fn main() {
     let ours_provider = SdkMeterProvider::builder().with_reader(ours.clone()).build();
     init_runtime_metrics(&ours_provider.meter("ours"));
 
-    // The rivals register on the global provider, whatever it is when they are called.
+    // The other crates register on the provider that is the global one when they are called.
     let theirs = Reader::cumulative();
     let theirs_provider = SdkMeterProvider::builder().with_reader(theirs.clone()).build();
     opentelemetry::global::set_meter_provider(theirs_provider.clone());
@@ -34,10 +34,10 @@ async fn main() {
     let empty = Reader::cumulative();
     let _empty_provider = SdkMeterProvider::builder().with_reader(empty.clone()).build();
 
-    println!("one collection on this thread, median of {ROUNDS}, the three taking turns");
+    println!("one collection on this thread, median of {ROUNDS}, the three in turn");
     println!("{:<48} {:>8} {:>8} {:>10} {:>10}", "", "metrics", "points", "us", "allocs");
     let mut rows = [
-        Row::new("this crate, default set", ours),
+        Row::new("this crate, default metrics", ours),
         Row::new("instrumentation-tokio + instrumentation-process", theirs),
         Row::new("an empty provider", empty),
     ];

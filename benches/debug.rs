@@ -1,4 +1,4 @@
-//! What the debug server costs: CPU time of its two threads for each second, without and with viewers of the page.
+//! Measures the CPU time of the debug server's two threads for each second, without and with viewers of the page.
 //!
 //! `cargo bench -p benches --bench debug`, with `-- 600` after a history of ten minutes instead of twenty seconds.
 
@@ -25,7 +25,7 @@ fn main() {
     let metrics = RuntimeMetrics::builder()
         .runtime("service", service.handle())
         .build(&opentelemetry::global::meter("bench"));
-    // As many names as are told apart by default.
+    // The default limit of task names.
     for task in 0..200 {
         service.spawn(std::future::pending::<()>().with_task_name(format!("task {task}")));
     }
@@ -40,7 +40,7 @@ fn main() {
         while viewers.len() < count {
             viewers.push(view(server.local_addr(), Arc::clone(&sent)));
         }
-        // Beyond the page's first view.
+        // After the first view of the page.
         std::thread::sleep(Duration::from_secs(2));
         let (start, before, sent_before) = (Instant::now(), used(), sent.load(Ordering::Relaxed));
         std::thread::sleep(PHASE);
@@ -54,7 +54,7 @@ fn main() {
     server.stop();
 }
 
-/// Reads the page's events, in a thread of its own, until the server ends.
+/// Starts a thread that reads the events of the page until the server ends.
 fn view(address: SocketAddr, sent: Arc<AtomicU64>) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
         let mut stream = TcpStream::connect(address).expect("the server listens");
@@ -66,7 +66,7 @@ fn view(address: SocketAddr, sent: Arc<AtomicU64>) -> std::thread::JoinHandle<()
     })
 }
 
-/// The time that the thread of the snapshots and the one of the server have been on a CPU, in nanoseconds.
+/// Returns the CPU time of the thread of the snapshots and of the server's thread, in nanoseconds.
 fn used() -> [u64; 2] {
     ["runtime-history", "runtime-debug"].map(|name| {
         let tasks = std::fs::read_dir("/proc/self/task").expect("Linux").flatten();

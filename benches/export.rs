@@ -1,10 +1,10 @@
-//! One export of the default set: bytes on the wire, allocations, time; beside the exporters of `opentelemetry-otlp`
-//! with the SDK's own periodic reader.
+//! Measures one export of the default metrics, in bytes on the wire, allocations and time, beside the exporters of
+//! `opentelemetry-otlp` with the SDK's periodic reader.
 //!
 //! `cargo bench -p benches --bench export`
 //!
-//! Each row is a process of its own, so that it is alone with its allocator; the receiver is another one, behind a relay
-//! that counts the bytes.
+//! Each row runs in a separate process, so that its allocator serves nothing else. The receiver is another process, behind a
+//! relay that counts the bytes.
 
 use support::proxy;
 use support::receiver;
@@ -62,7 +62,7 @@ fn table() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The process that receives and counts.
+/// The process that receives the exports and counts their bytes.
 struct Counter {
     process: Child,
     ask: ChildStdin,
@@ -84,7 +84,7 @@ impl Counter {
         Ok(Counter { process, ask, answers, endpoint: endpoint.trim().to_owned() })
     }
 
-    /// Ends it.
+    /// Ends the process.
     fn bytes(&mut self) -> Result<u64, Box<dyn Error>> {
         self.ask.write_all(b"\n")?;
         let mut answer = String::new();
@@ -144,7 +144,7 @@ fn measure(metrics: &RuntimeMetrics, flush: impl Fn()) {
     println!("{:>9.0} {:>9.0} {:>9.0}", each(0), each(1), times[ROUNDS / 2].as_secs_f64() * 1e6);
 }
 
-/// In the whole process, by all threads.
+/// Returns the value of a metric of the whole process.
 fn allocated(metrics: &RuntimeMetrics) -> [f64; 2] {
     let snapshot = metrics.snapshot();
     ["rust.memory.allocations", "rust.memory.allocated"].map(|name| {

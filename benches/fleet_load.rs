@@ -1,5 +1,5 @@
-//! A thousand processes, each with a connection of its own, through one real Collector as `deploy/fleet/agent.yaml` has it:
-//! what goes in comes out, and what that costs the Collector.
+//! Sends the exports of a thousand processes, each with its own connection, through one real Collector with the configuration
+//! `deploy/fleet/agent.yaml`, and measures its cost. All points that go in must come out.
 //!
 //! `OTELCOL=path/to/otelcol cargo bench -p benches --bench fleet_load`
 
@@ -111,7 +111,7 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// One process's exports, at its own place within the interval.
+/// Sends the exports of one process, at its moment within the interval.
 async fn stream(
     number: usize,
     mut client: MetricsServiceClient<Channel>,
@@ -133,7 +133,7 @@ async fn stream(
     Ok(())
 }
 
-/// What this very process exports, under as many names as wanted.
+/// Returns an export of this process, under a number of names.
 #[derive(Clone)]
 struct Process {
     request: Arc<ExportMetricsServiceRequest>,
@@ -209,7 +209,7 @@ fn points(request: &ExportMetricsServiceRequest) -> usize {
         .sum()
 }
 
-/// Where a histogram is a series for each bucket, and its sum and its count.
+/// Counts series as Prometheus does: a histogram has one for each bucket, its sum and its count.
 fn series(request: &ExportMetricsServiceRequest) -> usize {
     let buckets = data(request).filter_map(|data| match data {
         Data::Histogram(histogram) => {
@@ -220,7 +220,7 @@ fn series(request: &ExportMetricsServiceRequest) -> usize {
     points(request) + buckets.sum::<usize>()
 }
 
-/// Stands where the gateways stand, and counts.
+/// Stands for the gateways and counts what it receives.
 #[derive(Default)]
 struct Sink {
     points: AtomicUsize,
@@ -269,7 +269,7 @@ fn serve(sink: Arc<Sink>) -> Result<SocketAddr> {
     Ok(address)
 }
 
-/// The real Collector. Ends with this value.
+/// The real Collector. Dropping the value ends it.
 struct Collector {
     child: Child,
     port: u16,
@@ -292,7 +292,7 @@ impl Collector {
         Ok(Collector { child, port })
     }
 
-    /// A connection of its own, as soon as the Collector listens.
+    /// Opens a connection as soon as the Collector listens.
     async fn connect(&self) -> Result<Channel> {
         let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{}", self.port))?;
         let attempts = async {
@@ -306,7 +306,7 @@ impl Collector {
         Ok(timeout(Duration::from_secs(10), attempts).await?)
     }
 
-    /// Seconds of CPU so far.
+    /// Returns the CPU time so far, in seconds.
     fn cpu(&self) -> Result<f64> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
         let after_name = stat.rsplit(") ").next().unwrap_or_default();

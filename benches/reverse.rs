@@ -1,4 +1,4 @@
-//! Two ways to reverse the words of a sentence, with what each allocates, as Go's `ReportAllocs` shows it.
+//! Measures two ways to reverse the words of a sentence, with the allocations of each in the form of Go's `ReportAllocs`.
 //!
 //! `cargo bench -p benches --bench reverse`
 
@@ -11,14 +11,14 @@ static GLOBAL: CountingAllocator = CountingAllocator::system();
 
 const SENTENCE: &str = "the quick brown fox jumps over the lazy dog and runs into the forest";
 
-/// A string for each step.
+/// Makes a string for each step.
 fn by_prepending(sentence: &str) -> String {
     sentence.split(' ').fold(String::new(), |reversed, word| {
         if reversed.is_empty() { word.into() } else { format!("{word} {reversed}") }
     })
 }
 
-/// One string, as long as it will be.
+/// Makes one string with the final capacity.
 fn in_one_buffer(sentence: &str) -> String {
     let mut reversed = String::with_capacity(sentence.len());
     for word in sentence.rsplit(' ') {

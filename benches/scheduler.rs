@@ -1,4 +1,4 @@
-//! What watching costs: reading a runtime of 16 workers beside Tokio's own getters, and the watcher's thread.
+//! Measures the cost of watching: the reading of a runtime of 16 workers beside Tokio's getters, and the watcher thread.
 //!
 //! `cargo bench -p benches --bench scheduler`, some 15 s; `-- 60` for a minute of the watcher.
 
@@ -31,7 +31,7 @@ fn metrics(runtimes: &[&Runtime]) -> RuntimeMetrics {
     builder.build(&provider.meter("scheduler"))
 }
 
-/// A snapshot with a runtime, less one without, less the getters: what is ours.
+/// Measures a snapshot with a runtime, minus one without, minus Tokio's getters.
 fn reading() {
     let runtime = workers(16);
     let (without, with) = (metrics(&[]), metrics(&[&runtime]));
@@ -39,7 +39,7 @@ fn reading() {
     let getters = || {
         black_box(tokio.num_alive_tasks() + tokio.global_queue_depth());
         for worker in 0..tokio.num_workers() {
-            // Parked ones are counted apart, so that the parity is read twice: once for them, once for nothing else.
+            // The rows count parked workers separately, so that they read the parity twice.
             black_box(tokio.worker_park_unpark_count(worker));
             black_box(tokio.worker_park_count(worker));
             black_box(tokio.worker_total_busy_duration(worker));
@@ -54,7 +54,7 @@ fn reading() {
     }
     let [without, with, getters] = times.map(median);
     let build = if cfg!(tokio_unstable) { "tokio_unstable" } else { "stable" };
-    println!("reading a runtime of 16 workers ({build}), medians of {ROUNDS}, the three taking turns");
+    println!("reading a runtime of 16 workers ({build}), medians of {ROUNDS}, the three in turn");
     println!("  snapshot without a runtime       {:>7.2} us", micros(without));
     println!("  snapshot with the runtime        {:>7.2} us", micros(with));
     println!("  Tokio's getters of the same      {:>7.2} us", micros(getters));
@@ -85,7 +85,7 @@ fn unstable_getters(tokio: &runtime::RuntimeMetrics) {
 #[cfg(not(tokio_unstable))]
 fn unstable_getters(_: &runtime::RuntimeMetrics) {}
 
-/// The CPU time of the watcher's thread, and of the whole process, whose runtimes do nothing but run probes.
+/// Measures the CPU time of the watcher thread and of the whole process, whose runtimes only run probes.
 fn watching(time: Duration) {
     println!("\nwatching at the default interval of 100 ms for {time:?}, CPU seconds per hour");
     for (what, sizes) in
@@ -95,7 +95,7 @@ fn watching(time: Duration) {
         let metrics = metrics(&runtimes.iter().collect::<Vec<_>>());
         std::thread::sleep(Duration::from_millis(500));
         let (Some(thread), Some(process)) = (cpu_of("runtime-metrics"), cpu_of("")) else {
-            println!("  skipped: the system does not tell the CPU time of a thread");
+            println!("  skipped: the system does not report the CPU time of a thread");
             return;
         };
         let start = Instant::now();
@@ -115,7 +115,7 @@ fn watching(time: Duration) {
     }
 }
 
-/// What the machine charges a thread that does nothing but wait ten times a second, for comparison.
+/// Measures the CPU time of a thread that only waits ten times a second, for comparison.
 fn waiting(time: Duration) {
     let waits = (time.as_millis() / 100) as u32;
     let name = "bench-waits";
@@ -137,7 +137,7 @@ fn waiting(time: Duration) {
     );
 }
 
-/// The CPU time of all threads whose name begins like this.
+/// Returns the CPU time of all threads whose name has a prefix.
 fn cpu_of(name: &str) -> Option<Duration> {
     let mut nanos = 0;
     for thread in std::fs::read_dir("/proc/self/task").ok()? {

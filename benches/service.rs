@@ -1,21 +1,21 @@
-//! What it costs a whole service to be measured: instructions for each request, under callgrind, without and with
-//! everything on, and with the least that can be called counting.
+//! Counts the instructions of a service for each request under callgrind: bare, with everything on, and with the least that
+//! counting can cost.
 
 use std::path::Path;
 
 use benches::limit;
 
-/// How many percent more are aimed at.
+/// The limit for the added instructions, in percent.
 const LIMIT: f64 = 1.0;
 
 fn main() {
-    println!("Instructions for each request of a service that takes and gives JSON, under callgrind");
+    println!("Instructions for each request of a service that reads and writes JSON, under callgrind");
     if [1, 20].map(compare).contains(&None) {
         println!("skipped: valgrind is not installed");
     }
 }
 
-/// Prints the comparison for orders of so many lines.
+/// Prints the comparison for orders of a number of lines.
 fn compare(lines: usize) -> Option<()> {
     let bare = each(env!("CARGO_BIN_EXE_service_bare"), lines)?;
     let least = each(env!("CARGO_BIN_EXE_service_least"), lines)?;
@@ -25,19 +25,19 @@ fn compare(lines: usize) -> Option<()> {
     println!("\nAn order of {lines} lines");
     println!("bare                                             {:>8.0}", bare.instructions);
     println!(
-        "with four thread-local sums that nobody can read {:>8.0} {:+.2} %",
+        "four thread-local sums without a reader          {:>8.0} {:+.2} %",
         least.instructions,
         more(&least)
     );
     println!(
-        "with everything on                               {:>8.0} {:+.2} %",
+        "everything on                                   {:>8.0} {:+.2} %",
         measured.instructions,
         more(&measured)
     );
     if more(&measured) > LIMIT {
-        println!("^ over the {LIMIT} % aimed at");
+        println!("^ above the limit of {LIMIT} %");
     }
-    if let [allocations, reallocations] = *measured.told {
+    if let [allocations, reallocations] = *measured.printed {
         let (pair, realloc) = limit::of("System");
         let aims = percent(allocations * pair + reallocations * realloc);
         println!(
@@ -48,25 +48,25 @@ fn compare(lines: usize) -> Option<()> {
     Some(())
 }
 
-/// What a request takes.
+/// The cost of a request.
 struct Each {
     instructions: f64,
-    /// The numbers that the program tells.
-    told: Vec<f64>,
+    /// The numbers that the program prints.
+    printed: Vec<f64>,
 }
 
-/// The difference of two runs, so that what starts and ends a program is not in it.
+/// Returns the difference of two runs, which leaves out the start and the end of the program.
 fn each(program: &str, lines: usize) -> Option<Each> {
     let run = |count: usize| {
         let arguments = [count, lines].map(|number| number.to_string());
         let (instructions, printed) = benches::callgrind(Path::new(program), &arguments)?;
-        let told = printed.lines().filter_map(|line| line.parse().ok()).collect();
-        Some(Each { instructions, told })
+        let printed = printed.lines().filter_map(|line| line.parse().ok()).collect();
+        Some(Each { instructions, printed })
     };
     const FEW: usize = 500;
     const MANY: usize = 3_500;
     let (few, many) = (run(FEW)?, run(MANY)?);
     let each = |few: f64, many: f64| (many - few) / (MANY - FEW) as f64;
-    let told = few.told.iter().zip(&many.told).map(|(few, many)| each(*few, *many)).collect();
-    Some(Each { instructions: each(few.instructions, many.instructions), told })
+    let printed = few.printed.iter().zip(&many.printed).map(|(few, many)| each(*few, *many)).collect();
+    Some(Each { instructions: each(few.instructions, many.instructions), printed })
 }

@@ -1,4 +1,4 @@
-//! A small service and its client in one process: an order comes as JSON, is summed up, and is answered as JSON.
+//! A small service and its client in one process. An order arrives as JSON, and the answer is an invoice as JSON.
 
 use std::net::Ipv4Addr;
 
@@ -56,14 +56,13 @@ fn request(lines: usize) -> Vec<u8> {
     format!("{head}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
 }
 
-/// Serves as many requests of as many lines as the program's arguments say, and calls `now_and_then` every three thousand
-/// requests.
+/// Serves the number of requests and lines in the program's arguments, and calls `now_and_then` every three thousand requests.
 pub(crate) fn run(served_by: impl AsyncFnOnce(TcpListener, Router), mut now_and_then: impl FnMut()) {
     let argument = |index| std::env::args().nth(index).and_then(|number| number.parse().ok());
     let (Some(count), Some(lines)) = (argument(1), argument(2)) else {
         panic!("how many requests of how many lines?");
     };
-    // Services have more than one thread, and glibc spares a program its locks that has only one.
+    // Services have more than one thread, and glibc takes no locks in a program that has only one.
     std::thread::spawn(std::thread::park);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {

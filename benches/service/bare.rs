@@ -1,4 +1,4 @@
-//! The service as it is.
+//! The service without this crate.
 
 use std::alloc::System;
 

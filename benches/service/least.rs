@@ -1,5 +1,5 @@
-//! The service over the least that can be called counting, to tell what any counting costs: four thread-local sums that no
-//! other thread can read, no peak, no size classes, nothing when a thread ends.
+//! The service with the least that counting can cost: four thread-local sums that no other thread can read, without a peak,
+//! size classes, or an action at the end of a thread.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -47,7 +47,7 @@ fn deallocated(size: usize) {
     });
 }
 
-// SAFETY: all is passed on as it came.
+// SAFETY: each method passes its arguments on unchanged.
 unsafe impl GlobalAlloc for Least {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

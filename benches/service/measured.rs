@@ -20,13 +20,13 @@ fn main() {
                 .size_classes(true)
                 .per_worker(true)
                 .disk_io(true)
-                // Callgrind runs a program fifty times slower, and the probe goes by the clock.
+                // Callgrind slows a program down fifty times, while the probe follows the clock.
                 .probe_interval(Duration::from_secs(5))
                 .build(&provider.meter("service"));
             let _ = metrics.set(everything);
             tokio::spawn(async { axum::serve(listener, app).await }.with_task_name("server"));
         },
-        // Far more often than a reader would.
+        // Far more often than a reader does.
         || drop(metrics.get().map(RuntimeMetrics::snapshot)),
     );
     let snapshot = metrics.get().map(RuntimeMetrics::snapshot);

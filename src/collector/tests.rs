@@ -117,7 +117,7 @@ fn a_reader_never_reports_less_than_another_has_reported() {
     assert_eq!(read(0), Some(1));
     script.value.store(2, SeqCst);
     let other = thread::scope(|scope| scope.spawn(|| [read(0), read(1)]).join().unwrap());
-    assert_eq!(other, [Some(2), Some(2)], "each reader has a sample of its own");
+    assert_eq!(other, [Some(2), Some(2)], "each reader has its own sample");
     assert_eq!(read(1), Some(2), "metric 1 was reported as 2 already");
     assert_eq!(read(2), Some(1), "metric 2 was not");
     assert_eq!(script.samples.load(SeqCst), 2);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::source::linux::files::{Reader, number, number_of};
 use lookup::{Controller, Group, Version};
 
-/// What a CPU quota has cost so far.
+/// The throttling by CPU quotas so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Throttling {
     pub(super) count: u64,
@@ -46,7 +46,7 @@ impl Cgroups {
         if memberships != self.memberships {
             self.memberships.clear();
             self.memberships.extend_from_slice(memberships);
-            // A reader of its own: the buffer of `self.reader` would keep the length of this long file.
+            // A separate reader: the buffer of `self.reader` would keep the length of this long file.
             let mut reader = Reader::default();
             let mounts = reader.read(&self.proc_self, "mountinfo").unwrap_or_default();
             let find = |controller| Group::find(controller, &self.memberships, mounts, &self.root);
