@@ -43,7 +43,8 @@
 //! while a runtime is blocked.
 //!
 //! **Stall.** A worker thread that makes no progress for [`stall_threshold`](Builder::stall_threshold) is stalled.
-//! `tokio.worker.stalls` and `tokio.worker.stall.time` report stalls while they last.
+//! `tokio.worker.stalls` and `tokio.worker.stall.time` report stalls while they last, with their cause: `blocked` in a call,
+//! `running` one poll, or `starved` of CPU.
 //!
 //! **Named task.** [`TaskExt::with_task_name`] counts a future under a name: how many are alive, how they ended, how long
 //! they ran and what they allocated. A name stands for a kind of task, such as `"connection"`; a process has at most 200
@@ -51,7 +52,7 @@
 //! a request. Under `--cfg tokio_unstable`, `task_hooks` names all tasks of a runtime by the line that spawns them.
 //!
 //! **Profile.** The metrics say how much; a profile says where in the code. With the feature `profile`, the module `profile`
-//! samples allocations, CPU time and the stacks of all threads, and writes them for `go tool pprof` and flame graphs.
+//! samples allocations, CPU time, tasks and the stacks of all threads, and writes them for `go tool pprof` and flame graphs.
 //!
 //! # Features
 //!
@@ -69,7 +70,7 @@
 //! | `monitor` | `Monitor`, which writes a JSON line at each interval |
 //! | `debug` | `debug`, HTTP endpoints and a page with plots |
 //! | `tower`, `axum` | `tower::TaskNameLayer`, which counts requests as tasks; by the routes of axum's router |
-//! | `profile` | `profile`: heap, CPU and thread profiles for `go tool pprof` and flame graphs, on Linux |
+//! | `profile` | `profile`: heap, CPU, task and thread profiles for `go tool pprof` and flame graphs, on Linux |
 //! | `internal-logs` | the library's warnings as `tracing` events; part of `otlp`, `monitor` and `debug` |
 //!
 //! # Errors
