@@ -354,10 +354,12 @@ pub(crate) fn shown_word(value: &str) -> &str {
 }
 
 /// The name of a file. Anything that does not look like one may be the text of a key.
+#[cfg(feature = "otlp-tls")]
 pub(crate) fn shown_path(value: &str) -> &str {
     if looks_like_path(value) { value } else { HIDDEN }
 }
 
+#[cfg(feature = "otlp-tls")]
 pub(crate) fn looks_like_path(value: &str) -> bool {
     const MAX_NAME: usize = 64;
     let names = || value.split(['/', '\\']);

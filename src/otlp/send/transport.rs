@@ -24,7 +24,9 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
-    pub(crate) fn otlp(mut target: Target, timeout: Duration) -> Result<Self, Error> {
+    pub(crate) fn otlp(target: Target, timeout: Duration) -> Result<Self, Error> {
+        #[cfg(feature = "otlp-tls")]
+        let mut target = target;
         #[cfg(feature = "otlp-tls")]
         let tls = target.identity.take().map(crate::otlp::send::tls::Tls::new).transpose()?;
         let connector = Connector::new(
