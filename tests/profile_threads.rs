@@ -161,7 +161,8 @@ fn waiting_system_calls_are_not_disturbed() {
     let poll_set = unsafe { libc::epoll_create1(0) };
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(MILLIS as u64))).unwrap();
-    let calls: [(&str, Box<dyn Fn() -> libc::c_long + Send>); 5] = [
+    type Call = Box<dyn Fn() -> libc::c_long + Send>;
+    let calls: [(&str, Call); 5] = [
         ("nanosleep", Box::new(move || unsafe { libc::nanosleep(&time, std::ptr::null_mut()) }.into())),
         (
             "poll",

@@ -86,7 +86,7 @@ mod tests {
         }));
         notifier.tick();
         let since = Instant::now();
-        let stall = |worker| StallSeen {
+        let stall = move |worker| StallSeen {
             runtime: "main".into(),
             worker,
             cause: "blocked",

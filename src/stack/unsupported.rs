@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{CpuSample, CpuSummary, MAX_FRAMES, Object, Reason, Stack, Walked};
+use crate::stack::reason::Reason;
+use crate::stack::types::{CpuSample, CpuSummary, MAX_FRAMES, Object, Stack, Walked};
 
 /// Fails.
 pub(crate) fn prepare() -> Result<(), Reason> {

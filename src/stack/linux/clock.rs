@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::mem::MaybeUninit;
 use std::time::Duration;
 
-use crate::stack::Reason;
+use crate::stack::reason::Reason;
 
 /// A clock that counts the CPU time of a thread or of the process.
 #[derive(Clone, Copy, Debug)]

@@ -11,7 +11,8 @@ use super::modules::Modules;
 use super::pool::{self, Cache};
 use super::registers::Registers;
 use super::walk::{End, walk};
-use crate::stack::{MAX_FRAMES, Reason, Stack};
+use crate::stack::reason::Reason;
+use crate::stack::types::{MAX_FRAMES, Stack};
 
 /// The registers of a thread and the memory from its stack pointer on.
 pub(super) struct Copy {

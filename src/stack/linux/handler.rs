@@ -7,7 +7,7 @@ use std::ptr;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
-use crate::stack::Reason;
+use crate::stack::reason::Reason;
 
 type Function = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
 

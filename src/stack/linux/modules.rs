@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use framehop::{ExplicitModuleSectionInfo, Module, MustNotAllocateDuringUnwind, Unwinder, UnwinderNative};
 
-use crate::stack::Object;
+use crate::stack::types::Object;
 
 /// The unwind tables of one object.
 #[derive(Clone)]
@@ -75,7 +75,7 @@ impl Modules {
     /// Returns true if an address lies in code that can be walked through.
     #[inline]
     pub(super) fn is_walkable(&self, address: usize) -> bool {
-        crate::stack::object_of(&self.objects, address).is_some_and(|object| object.is_walkable)
+        crate::stack::types::object_of(&self.objects, address).is_some_and(|object| object.is_walkable)
     }
 
     /// Returns where the function begins that an address lies in.

@@ -16,7 +16,8 @@ use std::thread;
 use framehop::{CacheNative, MustNotAllocateDuringUnwind};
 
 use super::modules::{self, Modules, Version};
-use crate::stack::{Object, Reason};
+use crate::stack::reason::Reason;
+use crate::stack::types::Object;
 
 pub(super) type Cache = CacheNative<MustNotAllocateDuringUnwind>;
 

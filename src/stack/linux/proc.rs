@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 
 use super::registers::Registers;
-use crate::stack::Reason;
+use crate::stack::reason::Reason;
 
 /// Returns the ids of the process's threads.
 pub(crate) fn threads() -> Vec<u32> {

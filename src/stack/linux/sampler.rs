@@ -24,7 +24,8 @@ use super::handler::{Handler, Info, Installed};
 use super::memory::{self, KeepErrno};
 use super::proc::{own_id, thread_name, threads};
 use super::registers::Registers;
-use crate::stack::{CpuSample, CpuSummary, Reason, Stack};
+use crate::stack::reason::Reason;
+use crate::stack::types::{CpuSample, CpuSummary, Stack};
 
 const SIGNAL: libc::c_int = libc::SIGPROF;
 

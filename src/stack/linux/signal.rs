@@ -17,7 +17,8 @@ use super::handler::{Handler, Info};
 use super::memory::KeepErrno;
 use super::proc::is_blocked;
 use super::registers::Registers;
-use crate::stack::{Reason, Stack};
+use crate::stack::reason::Reason;
+use crate::stack::types::Stack;
 
 const SIGNAL: libc::c_int = libc::SIGURG;
 

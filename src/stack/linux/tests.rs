@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use super::{here, prepare};
-use crate::stack::{MAX_FRAMES, Walked};
+use crate::stack::types::{MAX_FRAMES, Walked};
 
 /// The stack of one moment twice: ours, and that of `_Unwind_Backtrace`.
 #[inline(never)]

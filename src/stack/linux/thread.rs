@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use super::clock::Clock;
 use super::copy::Copy;
 use super::proc::{Switches, ThreadState, own_id};
-use super::{pool, signal};
-use crate::stack::{self, MAX_FRAMES, Reason, Stack};
+use super::{pool, signal, walk};
+use crate::stack::reason::Reason;
+use crate::stack::types::{MAX_FRAMES, Stack};
 
 /// How often a thread that goes on while it is copied is tried again.
 const MAX_TRIES: usize = 3;
@@ -17,7 +18,7 @@ pub(crate) fn of_thread(thread: u32, patience: Duration) -> Result<Stack, Reason
     pool::refresh();
     if thread == own_id() {
         let mut frames = [0; MAX_FRAMES];
-        let walked = stack::here(&mut frames);
+        let walked = walk::here(&mut frames);
         let frames = frames.get(..walked.len).unwrap_or_default().into();
         return Ok(Stack { frames, is_cut: walked.is_cut });
     }

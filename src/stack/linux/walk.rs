@@ -11,7 +11,7 @@ use super::memory::{KeepErrno, PAGE, is_readable};
 use super::modules::Modules;
 use super::pool::{self, Cache};
 use super::registers::Registers;
-use crate::stack::{MAX_FRAMES, Walked};
+use crate::stack::types::{MAX_FRAMES, Walked};
 
 thread_local! {
     /// Without a destructor, hence there to the very end of the thread.
