@@ -1,28 +1,28 @@
 //! The public face: the settings, the snapshots and the registration of instruments.
 
-use crate::util::mutex::Mutex;
+mod shared;
+
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
 use tokio::runtime::Handle;
 
-use crate::collector::Recorder;
 use crate::collector::{Collector, Unregistered};
 use crate::output::otel::audience::Audience;
 use crate::output::otel::instruments;
 #[cfg(feature = "profile")]
 use crate::profile::{Notifier, OnStall, Stall, StallSeen, note_total};
 use crate::settings::Settings;
-use crate::snapshot::{Point, Reading, Snapshot};
+use crate::snapshot::{Reading, Snapshot};
 use crate::source;
 use crate::source::tokio::{Runtimes, WatchedRuntime};
-use crate::util::log;
+use crate::util::mutex::Mutex;
 #[cfg(feature = "profile")]
 use crate::watch::PresentStall;
+use shared::Shared;
 
 /// The metrics of this process's allocator, runtimes, tasks and limits, registered on a meter.
 ///
@@ -449,50 +449,6 @@ fn present(runtimes: &Runtimes) -> Vec<StallSeen> {
         task: stall.task,
     };
     runtimes.present_stalls().into_iter().map(seen).collect()
-}
-
-/// The state shared by all clones and callbacks. It lives as long as one of them does: no longer than the provider if
-/// the application keeps no [`RuntimeMetrics`].
-struct Shared {
-    /// `None` after `stop`.
-    state: Mutex<Option<Collector>>,
-    runtimes: Arc<Runtimes>,
-    audience: Arc<Audience>,
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Option<Collector>> {
-        self.state.lock()
-    }
-
-    /// Runs `act` on the collector, unless it is stopped. Warnings are logged after the lock is released, since the
-    /// application's log may read the metrics.
-    fn with<R>(&self, act: impl FnOnce(&mut Collector) -> R) -> Option<R> {
-        let mut state = self.lock();
-        let result = state.as_mut().map(act);
-        let panicked = state.as_mut().map(Collector::panicked).unwrap_or_default();
-        drop(state);
-        for source in panicked {
-            log::warn("a source of runtime metrics panicked and is turned off", source);
-        }
-        result
-    }
-
-    fn record_by(&self, index: usize, recorder: Recorder) {
-        self.with(|state| state.record_by(index, recorder));
-    }
-
-    /// Passes the points of one metric to a callback.
-    ///
-    /// The lock is held until the last point is observed. The SDK writes the observations of one reader's callback into
-    /// the state of every reader, so an older sample must not follow a newer one. No panic may leave this function,
-    /// since it would end all metrics of the application.
-    fn observe(&self, index: usize, emit: &mut dyn FnMut(&Point)) {
-        self.audience.note_collection();
-        let _ = catch_unwind(AssertUnwindSafe(|| {
-            self.with(|state| state.points(index).iter().for_each(emit));
-        }));
-    }
 }
 
 #[cfg(test)]
