@@ -82,7 +82,7 @@ fn the_index_lists_every_profile() {
     for path in ["/debug/pprof/", "/debug/pprof"] {
         let answer = get(address(), path);
         assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/html; charset=utf-8")));
-        for name in ["heap", "allocs", "tasks", "threads", "profile"] {
+        for name in ["heap", "allocs", "stalls", "tasks", "threads", "profile"] {
             assert!(
                 answer.body.contains(&format!(r#"href="/debug/pprof/{name}""#)),
                 "{name}: {}",

@@ -42,6 +42,12 @@ static ENDPOINTS: &[Endpoint] = &[
         take: Take::Now(profile::allocs),
     },
     Endpoint {
+        name: "stalls",
+        alias: Some("block"),
+        about: "what Tokio's workers did while they were stalled, by time",
+        take: Take::Now(profile::stalls),
+    },
+    Endpoint {
         name: "tasks",
         alias: Some("goroutine"),
         about: "the tasks that live, by name",
