@@ -106,12 +106,13 @@ impl Attempt<'_> {
         let kept = frames.len();
         let mut longest = frames.clone();
         let function = frames.last().and_then(|last| self.modules.function_start(last.wrapping_sub(1)));
-        for wanted in [Fit::Exact, Fit::Possible, Fit::Indirect] {
+        // A function that was jumped to has a caller that calls another one: of all others, the nearest comes first.
+        for is_exact in [true, false] {
             let mut at = registers.sp();
             while let Ok(word) = copy.word(at) {
                 let saved = copy.word(at.wrapping_sub(8)).unwrap_or_default();
                 at += 8;
-                if self.fit(word as usize, function) != Some(wanted) {
+                if self.fit(word as usize, function).is_none_or(|fit| (fit == Fit::Exact) != is_exact) {
                     continue;
                 }
                 let Some(left) = self.tries.checked_sub(1) else { break };
@@ -139,8 +140,7 @@ impl Attempt<'_> {
         }
         match call_before(word)? {
             Call::To(target) if Some(target) == function => Some(Fit::Exact),
-            Call::To(_) => Some(Fit::Indirect),
-            Call::Unknown => Some(Fit::Possible),
+            Call::To(_) | Call::Unknown => Some(Fit::Possible),
         }
     }
 }
@@ -150,10 +150,8 @@ impl Attempt<'_> {
 enum Fit {
     /// The call before it goes to this function.
     Exact,
-    /// The call before it may go anywhere.
+    /// The call before it may go anywhere, or goes to a function that may have jumped to this one.
     Possible,
-    /// The call before it goes to another function, which may have jumped to this one.
-    Indirect,
 }
 
 /// A call instruction.
