@@ -38,7 +38,7 @@ fn compare(lines: usize) -> Option<()> {
         println!("^ above the limit of {LIMIT} %");
     }
     if let [allocations, reallocations] = *measured.printed {
-        let (pair, realloc) = limit::of("System");
+        let (pair, realloc) = limit::of("System").aim;
         let aims = percent(allocations * pair + reallocations * realloc);
         println!(
             "{allocations:.0} allocations and {reallocations:.0} reallocations, which at {pair} and {realloc} instructions would be \

@@ -8,7 +8,7 @@ use super::sampled::{Profile, ProfileKind, Sample, SampleType};
 use super::stall::{Stall, StallStack};
 use super::worker::is_busy_worker;
 use crate::stack::{self, Stack};
-use crate::util::log;
+use crate::util::{log, thread};
 use crate::util::mutex::Mutex;
 
 const TYPES: [SampleType; 2] = [SampleType::new("stalls", "count"), SampleType::new("delay", "nanoseconds")];
@@ -148,7 +148,7 @@ pub(crate) fn warn(stall: &Arc<Stall>) {
         log::warn("a worker is stalled", &about);
     };
     // Without a thread there is no warning; the next one tries again.
-    drop(std::thread::Builder::new().name("runtime-stalls".into()).spawn(log));
+    drop(thread::spawn(std::thread::Builder::new().name("runtime-stalls".into()), log));
 }
 
 /// A stall, for as long as it goes on.

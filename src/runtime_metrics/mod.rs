@@ -1,6 +1,8 @@
 //! The public face: the settings, the snapshots and the registration of instruments.
 
 mod shared;
+#[cfg(feature = "profile")]
+mod stalls;
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,14 +16,12 @@ use crate::collector::{Collector, Unregistered};
 use crate::output::otel::audience::Audience;
 use crate::output::otel::instruments;
 #[cfg(feature = "profile")]
-use crate::profile::{Notifier, OnStall, Stall, StallSeen, note_total};
+use crate::profile::{Notifier, OnStall, Stall};
 use crate::settings::Settings;
 use crate::snapshot::{Reading, Snapshot};
 use crate::source;
 use crate::source::tokio::{Runtimes, WatchedRuntime};
 use crate::util::mutex::Mutex;
-#[cfg(feature = "profile")]
-use crate::watch::PresentStall;
 use shared::Shared;
 
 /// The metrics of this process's allocator, runtimes, tasks and limits, registered on a meter.
@@ -422,7 +422,9 @@ impl Builder {
         #[cfg(feature = "profile")]
         {
             let runtimes = Arc::downgrade(&runtimes);
-            stalls.look_at(move || runtimes.upgrade().map(|runtimes| present(&runtimes)).unwrap_or_default());
+            stalls.look_at(move || {
+                runtimes.upgrade().map(|runtimes| stalls::present(&runtimes)).unwrap_or_default()
+            });
         }
         if let Ok(current) = Handle::try_current() {
             runtimes.watch(String::new(), &current);
@@ -434,21 +436,6 @@ impl Builder {
         let collector = Collector::new(source::all(&self.settings, &runtimes), common);
         RuntimeMetrics::new(collector, runtimes, audience, meter)
     }
-}
-
-/// Returns the present stalls in the form that profiles take them in, and notes the time of all stalls.
-#[cfg(feature = "profile")]
-fn present(runtimes: &Runtimes) -> Vec<StallSeen> {
-    runtimes.stall_totals().into_iter().for_each(|(epoch, total)| note_total(epoch, total));
-    let seen = |(runtime, stall): (_, PresentStall)| StallSeen {
-        runtime,
-        worker: stall.worker,
-        cause: stall.cause.name(),
-        since: stall.since,
-        thread: stall.thread,
-        task: stall.task,
-    };
-    runtimes.present_stalls().into_iter().map(seen).collect()
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::util::thread as background;
+
 /// The client that waits for the work.
 pub(super) struct Client(Receiver<Infallible>);
 
@@ -31,7 +33,7 @@ pub(super) async fn on_thread<T: Send + 'static>(
         // Without a receiver, the client is gone.
         let _ = sender.send(work(&Client(gone)));
     };
-    thread::Builder::new().name("runtime-profile".into()).spawn(run).ok()?;
+    background::spawn(thread::Builder::new().name("runtime-profile".into()), run).ok()?;
     result.await.ok()
 }
 

@@ -1,0 +1,19 @@
+//! Passes the stalls of the watched runtimes on to the profiles.
+
+use crate::profile::{StallSeen, note_total};
+use crate::source::tokio::Runtimes;
+use crate::watch::PresentStall;
+
+/// Returns the present stalls in the form that profiles take them in, and notes the time of all stalls.
+pub(super) fn present(runtimes: &Runtimes) -> Vec<StallSeen> {
+    runtimes.stall_totals().into_iter().for_each(|(epoch, total)| note_total(epoch, total));
+    let seen = |(runtime, stall): (_, PresentStall)| StallSeen {
+        runtime,
+        worker: stall.worker,
+        cause: stall.cause.name(),
+        since: stall.since,
+        thread: stall.thread,
+        task: stall.task,
+    };
+    runtimes.present_stalls().into_iter().map(seen).collect()
+}
