@@ -296,6 +296,7 @@ fn is_jemalloc<A: 'static>() -> bool {
 }
 
 #[cfg(not(feature = "jemalloc"))]
+#[allow(clippy::extra_unused_type_parameters, reason = "the other version compares the type")]
 fn is_jemalloc<A: 'static>() -> bool {
     false
 }
