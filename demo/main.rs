@@ -1,6 +1,6 @@
 //! A small service with two leaks and a stall, which shows its own metrics in the terminal.
 //!
-//! `cargo run --release -p demo [-- --for 10s]`
+//! `cargo run -p demo [-- --for 10s]`
 //!
 //! Without `OTEL_EXPORTER_OTLP_ENDPOINT` it receives its own exports and shows them. With it, the exports go there, and the
 //! terminal shows the same numbers.

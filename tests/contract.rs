@@ -2,17 +2,18 @@
 
 use support::reader;
 
+use std::alloc::System;
 use std::collections::{BTreeMap, BTreeSet};
 
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_instrumentation_runtime::{
-    Availability, CountingAllocator, Group, Kind, Metric, RuntimeMetrics, TaskExt, catalogue,
+    Availability, CountingAllocator, Group, Kind, Metric, RuntimeMetrics, Sampled, TaskExt, catalogue,
 };
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use reader::{Exported, Reader};
 
 #[global_allocator]
-static ALLOC: CountingAllocator = CountingAllocator::system();
+static ALLOC: CountingAllocator<System, Sampled> = CountingAllocator::system().sampled();
 
 /// Everything on that can be, on a runtime that has been at work.
 async fn export(per_worker: bool) -> BTreeMap<String, Exported> {
@@ -20,6 +21,7 @@ async fn export(per_worker: bool) -> BTreeMap<String, Exported> {
     let provider = SdkMeterProvider::builder().with_reader(reader.clone()).build();
     let metrics = RuntimeMetrics::builder()
         .disk_io(true)
+        .heap_profile(1)
         .glibc(true)
         .size_classes(per_worker)
         .task_scheduled_time(true)

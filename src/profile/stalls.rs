@@ -8,8 +8,8 @@ use super::sampled::{Profile, ProfileKind, Sample, SampleType};
 use super::stall::{Stall, StallStack};
 use super::worker::is_busy_worker;
 use crate::stack::{self, Stack};
-use crate::util::{log, thread};
 use crate::util::mutex::Mutex;
+use crate::util::{log, thread};
 
 const TYPES: [SampleType; 2] = [SampleType::new("stalls", "count"), SampleType::new("delay", "nanoseconds")];
 
