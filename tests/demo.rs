@@ -166,7 +166,8 @@ fn a_terminal_of_80x24_shows_both_leaks_and_the_stall_without_wrapping() {
         {
             break whole;
         }
-        assert!(start.elapsed() < Duration::from_secs(120), "not marked within two minutes: {whole}");
+        // A busy machine stretches the waves of load, and a leak is marked when it outgrows them.
+        assert!(start.elapsed() < Duration::from_secs(400), "not marked: {whole}");
     };
     child.kill().unwrap();
     child.wait().unwrap();

