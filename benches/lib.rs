@@ -17,7 +17,7 @@ pub mod limit {
 
     /// Returns the limit over an inner allocator, or over the same counting allocator that takes no samples.
     pub fn of(inner: &str) -> Limit {
-        let met = |aim| Limit { aim, bound: aim };
+        let met = |aim: (f64, f64)| Limit { aim, bound: (aim.0 + 1.0, aim.1 + 1.0) };
         match inner {
             "System" => met((18.0, 14.0)),
             "Jemalloc" | "MiMalloc" => met((20.0, 16.0)),

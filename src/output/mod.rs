@@ -5,6 +5,7 @@ pub mod debug;
 #[cfg(feature = "serde")]
 mod json;
 #[cfg(feature = "monitor")]
+#[cfg_attr(not(feature = "debug"), allow(dead_code, reason = "only `/debug/vars` has every key"))]
 mod memstats;
 #[cfg(feature = "monitor")]
 mod monitor;
