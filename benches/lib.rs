@@ -17,10 +17,12 @@ pub mod limit {
 
     /// Returns the limit over an inner allocator, or over the same counting allocator that takes no samples.
     pub fn of(inner: &str) -> Limit {
-        let met = |aim: (f64, f64)| Limit { aim, bound: (aim.0 + 1.0, aim.1 + 1.0) };
+        let met = |aim| Limit { aim, bound: aim };
         match inner {
             "System" => met((18.0, 14.0)),
-            "Jemalloc" | "MiMalloc" => met((20.0, 16.0)),
+            "Jemalloc" => met((20.0, 16.0)),
+            // It measures 20.0, which is within the aim by less than a build may differ.
+            "MiMalloc" => Limit { aim: (20.0, 16.0), bound: (21.0, 17.0) },
             // A block of this benchmark's loop begins a page there, so that each deallocation looks for a sample.
             inner if inner.contains("Jemalloc") => Limit { aim: (3.0, 4.0), bound: (60.0, 160.0) },
             _ => Limit { aim: (3.0, 4.0), bound: (4.0, 5.0) },
