@@ -81,6 +81,8 @@ struct World {
     /// The long polls, and whether the process stood still meanwhile.
     truth: Vec<Truth>,
     found: Vec<(u64, Cause)>,
+    /// The time of all stalls when it was read last.
+    read: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -149,6 +151,7 @@ impl World {
             marked_cpu: 0,
             truth: Vec::new(),
             found: Vec::new(),
+            read: Duration::ZERO,
         };
         script.iter().for_each(|act| world.act(*act));
         world.act(Act::Park(300));
@@ -250,16 +253,31 @@ impl World {
         if watched && self.now >= self.next_look {
             self.look();
         }
+        if watched && self.now.is_multiple_of(7) {
+            self.read();
+        }
     }
 
-    fn look(&mut self) {
+    fn observe(&self) -> Observation {
         let (park_unpark, busy, polls) = self.published;
-        let seen = Observation {
+        Observation {
             park_unpark,
             busy: Duration::from_millis(busy),
             polls: self.counts_polls.then_some(polls),
             probed: Duration::from_millis(self.probed),
-        };
+        }
+    }
+
+    /// A reader sees the present stall grow, and never more time than the stall has when it is over.
+    fn read(&mut self) {
+        self.worker.read(Duration::from_millis(self.now), self.observe());
+        let time = self.time();
+        assert!(time >= self.read, "{:?} and then {time:?}", self.read);
+        self.read = time;
+    }
+
+    fn look(&mut self) {
+        let seen = self.observe();
         let look =
             Look { now: Duration::from_millis(self.now), on_time: self.now <= self.due.saturating_add(50) };
         let mut thread = Thread {
@@ -389,6 +407,29 @@ fn each_cause_is_counted_under_its_name_and_for_its_time() {
         let error = world.time().as_millis().abs_diff(u128::from(length));
         assert!(error <= 200, "{kind:?}: {:?} of {length} ms", world.time());
     }
+}
+
+#[test]
+fn a_reader_sees_a_stall_grow_between_two_looks() {
+    let mut world = World::play(&[], &[], false);
+    world.state = State::Waiting;
+    while world.worker.present().is_none() {
+        world.pass(Kind::Blocks, true);
+    }
+    let (_, since) = world.worker.present().expect("a stall");
+    world.next_look = u64::MAX;
+    for passed in 0..50 {
+        world.pass(Kind::Blocks, false);
+        world.read();
+        assert_eq!(world.time() + since, Duration::from_millis(world.now), "after {passed} ms");
+    }
+    // The worker has gone on: the stall may have ended at any time since the last reading.
+    let last = world.time();
+    world.poll(1, Kind::Computes);
+    world.publish();
+    (0..20).for_each(|_| world.pass(Kind::Blocks, false));
+    world.read();
+    assert_eq!(world.time(), last);
 }
 
 #[test]

@@ -419,8 +419,15 @@ impl Worker {
             })
     }
 
+    /// Takes in that a reader finds the worker as the last look left it: a present stall has gone on until now.
+    pub(super) fn read(&mut self, now: Duration, seen: Observation) {
+        if self.stall.is_some() && self.last == Some(seen) {
+            self.looked = self.looked.max(now);
+        }
+    }
+
     /// Returns how many stalls of a cause there were, the present one included, and how long they lasted until the last
-    /// look.
+    /// look or reading.
     pub(super) fn total(&self, cause: Cause) -> (u64, Duration) {
         let count = self.stalls.get(cause as usize).copied().unwrap_or_default();
         let time = self.times.get(cause as usize).copied().unwrap_or_default();

@@ -146,7 +146,12 @@ impl Watched {
         if !self.is_measured.load(Relaxed) {
             return None;
         }
-        self.workers.lock().get(worker).map(|worker| worker.rule.total(cause))
+        let mut workers = self.workers.lock();
+        let rule = &mut workers.get_mut(worker)?.rule;
+        if rule.present().is_some() {
+            rule.read(clock::now(), self.observe(worker));
+        }
+        Some(rule.total(cause))
     }
 
     /// Returns the stalls that go on at this moment, at most one for each worker, to within one interval.
