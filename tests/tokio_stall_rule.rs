@@ -3,12 +3,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 #[allow(dead_code, reason = "the library uses the rest")]
+#[path = "../src/watch/others.rs"]
+mod others;
+#[allow(dead_code, reason = "the library uses the rest")]
 #[path = "../src/watch/stall.rs"]
 mod stall;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use others::Others;
 use proptest::prelude::*;
 use stall::{Cause, Config, Inspect, Look, Observation, Poll, State, ThreadTime, Worker};
 
@@ -27,8 +31,10 @@ enum Act {
     Polls { count: u64, length: u64, kind: Kind },
     /// One long poll.
     Stuck { length: u64, kind: Kind, named: bool },
-    /// The worker goes on in another thread with polls of this length, and leaves its own one blocked.
-    Moved { count: u64, length: u64 },
+    /// From now on another thread of the same name works so long of each 100 ms, on something else.
+    Beside(u64),
+    /// The worker goes on in another thread with polls of this length and kind, and leaves its own one blocked.
+    Moved { count: u64, length: u64, kind: Kind },
     /// The whole process stands still, the watcher too.
     Stopped(u64),
     /// Polls of a container that has its CPU for 10 of 100 ms, as has the watcher.
@@ -76,11 +82,16 @@ struct World {
     unpaid_delay: u64,
     state: State,
     poll: Option<Poll>,
+    others: Option<Others>,
     other_cpu: u64,
-    marked_cpu: u64,
+    other_state: State,
+    /// How long of each 100 ms the other thread works.
+    beside: u64,
     /// The long polls, and whether the process stood still meanwhile.
     truth: Vec<Truth>,
     found: Vec<(u64, Cause)>,
+    /// When the process stood still.
+    stops: Vec<(u64, u64)>,
     /// The time of all stalls when it was read last.
     read: Duration,
 }
@@ -98,8 +109,9 @@ struct Thread<'a> {
     delay: u64,
     state: State,
     poll: Option<Poll>,
+    others: &'a mut Option<Others>,
     other_cpu: u64,
-    marked_cpu: &'a mut u64,
+    other_state: State,
 }
 
 impl Inspect for Thread<'_> {
@@ -119,12 +131,13 @@ impl Inspect for Thread<'_> {
         Some(Duration::from_millis(self.delay))
     }
 
-    fn mark(&mut self) {
-        *self.marked_cpu = self.other_cpu;
+    fn look_at_others(&mut self, now: Duration, still: Option<Duration>, rest: Duration) {
+        let time = ThreadTime { id: 2, cpu: Duration::from_micros(self.other_cpu) };
+        self.others.get_or_insert_default().look(now, [time], still, rest, |_| self.other_state);
     }
 
     fn is_unmoved(&mut self) -> bool {
-        *self.marked_cpu == self.other_cpu
+        self.others.as_ref().is_some_and(Others::have_rested)
     }
 }
 
@@ -147,10 +160,13 @@ impl World {
             unpaid_delay: 0,
             state: State::Waiting,
             poll: None,
+            others: None,
             other_cpu: 0,
-            marked_cpu: 0,
+            other_state: State::Waiting,
+            beside: 0,
             truth: Vec::new(),
             found: Vec::new(),
+            stops: Vec::new(),
             read: Duration::ZERO,
         };
         script.iter().for_each(|act| world.act(*act));
@@ -181,19 +197,28 @@ impl World {
                 // Two long polls in a row, without a sign of progress in between, look like one.
                 self.act(Act::Park(20));
             }
-            Act::Moved { count, length } => {
+            Act::Moved { count, length, kind } => {
+                let ended = self.cpu;
                 for _ in 0..count {
                     for _ in 0..length {
-                        self.other_cpu += 1;
+                        self.other_state =
+                            if kind == Kind::Blocks { State::Waiting } else { State::Runnable };
+                        self.other_cpu += if kind == Kind::Computes { 1000 } else { 0 };
                         self.pass(Kind::Blocks, true);
                     }
                     self.end_poll(length);
+                    // Its own thread does not run meanwhile.
+                    self.cpu = ended;
+                    self.other_cpu += 3;
                 }
+                self.other_state = State::Waiting;
                 self.probed = self.now;
             }
+            Act::Beside(work) => (self.beside, self.other_state) = (work, State::Waiting),
             Act::Stopped(length) => {
                 // The thread runs for a moment to stop, and again to go on.
                 self.cpu += 10;
+                self.stops.push((self.now, self.now + length));
                 self.now += length;
             }
             Act::Throttled { periods } => {
@@ -250,6 +275,11 @@ impl World {
             }
         }
         self.now += 1;
+        if self.beside > 0 {
+            let works = self.now % 100 < self.beside;
+            self.other_state = if works { State::Runnable } else { State::Waiting };
+            self.other_cpu += if works { 1000 } else { 0 };
+        }
         if watched && self.now >= self.next_look {
             self.look();
         }
@@ -285,8 +315,9 @@ impl World {
             delay: self.delay,
             state: self.state,
             poll: self.poll,
+            others: &mut self.others,
             other_cpu: self.other_cpu,
-            marked_cpu: &mut self.marked_cpu,
+            other_state: self.other_state,
         };
         let before = Cause::ALL.map(|cause| self.worker.total(cause).0);
         let told = self.worker.look(look, seen, &CONFIG, &mut thread);
@@ -328,7 +359,8 @@ fn harmless() -> impl Strategy<Value = Act> {
     prop_oneof![
         4 => (1..2000_u64).prop_map(Act::Park),
         6 => (1..400_u64, 1..=10_u64, kind()).prop_map(|(count, length, kind)| Act::Polls { count, length, kind }),
-        1 => (1..300_u64, 1..=10_u64).prop_map(|(count, length)| Act::Moved { count, length }),
+        1 => (1..300_u64, 1..=10_u64, any_kind()).prop_map(|(count, length, kind)| Act::Moved { count, length, kind }),
+        1 => (0..=40_u64).prop_map(Act::Beside),
         1 => (1..5000_u64).prop_map(Act::Stopped),
         1 => (1..20_u64).prop_map(|periods| Act::Throttled { periods }),
         2 => Just(Act::Probe),
@@ -368,8 +400,14 @@ proptest! {
         let interval = 100 + 15;
         for (when, cause) in &world.found {
             // A look may come up to an interval later, or find out only when the worker publishes.
-            let near = |truth: &&Truth| truth.from <= *when && *when <= truth.to + 640 + 10 * 61 + interval;
-            prop_assert!(world.truth.iter().any(|truth| near(&truth)), "{cause:?} at {when}: {:?}", world.truth);
+            let stopped = |truth: &Truth| -> u64 {
+                let stops = world.stops.iter().filter(|(from, to)| truth.to <= *from && to <= when);
+                stops.map(|(from, to)| to - from).sum()
+            };
+            let near = |truth: &Truth| {
+                truth.from <= *when && *when <= truth.to + 640 + 10 * 61 + interval + stopped(truth)
+            };
+            prop_assert!(world.truth.iter().any(near), "{cause:?} at {when}: {:?}", world.truth);
         }
         for truth in &world.truth {
             let length = truth.to - truth.from;
@@ -379,6 +417,8 @@ proptest! {
                 Kind::Starves => 100 + 2 * interval + 60,
                 _ => 100 + interval + 60,
             };
+            // A thread that works beside it has to rest first.
+            let noticed = noticed + if script.iter().any(|act| matches!(act, Act::Beside(_))) { 110 } else { 0 };
             // Short polls that wait may have begun the silence in which a computation is found.
             let may_seem_blocked = truth.kind == Kind::Computes && !truth.named;
             let during = |(when, cause): &&(u64, Cause)| {
@@ -430,6 +470,21 @@ fn a_reader_sees_a_stall_grow_between_two_looks() {
     (0..20).for_each(|_| world.pass(Kind::Blocks, false));
     world.read();
     assert_eq!(world.time(), last);
+}
+
+#[test]
+fn a_blocked_worker_is_noticed_beside_threads_that_do_other_work() {
+    // A thread that never rests may have taken the worker over. That shows once the worker has been silent for long.
+    for (work, length, count) in [(40, 400, 1), (100, 2000, 0), (100, 3000, 1)] {
+        let stuck = Act::Stuck { length, kind: Kind::Blocks, named: false };
+        let script = [Act::Park(500), Act::Beside(work), stuck, Act::Beside(0), Act::Park(500)];
+        let world = World::play(&script, &[], false);
+        assert_eq!(
+            (world.count(Cause::Blocked), world.total()),
+            (count, count),
+            "{work} of 100 ms, {length} ms"
+        );
+    }
 }
 
 #[test]
@@ -501,7 +556,7 @@ impl Inspect for Unknown {
         None
     }
 
-    fn mark(&mut self) {}
+    fn look_at_others(&mut self, _: Duration, _: Option<Duration>, _: Duration) {}
 
     fn is_unmoved(&mut self) -> bool {
         false

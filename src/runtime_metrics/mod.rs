@@ -364,8 +364,9 @@ impl Builder {
     /// holds for a poll that waits and runs by turns, and where the system does not report the state of a thread, as
     /// everywhere but on Linux.
     ///
-    /// A worker whose thread was used for `block_in_place` is judged only once its new thread is known, or four times that
-    /// bound has passed.
+    /// `block_in_place` moves a worker to another thread. So a worker is judged once its thread is known and each other
+    /// thread of the same name has rested for a moment since, or four times that bound has passed: a computation in
+    /// `spawn_blocking` delays the verdict.
     pub fn stall_threshold(mut self, threshold: Duration) -> Self {
         self.settings.stall_threshold = threshold;
         self

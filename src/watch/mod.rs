@@ -8,6 +8,7 @@
 //! `stall` decides which workers count as stalled, from observations alone. `thread` reads the threads.
 
 mod clock;
+mod others;
 mod probe;
 mod pulse;
 mod registry;

@@ -91,9 +91,10 @@ pub(super) trait Inspect {
     fn state(&mut self) -> State;
     /// Returns how long the thread has waited for a CPU in all.
     fn run_delay(&mut self) -> Option<Duration>;
-    /// Notes which threads the worker could have moved to, and their CPU times.
-    fn mark(&mut self);
-    /// Returns true if the worker cannot have moved to another thread since the mark.
+    /// Looks at the threads that the worker could have moved to. `still` says since when the worker's own thread has stood
+    /// still, or that it runs; `rest`, how long a thread that runs the worker cannot rest.
+    fn look_at_others(&mut self, now: Duration, still: Option<Duration>, rest: Duration);
+    /// Returns true if none of them can be the worker's thread.
     fn is_unmoved(&mut self) -> bool;
 }
 
@@ -123,9 +124,8 @@ impl Config {
         polls.saturating_add(polls / 20).max(self.threshold)
     }
 
-    /// How long threads are watched to see whether the worker runs on one of them: twice the longest poll that is
-    /// not slow.
-    fn time_to_show(&self) -> Duration {
+    /// How long a thread cannot rest that runs the worker: twice the longest poll that is not slow.
+    fn rest(&self) -> Duration {
         self.slow_poll.saturating_mul(2)
     }
 }
@@ -153,15 +153,15 @@ struct Window {
     runnable: Option<Duration>,
     /// When the thread's wait for a CPU was read first, and how long it was then.
     delay: Option<(Duration, Duration)>,
-    marked: Option<Duration>,
+    is_suspicious: bool,
 }
 
 impl Window {
     fn new(now: Duration, thread: Option<ThreadTime>) -> Self {
         let cpu = thread.map(|thread| thread.cpu).unwrap_or_default();
         let (still, late) = (now, now);
-        let (state, runnable, delay, marked) = (None, None, None, None);
-        Window { since: now, thread, late, still, cpu, state, runnable, delay, marked }
+        let (state, runnable, delay, is_suspicious) = (None, None, None, false);
+        Window { since: now, thread, late, still, cpu, state, runnable, delay, is_suspicious }
     }
 
     /// The CPU time that the thread has used in it.
@@ -256,7 +256,8 @@ impl Worker {
         if !look.on_time {
             (window.late, window.delay) = (now, None);
         }
-        if time.is_some_and(|time| time.cpu != window.cpu) {
+        let ran = time.is_some_and(|time| time.cpu != window.cpu);
+        if ran {
             window.cpu = time.map(|time| time.cpu).unwrap_or_default();
             (window.still, window.state, window.runnable) = (now, None, None);
         } else if time.is_some() && now > window.still {
@@ -269,9 +270,9 @@ impl Worker {
         let polls_long = self.poll.is_some() && silent >= config.threshold / 2;
         let suspicious =
             window.state.is_some() || used.is_some_and(|used| used >= config.silence() / 2) || polls_long;
-        if window.marked.is_none() && suspicious {
-            thread.mark();
-            window.marked = Some(now);
+        window.is_suspicious |= suspicious;
+        if window.is_suspicious {
+            thread.look_at_others(now, (!ran).then_some(window.still), config.rest());
         }
         if window.delay.is_none() && (silent >= config.threshold || polls_long) {
             window.delay = thread.run_delay().map(|delay| (now, delay));
@@ -318,12 +319,11 @@ impl Worker {
         };
         let silent = lasts(reliable, config.silence());
         match evidence {
-            // The thread is known to be stuck. Whether it is the worker's shows a little later.
+            // The thread is known to be stuck. The worker may have moved to another one, which may be short of CPU time:
+            // it gets four times as long.
             Some(evidence) => {
-                let shown = window.marked.is_none_or(|marked| lasts(marked, config.time_to_show()));
-                // If it may be another thread's, that one may be short of CPU time: it gets four times as long.
                 let silent_for_long = lasts(reliable, config.silence().saturating_mul(4));
-                (shown && thread.is_unmoved() || silent_for_long).then_some(evidence)
+                (thread.is_unmoved() || silent_for_long).then_some(evidence)
             }
             None if !silent => None,
             // The system does not report what the thread does.
@@ -415,7 +415,7 @@ impl Worker {
     pub(super) fn is_in_doubt(&self, config: &Config) -> bool {
         self.stall.is_none()
             && self.window.is_some_and(|window| {
-                window.marked.is_some() || window.state.is_some() || config.threshold < config.interval
+                window.is_suspicious || window.state.is_some() || config.threshold < config.interval
             })
     }
 

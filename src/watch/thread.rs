@@ -68,14 +68,15 @@ mod linux {
     }
 
     /// Returns the threads that have the same name as this one, its number aside: Tokio gives its workers and the
-    /// threads for blocking work the same name. `None` if they cannot be listed.
-    pub(crate) fn pool(id: u32) -> Option<Vec<ThreadTime>> {
+    /// threads for blocking work the same name. The names of those that `is_known` are not read again. `None` if they
+    /// cannot be listed.
+    pub(crate) fn pool(id: u32, is_known: impl Fn(u32) -> bool) -> Option<Vec<ThreadTime>> {
         let name = name(id)?;
         let mut threads = Vec::new();
         for entry in fs::read_dir(THREADS).ok()? {
             let other: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
             // A thread that ends meanwhile has neither name nor time.
-            if other != id && self::name(other).as_ref() == Some(&name) {
+            if other != id && (is_known(other) || self::name(other).as_ref() == Some(&name)) {
                 threads.extend(cpu_time(other));
             }
         }
@@ -112,7 +113,7 @@ mod unknown {
         State::Unknown
     }
 
-    pub(crate) fn pool(_: u32) -> Option<Vec<ThreadTime>> {
+    pub(crate) fn pool(_: u32, _: impl Fn(u32) -> bool) -> Option<Vec<ThreadTime>> {
         None
     }
 }
@@ -164,7 +165,7 @@ mod tests {
             thread::yield_now();
         }
         assert_eq!(state(id), State::Unknown);
-        assert_eq!(pool(id), None);
+        assert_eq!(pool(id, |_| false), None);
     }
 
     #[test]
@@ -194,7 +195,7 @@ mod tests {
             })
             .into();
         let ids: Vec<u32> = ids.iter().take(3).collect();
-        let pools: usize = ids.iter().map(|id| pool(*id).unwrap().len()).sum();
+        let pools: usize = ids.iter().map(|id| pool(*id, |_| false).unwrap().len()).sum();
         assert_eq!(pools, 2, "two see each other");
         drop(end);
         threads.into_iter().for_each(|thread| thread.join().unwrap());

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{self, Handle, RuntimeFlavor, RuntimeMetrics};
 
 use super::clock;
+use super::others::Others;
 use super::probe::{Probe, Scout, Task, spawn};
 use super::pulse::Pulse;
 use super::stall::{Cause, Config, Inspect, Look, Observation, Poll, State, ThreadTime, Worker};
@@ -56,8 +57,8 @@ pub(crate) struct PresentStall {
 #[derive(Default)]
 struct Attended {
     rule: Worker,
-    /// The threads that the worker could have moved to, at the rule's mark.
-    others: Option<Vec<ThreadTime>>,
+    /// The threads that the worker could have moved to, if they are known.
+    others: Option<Others>,
     task: Option<&'static str>,
 }
 
@@ -276,7 +277,7 @@ struct Inspector<'a> {
     runtime: &'a Watched,
     index: usize,
     all: &'a [Arc<Watched>],
-    others: &'a mut Option<Vec<ThreadTime>>,
+    others: &'a mut Option<Others>,
 }
 
 impl Inspector<'_> {
@@ -284,9 +285,15 @@ impl Inspector<'_> {
         self.runtime.pulse.thread(self.index).map(|thread| thread.id)
     }
 
+    /// Returns true if Tokio reports the worker's thread, which `time` has compared, or the runtime has but one.
+    fn cannot_move(&self) -> bool {
+        cfg!(tokio_unstable) || self.runtime.handle.runtime_flavor() == RuntimeFlavor::CurrentThread
+    }
+
     /// Returns the threads of the same pool as this one that no watched runtime is known to run a worker on.
     fn others(&self, id: u32) -> Option<Vec<ThreadTime>> {
-        let mut others = thread::pool(id)?;
+        let is_known = |id| self.others.as_ref().is_some_and(|others| others.contains(id));
+        let mut others = thread::pool(id, is_known)?;
         others.retain(|other| !self.all.iter().any(|runtime| runtime.has_thread(other.id)));
         Some(others)
     }
@@ -327,18 +334,19 @@ impl Inspect for Inspector<'_> {
         thread::run_delay(self.id()?)
     }
 
-    fn mark(&mut self) {
-        *self.others = if cfg!(tokio_unstable) { None } else { self.id().and_then(|id| self.others(id)) };
+    fn look_at_others(&mut self, now: Duration, still: Option<Duration>, rest: Duration) {
+        if self.cannot_move() {
+            return;
+        }
+        let times = self.id().and_then(|id| self.others(id));
+        *self.others = times.map(|times| {
+            let mut others = self.others.take().unwrap_or_default();
+            others.look(now, times, still, rest, thread::state);
+            others
+        });
     }
 
     fn is_unmoved(&mut self) -> bool {
-        // `time` has compared the threads, or the runtime has but one.
-        if cfg!(tokio_unstable) || self.runtime.handle.runtime_flavor() == RuntimeFlavor::CurrentThread {
-            return true;
-        }
-        let now = self.id().and_then(|id| self.others(id));
-        let Some((before, now)) = self.others.as_ref().zip(now) else { return false };
-        // `block_in_place` hands a worker to a thread that is new or has waited for work, and which then runs.
-        now.iter().all(|thread| before.contains(thread))
+        self.cannot_move() || self.others.as_ref().is_some_and(Others::have_rested)
     }
 }
