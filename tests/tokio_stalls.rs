@@ -1,4 +1,4 @@
-//! A worker that is stuck is told while it is, and nothing else is taken for it.
+//! A worker that makes no progress is reported while it makes none, and nothing else is taken for it.
 
 use support::runtimes;
 
@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 
 use opentelemetry_instrumentation_runtime::{Builder, RuntimeMetrics};
 use runtimes::{TICK, build, histogram, looks, stalls, stalls_by_cause, until, value, values};
+use support::pace::repeat_when_late;
 use tokio::runtime::{self, Runtime};
 
 const BLOCKED: Duration = Duration::from_millis(1500);
-/// How far from the truth a stall's time may be: two ticks, and a machine that is busy with other things.
-const TOLERANCE: f64 = 0.2 + 0.1;
+/// How far from the truth a stall's time may be: the watcher notices its beginning and its end one tick late at most, and
+/// itself may be late by a half.
+const TOLERANCE: f64 = 0.15;
 
-/// After so many looks the watcher knows the threads of the workers, on a busy machine too.
+/// After so many looks the watcher knows the threads of the workers.
 const KNOWN: u64 = 8;
 
 fn multi_thread(workers: usize) -> Runtime {
@@ -31,10 +33,10 @@ fn watching(runtime: &Runtime) -> RuntimeMetrics {
 
 #[track_caller]
 fn assert_close(seconds: f64, truth: f64, tolerance: f64) {
-    assert!((seconds - truth).abs() <= tolerance, "{seconds} s told, {truth} s true");
+    assert!((seconds - truth).abs() <= tolerance, "{seconds} s reported, {truth} s true");
 }
 
-/// Blocks so many workers at once, each in a task of its own; tells when.
+/// Blocks so many workers at once, each in another task. Returns when.
 fn block(runtime: &Runtime, workers: usize) -> (Instant, Vec<tokio::task::JoinHandle<Instant>>) {
     let (started, starts) = mpsc::channel();
     let tasks = (0..workers)
@@ -52,180 +54,197 @@ fn block(runtime: &Runtime, workers: usize) -> (Instant, Vec<tokio::task::JoinHa
 }
 
 #[test]
-fn one_of_several_workers_blocked_is_told_at_once_and_grows() {
-    let runtime = multi_thread(4);
-    let metrics = watching(&runtime);
-    looks(&metrics, KNOWN);
-    let (start, tasks) = block(&runtime, 1);
-    let blocked = || stalls_by_cause(&metrics)[0];
-    let time = || {
-        let times = values(&metrics, "tokio.worker.stall.time");
-        times.into_iter().find(|(cause, _)| cause == &["blocked"]).map(|(_, time)| time).unwrap()
-    };
-    until("the stall is told", || (blocked() == 1.0).then_some(()));
-    let noticed = start.elapsed();
-    assert!(noticed < BLOCKED, "noticed after {noticed:?}");
-    for part in [0.5, 0.9, 1.3] {
-        thread::sleep(Duration::from_secs_f64(part).saturating_sub(start.elapsed()));
+fn a_blocked_worker_is_reported_at_once_and_its_time_grows() {
+    repeat_when_late(|| {
+        let runtime = multi_thread(4);
+        let metrics = watching(&runtime);
+        looks(&metrics, KNOWN);
+        let (start, tasks) = block(&runtime, 1);
+        let blocked = || stalls_by_cause(&metrics)[0];
+        let time = || {
+            let times = values(&metrics, "tokio.worker.stall.time");
+            times.into_iter().find(|(cause, _)| cause == &["blocked"]).map(|(_, time)| time).unwrap()
+        };
+        until("the stall is reported", || (blocked() == 1.0).then_some(()));
+        let noticed = start.elapsed();
+        assert!(noticed < BLOCKED, "noticed after {noticed:?}");
+        for part in [0.5, 0.9, 1.3] {
+            thread::sleep(Duration::from_secs_f64(part).saturating_sub(start.elapsed()));
+            assert_eq!(blocked(), 1.0);
+            assert_close(time(), start.elapsed().as_secs_f64(), TOLERANCE);
+        }
+
+        for task in tasks {
+            runtime.block_on(task).unwrap();
+        }
+        let truth = start.elapsed().as_secs_f64();
+        looks(&metrics, 2);
+        let total = time();
         assert_eq!(blocked(), 1.0);
-        assert_close(time(), start.elapsed().as_secs_f64(), TOLERANCE);
-    }
-
-    for task in tasks {
-        runtime.block_on(task).unwrap();
-    }
-    let truth = start.elapsed().as_secs_f64();
-    looks(&metrics, 2);
-    let total = time();
-    assert_eq!(blocked(), 1.0);
-    assert_close(total, truth, TOLERANCE);
-    looks(&metrics, 3);
-    assert_eq!((blocked(), time()), (1.0, total), "it is over");
-}
-
-#[test]
-fn each_worker_is_told_for_itself_on_request() {
-    let runtime = multi_thread(3);
-    let metrics = build(RuntimeMetrics::builder().per_worker(true).runtime("", runtime.handle()));
-    looks(&metrics, KNOWN);
-    let (_, tasks) = block(&runtime, 1);
-    let blocked = until("the stall is reported", || {
-        let stalls = values(&metrics, "tokio.worker.stalls");
-        assert_eq!(stalls.len(), 9, "three causes of three workers");
-        stalls.into_iter().find(|(attributes, count)| attributes[0] == "blocked" && *count > 0.0)
+        assert_close(total, truth, TOLERANCE);
+        looks(&metrics, 3);
+        assert_eq!((blocked(), time()), (1.0, total), "it is over");
     });
-    let of_cause = |name| {
-        let mut values = values(&metrics, name);
-        values.retain(|(attributes, _)| attributes[0] == "blocked");
-        values
-    };
-    assert_eq!(of_cause("tokio.worker.stalls").iter().map(|(_, count)| count).sum::<f64>(), 1.0);
-    let times = of_cause("tokio.worker.stall.time");
-    assert!(times.iter().all(|(worker, time)| (*worker == blocked.0) == (*time > 0.0)), "{times:?}");
-    drop(tasks);
 }
 
 #[test]
-fn all_workers_blocked_are_all_told() {
-    let runtime = multi_thread(2);
-    let metrics = watching(&runtime);
-    looks(&metrics, 1);
-    let (start, tasks) = block(&runtime, 2);
-    until("both stalls are told", || (stalls(&metrics).0 == 2.0).then_some(()));
-    for task in tasks {
-        runtime.block_on(task).unwrap();
-    }
-    let truth = start.elapsed().as_secs_f64();
-    looks(&metrics, 2);
-    let (count, time) = stalls(&metrics);
-    assert_eq!(count, 2.0);
-    assert_close(time, 2.0 * truth, 2.0 * TOLERANCE);
+fn each_worker_has_its_own_series_on_request() {
+    repeat_when_late(|| {
+        let runtime = multi_thread(3);
+        let metrics = build(RuntimeMetrics::builder().per_worker(true).runtime("", runtime.handle()));
+        looks(&metrics, KNOWN);
+        let (_, tasks) = block(&runtime, 1);
+        let blocked = until("the stall is reported", || {
+            let stalls = values(&metrics, "tokio.worker.stalls");
+            assert_eq!(stalls.len(), 9, "three causes of three workers");
+            stalls.into_iter().find(|(attributes, count)| attributes[0] == "blocked" && *count > 0.0)
+        });
+        let of_cause = |name| {
+            let mut values = values(&metrics, name);
+            values.retain(|(attributes, _)| attributes[0] == "blocked");
+            values
+        };
+        assert_eq!(of_cause("tokio.worker.stalls").iter().map(|(_, count)| count).sum::<f64>(), 1.0);
+        let times = of_cause("tokio.worker.stall.time");
+        assert!(times.iter().all(|(worker, time)| (*worker == blocked.0) == (*time > 0.0)), "{times:?}");
+        drop(tasks);
+    });
+}
 
-    let delays = histogram(&metrics, "tokio.schedule.delay").unwrap();
-    let late: u64 = delays
-        .counts
-        .iter()
-        .zip(delays.bounds.iter())
-        .filter(|(_, bound)| **bound > 1.0)
-        .map(|(count, _)| count)
-        .sum();
-    assert_eq!(late, 1, "the probe had to wait for as long: {delays:?}");
+#[test]
+fn all_blocked_workers_are_reported() {
+    repeat_when_late(|| {
+        let runtime = multi_thread(2);
+        let metrics = watching(&runtime);
+        looks(&metrics, 1);
+        let (start, tasks) = block(&runtime, 2);
+        until("both stalls are reported", || (stalls(&metrics).0 == 2.0).then_some(()));
+        for task in tasks {
+            runtime.block_on(task).unwrap();
+        }
+        let truth = start.elapsed().as_secs_f64();
+        looks(&metrics, 2);
+        let (count, time) = stalls(&metrics);
+        assert_eq!(count, 2.0);
+        assert_close(time, 2.0 * truth, 2.0 * TOLERANCE);
+
+        let delays = histogram(&metrics, "tokio.schedule.delay").unwrap();
+        let late: u64 = delays
+            .counts
+            .iter()
+            .zip(delays.bounds.iter())
+            .filter(|(_, bound)| **bound > 1.0)
+            .map(|(count, _)| count)
+            .sum();
+        assert_eq!(late, 1, "the probe had to wait for as long: {delays:?}");
+    });
 }
 
 #[test]
 fn block_in_place_blocks_no_worker() {
-    let runtime = multi_thread(1);
-    let metrics = watching(&runtime);
-    let (hold, held) = mpsc::channel::<()>();
-    let task = runtime.spawn(async move { tokio::task::block_in_place(|| held.recv()) });
-    looks(&metrics, 5);
-    assert_eq!(stalls(&metrics), (0.0, 0.0));
-    drop(hold);
-    assert!(runtime.block_on(task).unwrap().is_err());
+    repeat_when_late(|| {
+        let runtime = multi_thread(1);
+        let metrics = watching(&runtime);
+        let (hold, held) = mpsc::channel::<()>();
+        let task = runtime.spawn(async move { tokio::task::block_in_place(|| held.recv()) });
+        looks(&metrics, 5);
+        assert_eq!(stalls(&metrics), (0.0, 0.0));
+        drop(hold);
+        assert!(runtime.block_on(task).unwrap().is_err());
+    });
 }
 
 #[test]
-fn a_current_thread_runtime_that_is_blocked_is_told() {
-    let runtime = current_thread();
-    let metrics = runtime.block_on(async { watching(&runtime) });
-    let looks = || histogram(&metrics, "tokio.schedule.delay").map_or(0, |delays| delays.counts.iter().sum());
-    let (blocked, (count, time)) = runtime.block_on(async {
-        while looks() < KNOWN {
-            tokio::task::yield_now().await;
-        }
-        let start = Instant::now();
-        thread::sleep(Duration::from_secs(1));
-        (start.elapsed(), stalls(&metrics))
+fn a_blocked_current_thread_runtime_is_reported() {
+    repeat_when_late(|| {
+        let runtime = current_thread();
+        let metrics = runtime.block_on(async { watching(&runtime) });
+        let looks =
+            || histogram(&metrics, "tokio.schedule.delay").map_or(0, |delays| delays.counts.iter().sum());
+        let (blocked, (count, time)) = runtime.block_on(async {
+            while looks() < KNOWN {
+                tokio::task::yield_now().await;
+            }
+            let start = Instant::now();
+            thread::sleep(Duration::from_secs(1));
+            (start.elapsed(), stalls(&metrics))
+        });
+        assert_eq!(count, 1.0, "reported from within the very poll");
+        assert_close(time, blocked.as_secs_f64(), TOLERANCE);
     });
-    assert_eq!(count, 1.0, "told from within the very poll");
-    // The watcher needs up to three looks to be sure, and the time grows with each look.
-    assert_close(time, blocked.as_secs_f64(), 4.5 * TICK.as_secs_f64());
 }
 
 #[test]
-fn a_current_thread_runtime_that_nobody_drives_is_not_blocked() {
-    let never = current_thread();
-    let metrics = watching(&never);
-    thread::sleep(5 * TICK);
-    assert_eq!(stalls(&metrics), (0.0, 0.0), "never driven");
-    assert_eq!(value(&metrics, "tokio.task.count"), Some(0.0));
-    let waiting = values(&metrics, "tokio.queue.length");
-    assert!(waiting.iter().all(|(_, count)| *count == 0.0), "{waiting:?}");
+fn a_current_thread_runtime_that_no_thread_drives_is_not_blocked() {
+    repeat_when_late(|| {
+        let never = current_thread();
+        let metrics = watching(&never);
+        thread::sleep(5 * TICK);
+        assert_eq!(stalls(&metrics), (0.0, 0.0), "never driven");
+        assert_eq!(value(&metrics, "tokio.task.count"), Some(0.0));
+        let waiting = values(&metrics, "tokio.queue.length");
+        assert!(waiting.iter().all(|(_, count)| *count == 0.0), "{waiting:?}");
 
-    let left = current_thread();
-    let metrics = watching(&left);
-    left.block_on(async { tokio::time::sleep(2 * TICK).await });
-    thread::sleep(5 * TICK);
-    assert_eq!(stalls(&metrics), (0.0, 0.0), "left by the thread that reads");
-    left.block_on(async { tokio::time::sleep(2 * TICK).await });
-    assert_eq!(stalls(&metrics), (0.0, 0.0), "driven again");
-    let delays = histogram(&metrics, "tokio.schedule.delay").unwrap();
-    assert!(delays.sum < 0.4, "what nobody drove was not late: {delays:?}");
+        let left = current_thread();
+        let metrics = watching(&left);
+        left.block_on(async { tokio::time::sleep(2 * TICK).await });
+        thread::sleep(5 * TICK);
+        assert_eq!(stalls(&metrics), (0.0, 0.0), "left by the thread that reads");
+        left.block_on(async { tokio::time::sleep(2 * TICK).await });
+        assert_eq!(stalls(&metrics), (0.0, 0.0), "driven again");
+        let delays = histogram(&metrics, "tokio.schedule.delay").unwrap();
+        assert!(delays.sum < 0.4, "what no thread drove was not late: {delays:?}");
 
-    let ended = current_thread();
-    let metrics = watching(&ended);
-    thread::scope(|scope| {
-        scope.spawn(|| ended.block_on(async { tokio::time::sleep(2 * TICK).await }));
+        let ended = current_thread();
+        let metrics = watching(&ended);
+        thread::scope(|scope| {
+            scope.spawn(|| ended.block_on(async { tokio::time::sleep(2 * TICK).await }));
+        });
+        thread::sleep(5 * TICK);
+        let (_, time) = stalls(&metrics);
+        assert_eq!(time, 0.0, "its thread has ended");
     });
-    thread::sleep(5 * TICK);
-    let (_, time) = stalls(&metrics);
-    assert_eq!(time, 0.0, "its thread has ended");
 }
 
 #[test]
-fn a_runtime_that_is_shut_down_while_it_is_blocked_goes_when_it_is_gone() {
-    let runtime = multi_thread(1);
-    let metrics = watching(&runtime);
-    looks(&metrics, 1);
-    let (start, _tasks) = block(&runtime, 1);
-    until("the stall is told", || (stalls(&metrics).0 == 1.0).then_some(()));
-    runtime.shutdown_background();
-    until("the runtime is forgotten", || {
-        metrics.snapshot().get("tokio.worker.stalls").is_none().then_some(())
+fn a_blocked_runtime_is_forgotten_when_it_has_shut_down() {
+    repeat_when_late(|| {
+        let runtime = multi_thread(1);
+        let metrics = watching(&runtime);
+        looks(&metrics, 1);
+        let (start, _tasks) = block(&runtime, 1);
+        until("the stall is reported", || (stalls(&metrics).0 == 1.0).then_some(()));
+        runtime.shutdown_background();
+        until("the runtime is forgotten", || {
+            metrics.snapshot().get("tokio.worker.stalls").is_none().then_some(())
+        });
+        assert!(start.elapsed() < BLOCKED + 2 * TICK, "{:?}", start.elapsed());
     });
-    assert!(start.elapsed() < BLOCKED + 2 * TICK, "{:?}", start.elapsed());
 }
 
 #[test]
 fn a_paused_clock_stays_where_it_is() {
-    let runtime = runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    let metrics = watching(&runtime);
-    let (done, is_done) = tokio::sync::oneshot::channel();
-    runtime.block_on(async {
-        let start = tokio::time::Instant::now();
-        let seen = metrics.clone();
-        thread::spawn(move || {
-            looks(&seen, 4);
-            done.send(()).unwrap();
+    repeat_when_late(|| {
+        let runtime =
+            runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let metrics = watching(&runtime);
+        let (done, is_done) = tokio::sync::oneshot::channel();
+        runtime.block_on(async {
+            let start = tokio::time::Instant::now();
+            let seen = metrics.clone();
+            thread::spawn(move || {
+                looks(&seen, 4);
+                done.send(()).unwrap();
+            });
+            is_done.await.unwrap();
+            assert_eq!(start.elapsed(), Duration::ZERO);
+            tokio::time::sleep(Duration::from_secs(3600)).await;
+            assert_eq!(
+                start.elapsed(),
+                Duration::from_secs(3600),
+                "it goes on as the runtime's own timers want it"
+            );
         });
-        is_done.await.unwrap();
-        assert_eq!(start.elapsed(), Duration::ZERO);
-        tokio::time::sleep(Duration::from_secs(3600)).await;
-        assert_eq!(
-            start.elapsed(),
-            Duration::from_secs(3600),
-            "it goes on as the runtime's own timers want it"
-        );
     });
 }
 
@@ -249,7 +268,7 @@ fn an_interval_of_zero_measures_neither_delays_nor_stalls() {
     assert!(measured.iter().all(|name| metrics.snapshot().get(name).is_none()));
     let more = watching(&runtime);
     looks(&more, 1);
-    assert_eq!(stalls(&metrics), (0.0, 0.0), "as soon as somebody wants it, it is there for all");
+    assert_eq!(stalls(&metrics), (0.0, 0.0), "one builder that measures them is enough for all");
     drop(runtime);
     assert!(metrics.snapshot().get("tokio.task.count").is_none(), "it goes without a watcher too");
 }

@@ -5,6 +5,7 @@ pub mod child;
 pub mod collector;
 pub mod http;
 pub mod log;
+pub mod pace;
 pub mod proxy;
 pub mod reader;
 pub mod receiver;
