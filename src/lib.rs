@@ -102,7 +102,6 @@ mod snapshot;
 mod source;
 #[cfg(feature = "profile")]
 mod stack;
-mod total;
 #[cfg(feature = "tower")]
 pub mod tower;
 mod util;

@@ -1,9 +1,12 @@
 //! A collector of scripted sources.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::thread;
 
-use super::*;
-use crate::snapshot::AttributeValue;
+use super::collect::*;
+use super::total::Total;
+use crate::snapshot::{AttributeValue, Attributes, CommonAttributes, Value};
 use crate::source::row::{Scope, counter, up_down_counter};
 use crate::source::table::Table;
 

@@ -16,6 +16,20 @@ use crate::otlp::send::transport::Transport;
 use crate::otlp::telemetry::Telemetry;
 use crate::util::log;
 
+/// Starts exporting as the standard variables say, and makes the provider the global one.
+///
+/// # Errors
+/// An endpoint, a header or a file of TLS that cannot be used, by the name of its variable; or the operating system has
+/// no thread left.
+pub fn install() -> Result<Telemetry, Error> {
+    builder().install()
+}
+
+/// Returns a builder, for settings in code rather than in the environment.
+pub fn builder() -> Builder {
+    Builder::default()
+}
+
 /// Settings in code. Each goes before its variable; the rest is read from the environment.
 #[derive(Default)]
 #[must_use = "nothing is exported before `install` or `build`"]

@@ -64,21 +64,7 @@ mod export;
 mod send;
 mod telemetry;
 
-pub use builder::Builder;
+pub use builder::{Builder, builder, install};
 pub use config::options::Protocol;
 pub use error::Error;
 pub use telemetry::Telemetry;
-
-/// Starts exporting as the standard variables say, and makes the provider the global one.
-///
-/// # Errors
-/// An endpoint, a header or a file of TLS that cannot be used, by the name of its variable; or the operating system has
-/// no thread left.
-pub fn install() -> Result<Telemetry, Error> {
-    builder().install()
-}
-
-/// Returns a builder, for settings in code rather than in the environment.
-pub fn builder() -> Builder {
-    Builder::default()
-}

@@ -52,12 +52,5 @@ pub use threads::threads;
 
 pub(crate) use notifier::{Notifier, OnStall};
 pub(crate) use stalls::{StallSeen, note_total};
-
-/// Returns the names of the functions at these addresses. Unknown addresses are left out.
 #[cfg(feature = "debug")]
-pub(crate) fn names(addresses: &[usize]) -> Vec<(usize, std::sync::Arc<str>)> {
-    let objects = crate::stack::prepare().map(|()| crate::stack::objects()).unwrap_or_default();
-    let symbols = symbols::Symbols::load(addresses.iter().copied(), &objects);
-    let name = |address: &usize| Some((*address, std::sync::Arc::clone(&symbols.at(*address).first()?.name)));
-    addresses.iter().filter_map(name).collect()
-}
+pub(crate) use symbols::names;

@@ -11,7 +11,18 @@ use object::Object as _;
 use object::read::ReadCache;
 
 use super::sampled::Profile;
+#[cfg(feature = "debug")]
+use crate::stack;
 use crate::stack::{Object, object_of};
+
+/// Returns the names of the functions at these addresses. Unknown addresses are left out.
+#[cfg(feature = "debug")]
+pub(crate) fn names(addresses: &[usize]) -> Vec<(usize, Arc<str>)> {
+    let objects = stack::prepare().map(|()| stack::objects()).unwrap_or_default();
+    let symbols = Symbols::load(addresses.iter().copied(), &objects);
+    let name = |address: &usize| Some((*address, Arc::clone(&symbols.at(*address).first()?.name)));
+    addresses.iter().filter_map(name).collect()
+}
 
 /// A function that is called at an address, itself or inlined.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! A meter without a provider that lives on.
 
+use std::sync::Arc;
+
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_sdk::metrics::{ManualReader, SdkMeterProvider};
-
-use super::*;
 
 #[test]
 fn everything_is_freed_with_the_provider_and_the_last_clone() {

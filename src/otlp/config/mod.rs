@@ -1,4 +1,4 @@
-//! From the environment and the builder's calls to settings.
+//! Makes the settings from the environment and the calls of the builder.
 
 pub(crate) mod endpoint;
 pub(crate) mod env;
@@ -10,3 +10,5 @@ pub(crate) mod proxy;
 pub(crate) mod resource;
 pub(crate) mod secrets;
 pub(crate) mod settings;
+#[cfg(test)]
+mod tests;

@@ -73,7 +73,7 @@ const READER_TIMEOUT: Duration = Duration::from_secs(30);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Stands for no limit, since clocks cannot count to everything.
-const MAX_TIME: Duration = Duration::from_secs(365 * 86_400);
+pub(super) const MAX_TIME: Duration = Duration::from_secs(365 * 86_400);
 
 #[derive(Clone, Copy, PartialEq)]
 enum Exporter {
@@ -257,6 +257,3 @@ fn compression(env: &Env<'_>) -> Compression {
     });
     compression.unwrap_or(Compression::None)
 }
-
-#[cfg(test)]
-mod tests;

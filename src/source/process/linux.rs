@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Io, Memory, Process, Stat};
+use super::sample::{Io, Memory, Process, Stat};
 use crate::source::linux::calls as sys;
 use crate::source::linux::files::{Reader, number_of};
 

@@ -1,8 +1,11 @@
 //! Reads the control groups of made-up machines from a directory.
 
+use std::time::Duration;
+
 use tempfile::TempDir;
 
-use super::*;
+use super::groups::*;
+use super::lookup::Version;
 
 const V2: &str = "30 24 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n";
 

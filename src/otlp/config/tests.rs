@@ -3,9 +3,13 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::env::VarError;
+use std::time::Duration;
 
-use super::*;
-use crate::otlp::config::env::{warnings, with};
+use opentelemetry_sdk::metrics::Temporality;
+
+use super::options::{Options, Protocol};
+use super::settings::*;
+use crate::otlp::config::env::{Env, warnings, with};
 
 fn settings(set: &[(&str, &str)]) -> (Settings, Vec<String>) {
     with(set, |env| (Settings::new(&Options::default(), env).unwrap(), warnings(env)))
@@ -223,7 +227,7 @@ fn the_table_of_variables_names_every_variable_that_is_read_and_no_other() {
     let is_name = |word: &&str| {
         word.contains('_') && word.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
     };
-    let rows = include_str!("../../mod.rs").lines().filter_map(|line| line.strip_prefix("//! | "));
+    let rows = include_str!("../mod.rs").lines().filter_map(|line| line.strip_prefix("//! | "));
     let first_columns: Vec<_> = rows.filter_map(|row| row.split('|').next()).collect();
     let mut documented = BTreeSet::new();
     for name in first_columns.iter().flat_map(|column| column.split('`').filter(is_name)) {
@@ -239,7 +243,7 @@ fn the_table_of_variables_names_every_variable_that_is_read_and_no_other() {
         }
     }
     assert!(documented.len() > 20, "{documented:?}");
-    // How a program learns that it is called by a web server: no setting of ours.
+    // Shows that a web server calls the program (CGI). It is not a setting of this library.
     let mut read = variables_read();
     assert!(read.remove("REQUEST_METHOD"));
     assert_eq!(read, documented);
