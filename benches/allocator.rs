@@ -1,7 +1,7 @@
-//! What counting costs, beside the inner allocator alone and beside other crates that count: instructions under callgrind,
-//! time with one and with two threads, and a snapshot with few and with many threads.
+//! Measures the cost of counting beside the inner allocator alone and beside other crates that count: instructions under
+//! callgrind, time with one and two threads, and a snapshot with few and many threads.
 //!
-//! `cargo bench -p benches --bench allocator`; with `--profile lto` for what fat LTO makes of it.
+//! `cargo bench -p benches --bench allocator`, with `--profile lto` for fat LTO.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
@@ -20,11 +20,11 @@ use tikv_jemallocator::Jemalloc;
 #[global_allocator]
 static GLOBAL: CountingAllocator<System, Sampled> = CountingAllocator::system().sampled();
 
-/// An allocator under measurement. All of them in one program, called through functions of the same shape as those that the
-/// compiler makes of a `#[global_allocator]`, which are not inlined into the crates that allocate either.
+/// An allocator under measurement. One program has all of them. It calls them through functions of the form that the
+/// compiler generates for a `#[global_allocator]`, which are not inlined either.
 trait Subject {
     fn get() -> &'static (impl GlobalAlloc + 'static);
-    /// What it needs to be counting at all.
+    /// Turns its counting on while `run` runs.
     fn with(run: impl FnOnce()) {
         run();
     }
@@ -124,24 +124,24 @@ type Realloc = unsafe fn(*mut u8, usize, usize, usize) -> *mut u8;
 const SIZE: usize = 64;
 /// The size at which the heap profile is measured.
 const SAMPLED: usize = 200;
-/// Blocks that publish the bytes in use each time.
+/// The size of blocks that publish the bytes in use each time.
 const LARGE: usize = 64 * 1024;
 
-/// Not known to the compiler, as it is not in the functions that it makes of a `#[global_allocator]`.
+/// Returns an alignment that the compiler does not know, as in the functions of a `#[global_allocator]`.
 fn align() -> usize {
     black_box(8)
 }
 
 fn pairs<S: Subject, const SIZE: usize>(count: usize) {
     let align = align();
-    // Through pointers, so that no argument is left out where an allocator does not look at it.
+    // Through pointers, so that no unused argument is optimised away.
     let (alloc, dealloc) = black_box((alloc::<S> as Alloc, dealloc::<S> as Dealloc));
     for _ in 0..count {
         unsafe { dealloc(black_box(alloc(black_box(SIZE), align)), black_box(SIZE), align) };
     }
 }
 
-/// Allocations alone.
+/// Allocates without a deallocation.
 fn allocs<S: Subject>(count: usize) {
     let align = align();
     let alloc = black_box(alloc::<S> as Alloc);
@@ -150,7 +150,7 @@ fn allocs<S: Subject>(count: usize) {
     }
 }
 
-/// Between sizes that all inner allocators serve in place.
+/// Reallocates between sizes that all inner allocators serve in place.
 fn reallocs<S: Subject>(count: usize) {
     let align = align();
     let realloc = black_box(realloc::<S> as Realloc);
@@ -162,10 +162,10 @@ fn reallocs<S: Subject>(count: usize) {
     unsafe { dealloc::<S>(ptr, SIZE, align) };
 }
 
-/// What is measured of a subject, with its type gone.
+/// The measurements of a subject, without its type.
 struct Entry {
     name: &'static str,
-    /// The name of what it wraps.
+    /// The name of the inner allocator.
     over: Option<&'static str>,
     pairs: fn(usize),
     large_pairs: fn(usize),
@@ -237,7 +237,7 @@ fn main() -> ExitCode {
     if within { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Instructions of one operation: the difference of two runs, so that what starts and ends a program is not in it.
+/// Returns the instructions of one operation: the difference of two runs, without the start and the end of the program.
 fn instructions_of(name: &str, what: &str) -> Option<f64> {
     instructions_of_many(name, what, 51_000)
 }
@@ -252,10 +252,10 @@ fn instructions_of_many(name: &str, what: &str, many: usize) -> Option<f64> {
     Some((run(many)? - run(FEW)?) / (many - FEW) as f64)
 }
 
-/// Prints the table and tells whether the limits are kept.
+/// Prints the table and returns true if the limits are kept.
 fn instructions() -> bool {
-    println!("Instructions under callgrind, {SIZE} bytes, and how many more than the inner allocator alone");
-    println!("{:<38}{:>14}{:>10}{:>12}{:>10}", "", "alloc+dealloc", "more", "realloc", "more");
+    println!("Instructions under callgrind for {SIZE} bytes, and those above the inner allocator");
+    println!("{:<38}{:>14}{:>10}{:>12}{:>10}", "", "alloc+dealloc", "added", "realloc", "added");
     let mut measured: Vec<(&str, f64, f64)> = Vec::new();
     let mut within = true;
     let mut split = Vec::new();
@@ -288,7 +288,7 @@ fn instructions() -> bool {
         }
         measured.push((entry.name, pair, realloc));
     }
-    println!("\nOf which the assembly of each call has");
+    println!("\nThe part of each call");
     for (name, over, more) in split {
         let of = |name| instructions_of(name, "allocs").unwrap_or(f64::NAN);
         let alloc = of(name) - over.map_or(0.0, of);
@@ -301,7 +301,7 @@ fn instructions() -> bool {
 /// Prints what the heap profile costs while it runs, and returns true if the limits are kept.
 fn sampling() -> bool {
     const NAME: &str = "CountingAllocator<System, Sampled>";
-    // So many that there are some hundred samples.
+    // Enough for some hundred samples.
     let of = |what| instructions_of_many(NAME, what, 1_000_000);
     let (Some(on), Some(off)) = (of("sampled"), of("unsampled")) else { return true };
     let sample = (on - off) * HeapProfile::DEFAULT_MEAN as f64 / SAMPLED as f64;
@@ -314,7 +314,7 @@ fn sampling() -> bool {
     on - off <= limit::SAMPLING_PAIR.1 && sample <= limit::SAMPLE.1
 }
 
-/// How long a pair takes with so many threads at it.
+/// Returns the nanoseconds of a pair while a number of threads make them.
 fn time(pairs: fn(usize), threads: usize) -> f64 {
     const COUNT: usize = 1_000_000;
     let barrier = &Barrier::new(threads);
@@ -337,7 +337,7 @@ fn quantile(values: &[f64], part: f64) -> f64 {
     sorted[((sorted.len() - 1) as f64 * part).round() as usize]
 }
 
-/// All subjects take turns, so that whatever else the machine does meets all of them.
+/// Measures the subjects in turn, so that other work on the machine affects all of them.
 fn times() {
     const ROUNDS: usize = 21;
     let entries: Vec<_> = entries().into_iter().filter(|entry| !entry.name.starts_with("dhat")).collect();
@@ -352,8 +352,10 @@ fn times() {
         }
     }
     println!("Nanoseconds for an alloc+dealloc pair of {SIZE} bytes, median of {ROUNDS} rounds in turn;");
-    println!("how many more than the inner allocator in the same round, and half of the middle half's width");
-    println!("{:<38}{:>10}{:>16}{:>12}{:>16}", "", "1 thread", "more", "2 threads", "more");
+    println!(
+        "those above the inner allocator in the same round, with half the width of the middle half of the rounds"
+    );
+    println!("{:<38}{:>10}{:>16}{:>12}{:>16}", "", "1 thread", "added", "2 threads", "added");
     for (entry, samples) in entries.iter().zip(&nanoseconds) {
         let bare = entries.iter().position(|other| Some(other.name) == entry.over);
         print!("{:<38}", entry.name);
@@ -372,7 +374,7 @@ fn times() {
     println!();
 }
 
-/// Large blocks, over `System` alone: the fastest of some rounds in turn.
+/// Measures large blocks over `System`: the fastest of several rounds in turn.
 fn large() {
     println!("Nanoseconds for an alloc+dealloc pair of {LARGE} bytes, the least of 9 rounds in turn");
     let entries: Vec<_> = entries().into_iter().take(2).collect();
@@ -385,7 +387,7 @@ fn large() {
     println!();
 }
 
-/// What a snapshot of the allocator's counters costs, for each thread that is alive.
+/// Measures a snapshot of the allocator's counters with few and many live threads.
 fn snapshots() {
     let metrics = RuntimeMetrics::builder().process(false).build(&global::meter("bench"));
     let time = || {

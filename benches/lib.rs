@@ -1,4 +1,4 @@
-//! What the benchmarks share.
+//! The limits and the call of callgrind that benchmarks share.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -6,12 +6,12 @@ use std::process::Command;
 
 /// The instructions that counting and sampling may add.
 pub mod limit {
-    /// The instructions that something may add to an allocation with its deallocation and to a reallocation.
+    /// The added instructions of an allocation with its deallocation, and of a reallocation.
     #[derive(Clone, Copy)]
     pub struct Limit {
-        /// What they should be. A figure over the aim is printed as a miss.
+        /// The wanted figures. A higher one is printed as a miss.
         pub aim: (f64, f64),
-        /// What they are today, with some room. A figure over the bound fails the benchmark.
+        /// The present figures with some room. A higher one fails the benchmark.
         pub bound: (f64, f64),
     }
 
@@ -36,12 +36,12 @@ pub mod limit {
     pub const SAMPLE: (f64, f64) = (10_000.0, 60_000.0);
 }
 
-/// Runs a program under callgrind: its instructions, and what it printed. `None` where there is no valgrind.
+/// Runs a program under callgrind and returns its instructions and its output, or `None` without valgrind.
 pub fn callgrind(program: &Path, arguments: &[impl AsRef<OsStr>]) -> Option<(f64, String)> {
     let valgrind = ["--tool=callgrind", "--callgrind-out-file=/dev/null"];
     let output = Command::new("valgrind").args(valgrind).arg(program).args(arguments).output().ok()?;
-    let told = String::from_utf8_lossy(&output.stderr);
-    let (_, after) = told.split_once("Collected :")?;
+    let report = String::from_utf8_lossy(&output.stderr);
+    let (_, after) = report.split_once("Collected :")?;
     let instructions = after.split_whitespace().next()?.parse().ok()?;
     Some((instructions, String::from_utf8_lossy(&output.stdout).into_owned()))
 }

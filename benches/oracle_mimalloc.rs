@@ -1,4 +1,4 @@
-//! mimalloc's own figures, where it is the global allocator.
+//! The statistics of mimalloc as the global allocator.
 
 use std::hint::black_box;
 
@@ -10,7 +10,7 @@ use opentelemetry_instrumentation_runtime::{CountingAllocator, RuntimeMetrics};
 static GLOBAL: CountingAllocator<MiMalloc> = CountingAllocator::new(MiMalloc);
 
 #[test]
-fn only_the_global_allocator_s_own_figures_are_there() {
+fn only_the_global_allocator_is_reported() {
     let metrics = RuntimeMetrics::builder().glibc(true).build(&global::meter("oracles"));
     let read = || {
         let snapshot = metrics.snapshot();

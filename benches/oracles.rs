@@ -1,6 +1,5 @@
-//! The counting allocator over jemalloc, against what jemalloc itself says of the thread; and jemalloc's and the other
-//! allocators' own figures, which are there where they are the global allocator. Here, because only the benchmarks
-//! build jemalloc and mimalloc.
+//! Compares the counting allocator over jemalloc with jemalloc's statistics of the thread, and checks that each allocator is
+//! reported only if it is the global one.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::hint::black_box;
@@ -14,7 +13,7 @@ use tikv_jemallocator::Jemalloc;
 #[global_allocator]
 static GLOBAL: CountingAllocator<Jemalloc> = CountingAllocator::new(Jemalloc);
 
-/// The figures are the process's: one test at a time.
+/// One test at a time, since the figures belong to the process.
 static ALONE: Mutex<()> = Mutex::new(());
 
 #[test]
@@ -22,10 +21,10 @@ fn jemalloc_counts_the_same() {
     let _alone = ALONE.lock();
     let allocated = thread::allocatedp::read().unwrap();
     let deallocated = thread::deallocatedp::read().unwrap();
-    // Sizes that are jemalloc's own, which it does not round up.
+    // Size classes of jemalloc, which it does not round up.
     let sizes = [16, 64, 128, 1_024, 4_096, 16_384, 65_536, 1 << 20, 8 << 20];
     let before = (allocated.get(), deallocated.get());
-    // Those that `malloc` guarantees and those that it does not.
+    // Alignments that `malloc` guarantees, and others.
     let aligns = [1, 16, 32, 4_096];
     let ((), stats) = measure(|| {
         for (from, to) in sizes.into_iter().flat_map(|from| sizes.map(|to| (from, to))) {
@@ -52,7 +51,7 @@ fn jemalloc_counts_the_same() {
 }
 
 #[test]
-fn only_the_global_allocator_s_own_figures_are_there() {
+fn only_the_global_allocator_is_reported() {
     let _alone = ALONE.lock();
     let metrics = RuntimeMetrics::builder().glibc(true).build(&global::meter("oracles"));
     let read = || {

@@ -1,4 +1,4 @@
-//! The small service: work that comes and goes in waves, and two leaks.
+//! The small service: waves of work, and two leaks.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use opentelemetry_instrumentation_runtime::TaskExt;
 use tokio::time::{interval, sleep};
 
-/// The leak of memory: a cache that is only ever added to.
+/// The memory leak: a cache that is never emptied.
 static CACHE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
 /// Starts everything. Returns at once.
@@ -19,7 +19,7 @@ pub(crate) fn start() {
     tokio::spawn(report().with_task_name("report"));
 }
 
-/// A wave of requests with a period of twenty seconds, each a task of its own.
+/// Makes waves of requests with a period of twenty seconds. Each request is a task.
 async fn requests() {
     let start = Instant::now();
     let mut ticks = interval(Duration::from_millis(50));
@@ -61,7 +61,7 @@ async fn subscribe() {
     }
 }
 
-/// Every five seconds computes for 300 ms without giving the worker back: a stall.
+/// Stalls a worker every five seconds: computes for 300 ms without a yield.
 async fn report() {
     let mut ticks = interval(Duration::from_secs(5));
     loop {

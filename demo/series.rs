@@ -103,7 +103,7 @@ impl History {
             highest: last.value,
             deepest_fall: 0.0,
         });
-        // The export at shutdown can follow too soon for a rate of its own.
+        // The export at shutdown can follow too soon for a rate.
         if last.at - series.last.at > Duration::from_millis(500) {
             series.before = series.last;
         }

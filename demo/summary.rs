@@ -1,4 +1,4 @@
-//! The three lines that matter: what grows, and what stands still.
+//! The three lines that matter: growing memory, growing tasks, and stalls.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Leaves the unit tests of the library's files to the library: they know nothing of the model checker.
+//! Leaves the unit tests of the library's files to the library, since they do not work under the model checker.
 
 fn main() {
     println!("cargo::rustc-cfg=model");

@@ -1,6 +1,6 @@
-//! The parts of the library that threads share without a lock, under a model checker, which tries every order in which
-//! their threads can meet, with every value that the memory model lets them read. A package of its own, because Tokio and
-//! others look at loom's usual `--cfg loom` too and leave out what this crate's tests need.
+//! Checks the code that threads share without a lock. The model checker tries every order of the threads, with every value
+//! that the memory model lets them read. A separate package, because Tokio and other crates also react to loom's usual
+//! `--cfg loom` and then lack parts that these tests need.
 //!
 //! `cargo test -p model --release`
 

@@ -14,7 +14,7 @@ mod atomic {
         std::array::from_fn(|_| AtomicU64::new(0))
     }
 
-    /// Size classes are tested elsewhere. Here each counter multiplies the orders to try.
+    /// Without size classes, since each counter multiplies the orders to try.
     pub(super) const POWERS: usize = 1;
 }
 #[path = "../src/count/allocator/countdown.rs"]
@@ -40,7 +40,7 @@ use slot::Writer::{Anyone, Owner};
 use slot::{AlreadyCounted, Slot, doubled};
 use totals::Totals;
 
-/// The calls as the thread that owns the slot counts them, without the peak.
+/// Counts as the slot's owner does, without the peak.
 fn alloc(slot: &Slot, size: usize) {
     let doubled = doubled(size);
     if !slot.take_alloc(doubled) {
@@ -74,7 +74,7 @@ fn assert_laws(totals: &Totals) {
     assert!(totals.peak >= totals.used(), "{totals:?}");
 }
 
-/// Tries only the orders in which threads are interrupted so many times, where all orders are too many.
+/// Tries only the orders with a limited number of interruptions, if all orders are too many.
 fn check_up_to(interruptions: usize, check: impl Fn() + Send + Sync + 'static) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(interruptions);
@@ -82,7 +82,7 @@ fn check_up_to(interruptions: usize, check: impl Fn() + Send + Sync + 'static) {
 }
 
 #[test]
-fn slots_are_handed_on_without_losing_a_count() {
+fn slots_are_reused_without_losing_a_count() {
     check_up_to(2, || {
         let registry = Arc::new(Registry::new());
         let live = |registry: Arc<Registry>| {
@@ -102,7 +102,7 @@ fn slots_are_handed_on_without_losing_a_count() {
         assert_eq!((totals.allocations(), totals.deallocations), (3, 3));
         assert!(registry.len() <= 3);
 
-        // All have ended: the next thread needs no new slot.
+        // All threads have ended, so the next one needs no new slot.
         let slots = registry.len();
         live(Arc::clone(&registry))();
         assert_eq!(registry.len(), slots);
@@ -166,7 +166,7 @@ fn threads_without_a_slot_share_one() {
     });
 }
 
-/// A reader meets an owner that uses up what was granted and renews it.
+/// A reader meets an owner that uses up its grant and renews it.
 #[test]
 fn a_countdown_s_total_is_right_at_every_moment() {
     check_up_to(3, || {

@@ -1,4 +1,4 @@
-//! The counters of the named tasks under the model checker.
+//! Checks the counters of the named tasks.
 
 #[path = "../src/count/task/chunks.rs"]
 mod chunks;
@@ -58,8 +58,8 @@ fn sum(slabs: &Slabs) -> Totals {
     totals[NAME]
 }
 
-/// Adds up on another thread, which must be started last: the checker remembers which thread touched a counter last, and
-/// where a writer has read it before it writes, it lets only threads that were started later read in between.
+/// Adds up on another thread, which must be started last: between a writer's read and its write, the checker lets only
+/// threads read that were started later.
 fn read(slabs: &Arc<Slabs>, look: impl FnOnce(Totals) + Send + 'static) -> thread::JoinHandle<()> {
     let slabs = Arc::clone(slabs);
     thread::spawn(move || look(sum(&slabs)))
@@ -71,7 +71,7 @@ fn no_end_is_seen_without_its_spawn() {
     check(|| {
         let slabs = Arc::new(Slabs::new());
         let handed_over = Arc::new(AtomicBool::new(false));
-        // Both have counted before: a thread that claims a slab meanwhile waits for the sum.
+        // Both have counted before, since a thread that claims a slab waits for the sum.
         let [spawner, runner] = [(); 2].map(|()| tally(slabs.claim(0)));
         let spawner = thread::spawn({
             let handed_over = Arc::clone(&handed_over);
@@ -98,7 +98,7 @@ fn no_end_is_seen_without_its_spawn() {
 
 /// Threads come and go while the sum is taken: no count is lost, counted twice or falls.
 #[test]
-fn a_slab_is_handed_on_with_its_counts() {
+fn a_slab_is_reused_with_its_counts() {
     check(|| {
         let slabs = Arc::new(Slabs::new());
         let threads: Vec<_> = (0..2)

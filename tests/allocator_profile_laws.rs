@@ -1,6 +1,5 @@
-//! The laws of the heap profile: what it estimates is what was allocated. The estimates are compared with sums that the test
-//! keeps itself, over three inner allocators, for blocks of one size, mixes, a few huge blocks among many small ones, large
-//! blocks and vectors that grow.
+//! The heap profile estimates without bias. The test compares the estimates with its own sums, over three inner allocators,
+//! for blocks of one size, mixes, a few huge blocks among many small ones, large blocks and growing vectors.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test says what it expects by panicking")]
 #![allow(
@@ -24,7 +23,7 @@ static ON_MIMALLOC: CountingAllocator<MiMalloc, Sampled> = CountingAllocator::ne
 
 const MEAN: u64 = 8 * 1024;
 
-/// A source of random numbers that needs no memory.
+/// Random numbers without an allocation.
 struct Random(u64);
 
 impl Random {
@@ -41,7 +40,7 @@ impl Random {
     }
 }
 
-/// The sum of sizes that were allocated, and the variance that an estimate of it has.
+/// The sum of the allocated sizes, and the variance of its estimate.
 #[derive(Clone, Copy, Default)]
 struct Expected {
     objects: f64,
@@ -80,7 +79,7 @@ impl Expected {
     }
 }
 
-/// The sums of the samples of one thread: objects and bytes allocated, then those in use.
+/// Returns the sums of one thread's samples: objects and bytes allocated, then objects and bytes in use.
 fn sums(profile: &Profile, thread: &str) -> [i64; 4] {
     assert_eq!(profile.error(), None);
     let is_of = |labels: Vec<(&'static str, &Label)>| {
@@ -95,7 +94,7 @@ fn sums(profile: &Profile, thread: &str) -> [i64; 4] {
 
 type Blocks = Vec<(usize, Layout)>;
 
-/// Runs on a thread of its own, whose name its samples have.
+/// Runs on a new thread, whose name labels the samples.
 fn on_thread<R: Send>(name: &str, run: impl FnOnce() -> R + Send) -> R {
     thread::scope(|scope| {
         thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, run).unwrap().join().unwrap()
@@ -125,7 +124,7 @@ fn check(
     assert_eq!((objects, bytes), (in_use_objects, in_use_bytes), "nothing is freed yet");
     let result = all.assert_near(objects, bytes, &format!("{name} allocated"));
 
-    // Half of them, here, on another thread than the one that allocated them.
+    // Frees half of them here, on another thread than the one that allocated them.
     let mut kept = Expected::default();
     let mut index = 0;
     blocks.retain(|(ptr, layout)| {
@@ -151,7 +150,7 @@ fn check(
     result
 }
 
-/// Vectors that grow: each step is an end and a beginning.
+/// Growing vectors: each step ends one block and begins another.
 fn check_growing(allocator: &'static (impl GlobalAlloc + Sync), name: &str) -> Result<(), String> {
     let (mut all, mut kept) = (Expected::default(), Expected::default());
     let mut blocks: Blocks = Vec::with_capacity(1000);
@@ -181,7 +180,7 @@ fn check_growing(allocator: &'static (impl GlobalAlloc + Sync), name: &str) -> R
     result
 }
 
-/// Four standard errors are exceeded by chance once in 16 000 times: such a chance gets a second one.
+/// Chance exceeds four standard errors once in 16 000 times. Such a result is measured again.
 fn twice(check: impl Fn(u32) -> Result<(), String>) {
     if let Err(first) = check(1)
         && let Err(second) = check(2)
@@ -216,18 +215,18 @@ fn estimates_are_right_to_four_standard_errors() {
     check_all(&ON_JEMALLOC, "je");
     check_all(&ON_MIMALLOC, "mi");
 
-    // Against the exact counters of the whole process, by a site that holds nearly all of it.
+    // Compares a site that holds nearly all memory with the exact counters of the process.
     let held = std::hint::black_box(vec![vec![1_u8; 1000]; 30_000]);
     let heap = profile::heap();
     let exact = heap.exact_total().unwrap() as f64;
     let error = heap.standard_error().unwrap();
     assert!(exact >= 30e6 && error > 0.0 && error < 0.05 * exact, "{exact} ± {error}");
-    // What was allocated before the profile began is not in it.
+    // The profile does not contain earlier allocations.
     let difference = exact - heap.total() as f64;
     assert!(difference.abs() <= 5.0 * error + 1e6, "{exact} exactly, {} ± {error}", heap.total());
     drop(held);
 
-    // Nothing is sampled after the end, and a new beginning has its own mean.
+    // A stopped profile takes no samples, and a new start has its own mean.
     heap_profile.stop();
     drop(std::hint::black_box(vec![0_u8; 100_000]));
     let stopped = profile::allocs();

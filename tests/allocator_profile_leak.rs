@@ -1,4 +1,4 @@
-//! A leak that is known: the heap profile names the function that leaks and the task that ran it, also to Go's tool.
+//! The heap profile of a known leak names the function and the task, also in `go tool pprof`.
 
 #![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 #![allow(
@@ -38,7 +38,7 @@ fn leaking_function(cache: &mut Cache<u8>) {
     }
 }
 
-/// Allocates more, and frees it.
+/// Allocates more, but frees it.
 #[inline(never)]
 fn busy_function() {
     for _ in 0..50_000 {
@@ -77,7 +77,7 @@ fn the_leak_comes_first() {
     let line = folded.lines().next().unwrap();
     assert!(line.contains("leaking_function"), "{line}");
 
-    // What was allocated most is another place.
+    // Another function has allocated the most.
     assert_eq!(task(&profile::allocs().samples()[0]), Label::from("busy"));
 
     let directory = tempfile::tempdir().unwrap();
@@ -89,7 +89,7 @@ fn the_leak_comes_first() {
     let top = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(top.contains("Type: inuse_space"), "{top}");
-    // Without optimisation, functions of the standard library that pass the request on are rows of their own.
+    // Without optimisation the functions of the standard library in between have rows too.
     let row = top.lines().find(|row| row.contains("leaking_function")).expect(&top);
     let share = row.split_whitespace().filter_map(|cell| cell.strip_suffix('%')).next_back().unwrap();
     assert!(share.parse::<f64>().unwrap() > 90.0, "{top}");

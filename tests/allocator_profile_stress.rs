@@ -1,5 +1,5 @@
-//! Threads that allocate, grow, zero, over-align, hand on and free blocks while nearly all of them are sampled, over three
-//! inner allocators. Every byte is checked.
+//! Threads allocate, grow, zero, over-align, pass on and free blocks while nearly all of them are sampled, over three inner
+//! allocators. The test checks every byte.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test says what it expects by panicking")]
 #![allow(
@@ -34,7 +34,7 @@ impl Random {
     }
 
     fn size(&mut self) -> usize {
-        // Mostly small; around 32 KiB, where the way of sampling changes; and large.
+        // Mostly small blocks, some around 32 KiB, where sampling changes, and some large ones.
         (match self.below(10) {
             0..6 => 1 + self.below(300),
             6 | 7 => 1 + self.below(9_000),
@@ -49,7 +49,7 @@ impl Random {
     }
 }
 
-/// A block whose bytes follow from its seed.
+/// A block with bytes that its seed determines.
 struct Block {
     allocator: &'static (dyn GlobalAlloc + Sync),
     ptr: usize,
@@ -112,7 +112,7 @@ impl Drop for Block {
 }
 
 thread_local! {
-    /// Freed by a destructor of a thread-local, which may run after the allocator's own.
+    /// Freed by the destructor of a thread-local, which may run after the allocator's destructor.
     static LAST: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -129,7 +129,7 @@ fn stress(allocator: &'static (dyn GlobalAlloc + Sync), name: &str, rounds: usiz
                     match random.below(8) {
                         0..3 => own.push(Block::new(allocator, &mut random)),
                         3 if !own.is_empty() => own[index].resize(&mut random),
-                        // To be freed elsewhere.
+                        // Another thread frees it.
                         4 if !own.is_empty() => shared.lock().unwrap().push(own.swap_remove(index)),
                         5 => {
                             let taken = shared.lock().unwrap().pop();
@@ -167,7 +167,7 @@ fn no_byte_is_lost_or_changed() {
     stress(&GLOBAL, "on system", 6_000);
     stress(&ON_JEMALLOC, "on jemalloc", 6_000);
     stress(&ON_MIMALLOC, "on mimalloc", 6_000);
-    // While it stops, starts and changes its mean.
+    // Meanwhile the profile stops, starts and changes its mean.
     let running = &std::sync::atomic::AtomicBool::new(true);
     thread::scope(|scope| {
         scope.spawn(|| {

@@ -19,7 +19,7 @@ fn a_program_without_tokio() {
 
 #[test]
 fn a_shared_library_counts_for_itself() {
-    // Without the feature `jemalloc`, whose thread-locals are for programs and for libraries that are loaded at their start.
+    // Without the feature `jemalloc`: its thread-locals work only in programs and in libraries that are loaded at the start.
     let library = built::build(&["-p", "programs"]).join(format!("{DLL_PREFIX}library{DLL_SUFFIX}"));
     let path = CString::new(library.as_os_str().as_bytes()).unwrap();
     let bytes_counted = unsafe {
@@ -30,7 +30,7 @@ fn a_shared_library_counts_for_itself() {
         std::mem::transmute::<*mut libc::c_void, extern "C" fn(usize) -> u64>(symbol)
     };
     assert_eq!(bytes_counted(1_234), 1_234);
-    // A thread that the library did not start, and that ends.
+    // A thread of the program, which ends.
     std::thread::spawn(move || assert_eq!(bytes_counted(100_000), 100_000)).join().unwrap();
     assert_eq!(bytes_counted(1), 1);
 }

@@ -21,7 +21,7 @@ This page is generated from the rows in `src/source/`. After a change, run
 ";
 
 #[test]
-fn metrics_md_is_what_the_rows_say() {
+fn metrics_md_equals_the_rows() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../METRICS.md");
     let rendered = render();
     if std::env::var_os("UPDATE").is_some() {
@@ -122,7 +122,7 @@ fn groups_are_named_and_described() {
     }
 }
 
-/// The conventions' crate has the names; kinds and units stand in their tables and do not reach Rust.
+/// The crate of the conventions has only the names, not the kinds and units.
 #[test]
 fn process_metrics_are_those_of_the_semantic_conventions() {
     let by = |name, kind, unit| (name, kind, unit, None);

@@ -1,4 +1,4 @@
-//! What a provider sees: before, during and after a runtime, once and twice, with one reader and with two.
+//! Collections of a provider: before, during and after a runtime, with one registration and two, with one reader and two.
 
 use support::reader;
 
@@ -26,7 +26,7 @@ fn spawn_sleepers(runtime: &Runtime, count: usize) {
 }
 
 #[test]
-fn the_current_runtime_is_watched_without_a_word() {
+fn the_current_runtime_is_watched_by_default() {
     let reader = Reader::cumulative();
     let provider = provider(&[&reader]);
     let runtime = tokio_runtime();
@@ -105,7 +105,7 @@ fn stop_ends_every_stream_and_frees_the_sources() {
     let metrics = init_runtime_metrics(&provider.meter("test"));
     assert!(reader.export().contains_key(TASKS));
     metrics.stop();
-    // What a histogram has counted cannot be taken back: its stream stays as it is.
+    // OpenTelemetry cannot remove a histogram's counts: its stream stays.
     let stopped = reader.export();
     assert!(stopped.values().all(|metric| metric.kind == "histogram"), "{stopped:?}");
     assert!(metrics.snapshot().readings().is_empty());
@@ -126,7 +126,7 @@ fn dropping_the_result_stops_nothing() {
 }
 
 #[test]
-fn a_meter_that_does_nothing_is_no_trouble() {
+fn a_no_op_meter_is_accepted() {
     let metrics = init_runtime_metrics(&NoopMeterProvider::new().meter("test"));
     assert!(!metrics.snapshot().readings().is_empty(), "a snapshot needs no provider");
 }
@@ -139,8 +139,8 @@ fn the_debug_form_says_which_sources_are_on_and_why_others_are_not() {
     assert!(text.contains(r#""process": "turned off""#), "{text}");
 }
 
-/// Two readers of one provider, one of them with delta temporality, in threads of their own: the SDK writes what
-/// one of them observes into the state of both, so an older value after a newer one would be a negative delta.
+/// Two readers of one provider on two threads, one of them with delta temporality. The SDK writes each observation into the
+/// state of both, so that an older value after a newer one would be a negative delta.
 #[test]
 fn two_readers_at_once_never_see_a_counter_fall() {
     let (cumulative, delta) = (Reader::cumulative(), Reader::new(Temporality::Delta));
@@ -150,7 +150,7 @@ fn two_readers_at_once_never_see_a_counter_fall() {
     init_runtime_metrics(&provider.meter("test"));
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        // Makes the counters rise while the readers collect.
+        // Raises the counters while the readers collect.
         scope.spawn(|| {
             while !done.load(Relaxed) {
                 runtime.block_on(async { tokio::spawn(async {}).await.unwrap() });
@@ -202,7 +202,7 @@ fn deltas_add_up_to_the_cumulative_total() {
         runtime.block_on(async { tokio::spawn(async {}).await.unwrap() });
         sum += parks(&delta);
     }
-    // The workers may still be on their way to sleep: the two agree once nothing moves in between.
+    // The workers may still be going to sleep. The two agree once nothing changes in between.
     loop {
         let before = parks(&cumulative);
         sum += parks(&delta);

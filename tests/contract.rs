@@ -1,4 +1,4 @@
-//! What a real reader exports is what the rows say, in both directions.
+//! A real reader exports exactly what the rows declare.
 
 use support::reader;
 
@@ -15,7 +15,7 @@ use reader::{Exported, Reader};
 #[global_allocator]
 static ALLOC: CountingAllocator<System, Sampled> = CountingAllocator::system().sampled();
 
-/// Everything on that can be, on a runtime that has been at work.
+/// Turns everything on, on a runtime that has run tasks.
 async fn export(per_worker: bool) -> BTreeMap<String, Exported> {
     let reader = Reader::cumulative();
     let provider = SdkMeterProvider::builder().with_reader(reader.clone()).build();
@@ -35,7 +35,7 @@ async fn export(per_worker: bool) -> BTreeMap<String, Exported> {
     reader.export()
 }
 
-/// Whether a metric must be there in this build, may be there or not, or cannot be.
+/// Whether this build must, may or cannot export a metric.
 #[derive(Debug, PartialEq)]
 enum Presence {
     Must,
@@ -45,13 +45,13 @@ enum Presence {
 
 fn presence(family: &Group, metric: &Metric) -> Presence {
     match (family.name, metric.name()) {
-        // These allocators are not this program's.
+        // This program uses another allocator.
         ("jemalloc" | "mimalloc", _) => Presence::Never,
-        // Where there is a cgroup with such a limit.
+        // Only in a control group with such a limit.
         (_, "rust.memory.limit" | "rust.cpu.throttled.time" | "rust.cpu.throttles") => Presence::May,
         // The kernel may forbid it.
         (_, "process.disk.io") => Presence::May,
-        // A runtime has to be built with them.
+        // Only for runtimes that are built with them.
         (_, "tokio.task.poll.duration" | "tokio.schedule.duration") => Presence::Never,
         _ if metric.availability() == Availability::Unstable && !cfg!(tokio_unstable) => Presence::Never,
         ("glibc", _) if !cfg!(target_env = "gnu") => Presence::Never,

@@ -1,4 +1,4 @@
-//! What the debug endpoints answer, over real connections.
+//! The answers of the debug endpoints, over real connections.
 
 use support::http;
 
@@ -64,7 +64,7 @@ fn metrics_json_is_the_snapshot() {
 
 /// The keys that expvarmon, Datadog's check and Netdata's module read.
 #[test]
-fn vars_have_what_existing_consumers_read() {
+fn vars_have_the_keys_that_consumers_read() {
     let service = Service::new();
     let vars = service.json("/debug/vars");
     let memstats = &vars["memstats"];
@@ -170,7 +170,7 @@ fn it_answers_while_the_runtime_is_blocked() {
         .with_task_name("blocking"),
     );
     is_blocked.recv().unwrap();
-    // The only worker is stuck in that task until the page has said so.
+    // The only worker stays stuck in that task until the page shows it.
     let page = loop {
         let answer = service.get("/debug/runtime");
         if answer.body.contains(r#"data-stalled="yes""#) {
@@ -271,7 +271,7 @@ fn stopping_ends_the_connections_and_frees_the_port() {
 }
 
 #[test]
-fn it_can_be_mounted_in_a_server_that_is_there() {
+fn the_router_can_be_mounted_in_another_server() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let metrics =
         RuntimeMetrics::builder().runtime("", runtime.handle()).build(&opentelemetry::global::meter("test"));
@@ -281,7 +281,7 @@ fn it_can_be_mounted_in_a_server_that_is_there() {
     let address = listener.local_addr().unwrap();
     let server = runtime.spawn(async { axum::serve(listener, router).await });
     assert_eq!(get(address, "/").body, "own");
-    assert_eq!(get(address, "/").header("cache-control"), None, "what is not ours is left alone");
+    assert_eq!(get(address, "/").header("cache-control"), None, "the application's own routes stay");
     assert_eq!(get(address, "/debug/metrics.json").status, 200);
     server.abort();
 }

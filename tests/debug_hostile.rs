@@ -1,4 +1,4 @@
-//! The debug server against clients that mean no good.
+//! The debug server against hostile clients.
 
 #![cfg(target_os = "linux")]
 
@@ -21,7 +21,7 @@ struct Service {
     server: debug::Server,
 }
 
-/// Memory is counted for the whole process, so one at a time.
+/// One test at a time, since memory is counted for the whole process.
 static TURN: Mutex<()> = Mutex::new(());
 
 fn turn() -> MutexGuard<'static, ()> {
@@ -38,14 +38,14 @@ fn used(metrics: &RuntimeMetrics) -> u64 {
     metrics.snapshot().get("rust.memory.used").unwrap().value().unwrap().as_u64().unwrap()
 }
 
-/// What the server makes of these bytes, and that it ends the connection in time.
+/// Returns the server's answer to these bytes, and checks that it closes the connection in time.
 fn send(address: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    // It may have answered and closed before it has read everything.
+    // The server may answer and close before it has read everything.
     let _ = stream.write_all(bytes);
     if !bytes.ends_with(b"\r\n\r\n") {
-        // It need not wait for the rest.
+        // The server need not wait for the rest.
         let _ = stream.shutdown(std::net::Shutdown::Write);
     }
     let mut answer = Vec::new();
@@ -113,16 +113,16 @@ fn giant_headers_are_cut_off() {
         assert!(matches!(status, None | Some(400 | 414 | 431)), "{answer}");
     }
     drop((long, many));
-    assert!(used(&service.metrics) < before + (1 << 20), "what came in is not kept");
+    assert!(used(&service.metrics) < before + (1 << 20), "the server keeps no request");
     assert_eq!(get(address, "/debug/vars").status, 200);
 }
 
 #[test]
-fn slow_clients_are_let_go_and_others_are_answered() {
+fn slow_clients_are_disconnected_and_others_are_answered() {
     let _turn = turn();
     let service = service();
     let address = service.server.local_addr();
-    // More than are served at once, each with a request that never ends.
+    // More connections than are served at once, each with a request that never ends.
     let slow: Vec<_> = (0..100)
         .map(|_| {
             let mut stream = TcpStream::connect(address).unwrap();
@@ -136,7 +136,7 @@ fn slow_clients_are_let_go_and_others_are_answered() {
     for mut stream in slow {
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let mut rest = Vec::new();
-        // Ended by the server, with or without a word.
+        // The server closes it, with or without an answer.
         if let Err(error) = stream.read_to_end(&mut rest) {
             assert_eq!(error.kind(), ErrorKind::ConnectionReset);
         }
@@ -153,7 +153,7 @@ fn thousands_of_connections_cost_bounded_memory() {
     let mut most = before;
     let mut open = Vec::new();
     for number in 0..CONNECTIONS {
-        // The kernel's queue may be full: then a connection is refused for a while, which is as good.
+        // The kernel may refuse the connection while its queue is full, which also bounds the memory.
         if let Ok(mut stream) = TcpStream::connect_timeout(&address, Duration::from_millis(10)) {
             let _ = stream.write_all(b"GET /debug/events HTTP/1.1\r\nHost: localhost\r\n\r\n");
             open.push(stream);
@@ -167,5 +167,5 @@ fn thousands_of_connections_cost_bounded_memory() {
     assert!(open.len() > 64, "more than are served at once");
     assert!(most - before < 8 << 20);
     drop(open);
-    assert_eq!(get(address, "/debug/vars").status, 200, "and it goes on");
+    assert_eq!(get(address, "/debug/vars").status, 200, "the server answers again");
 }

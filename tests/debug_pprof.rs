@@ -1,4 +1,4 @@
-//! Profiles at an address: what `/debug/pprof/` answers, over real connections.
+//! The answers of `/debug/pprof/`, over real connections.
 
 #![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 
@@ -33,14 +33,14 @@ fn address() -> SocketAddr {
     SERVICE.server.local_addr()
 }
 
-/// Sends a request. Finding the names in an executable without optimisation takes its time.
+/// Sends a request. The look-up of names in an unoptimised executable takes long.
 fn ask(path: &str) -> TcpStream {
     let stream = request(address(), &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
     stream.set_read_timeout(Some(Duration::from_secs(300))).unwrap();
     stream
 }
 
-/// Takes a profile. While others take all permits, it tries again.
+/// Takes a profile. Tries again while other tests hold all permits.
 fn text(path: &str) -> Answer {
     loop {
         let answer = Answer::read(ask(path));
@@ -169,7 +169,7 @@ fn busy_function(stop: &AtomicBool) {
 
 /// In one test, because there is one CPU profile at a time.
 #[test]
-fn a_cpu_profile_lasts_as_long_as_asked_is_alone_and_ends_with_its_client() {
+fn a_cpu_profile_lasts_as_long_as_requested_excludes_others_and_ends_with_its_client() {
     let stop = Arc::new(AtomicBool::new(false));
     let busy = std::thread::spawn({
         let stop = Arc::clone(&stop);
@@ -181,15 +181,14 @@ fn a_cpu_profile_lasts_as_long_as_asked_is_alone_and_ends_with_its_client() {
     stop.store(true, Relaxed);
     busy.join().unwrap();
 
-    // The first of the following clients stays, so that others are refused. Then it goes. It asks a server of which nothing
-    // else takes permits.
+    // The first of these clients stays, so that others are refused, and then goes. No other test uses this server's permits.
     let metrics = RuntimeMetrics::builder().build(&opentelemetry::global::meter("test"));
     let server = debug::builder(&metrics).serve("127.0.0.1:0").unwrap();
     let deadline = Instant::now() + Duration::from_secs(100);
     let first = loop {
         let mut first = TcpStream::connect(server.local_addr()).unwrap();
         first.write_all(b"GET /debug/pprof/profile?seconds=300 HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-        // The second request may have come first. The one above was refused then.
+        // The second request may have arrived first; then the one above was refused.
         if text("/debug/pprof/profile?seconds=1").status == 409 {
             break first;
         }
@@ -212,7 +211,7 @@ fn symbols_are_found_by_address() {
 }
 
 #[test]
-fn the_command_line_is_hidden_unless_it_is_asked_for() {
+fn the_command_line_is_hidden_by_default() {
     let answer = get(address(), "/debug/pprof/cmdline");
     assert_eq!(answer.status, 403, "{answer:?}");
     let metrics = RuntimeMetrics::builder().build(&opentelemetry::global::meter("test"));
@@ -234,9 +233,9 @@ fn profiles_are_guarded_like_everything_else() {
     }
 }
 
-/// Long requests take the permits, others are refused at once, and clients that go give them back.
+/// Long requests take all permits, others are refused at once, and clients that disconnect release them.
 #[test]
-fn requests_beyond_the_limit_are_refused_until_clients_go() {
+fn requests_beyond_the_limit_are_refused_until_clients_disconnect() {
     let metrics = RuntimeMetrics::builder().build(&opentelemetry::global::meter("test"));
     let server = debug::builder(&metrics).serve("127.0.0.1:0").unwrap();
     let address = server.local_addr();

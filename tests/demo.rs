@@ -1,4 +1,4 @@
-//! The README's first command: shows both leaks and the stall, fits a terminal, and ends with the right status.
+//! The README's first command shows both leaks and the stall, fits a terminal, and ends with the right status.
 
 #![cfg(unix)]
 
@@ -67,7 +67,7 @@ fn ctrl_c_and_a_request_to_terminate_end_it_well() {
 }
 
 #[test]
-fn with_an_endpoint_it_ships_there() {
+fn with_an_endpoint_it_exports_there() {
     let receiver = Receiver::start();
     let output = demo()
         .args(["--for", "1s"])
@@ -166,7 +166,7 @@ fn a_terminal_of_80x24_shows_both_leaks_and_the_stall_without_wrapping() {
         {
             break whole;
         }
-        // A busy machine stretches the waves of load, and a leak is marked when it outgrows them.
+        // A busy machine stretches the waves of load, and a leak is marked only once it outgrows them.
         assert!(start.elapsed() < Duration::from_secs(400), "not marked: {whole}");
     };
     child.kill().unwrap();

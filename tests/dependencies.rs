@@ -1,8 +1,8 @@
-//! What a user pays for who switches no feature on.
+//! The dependencies of the library without features.
 
 use std::process::Command;
 
-/// The names of the crates that the library is linked with, down to a depth.
+/// Returns the names of the crates that the library depends on, down to a depth.
 fn dependencies(depth: &str) -> Vec<String> {
     let output = Command::new(std::env::var_os("CARGO").expect("Cargo runs the tests"))
         .args([
@@ -33,8 +33,8 @@ fn dependencies(depth: &str) -> Vec<String> {
 }
 
 #[test]
-fn without_features_there_are_the_api_crate_tokio_and_libc() {
-    // Tokio brings pin-project-lite, which also spares us `unsafe` of our own.
+fn without_features_the_library_needs_only_the_api_crate_tokio_and_libc() {
+    // Tokio depends on pin-project-lite too, which saves the library from pinning with `unsafe`.
     assert_eq!(dependencies("1"), ["libc", "opentelemetry", "pin_project_lite", "tokio"]);
     let all = dependencies("9");
     // Under `tokio_unstable` Tokio's `net` is on, for the getters of the I/O driver.

@@ -1,4 +1,4 @@
-//! `rust.memory.limit`, `rust.cpu.*` and `rust.file_descriptor.limit` in processes that are given limits.
+//! `rust.memory.limit`, `rust.cpu.*` and `rust.file_descriptor.limit` in processes with limits.
 
 #![cfg(target_os = "linux")]
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use snapshot::{metrics, printed_by, values};
 
-/// A control group of version 1 made for a test, where that is allowed.
+/// A control group of version 1, made for a test if the machine allows it.
 struct Group(PathBuf);
 
 impl Group {
@@ -40,13 +40,13 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // It is empty: its only process has been waited for.
+        // It is empty, since its only process has ended.
         std::fs::remove_dir(&self.0).unwrap();
     }
 }
 
 #[test]
-fn cpus_are_as_many_as_std_says() {
+fn the_number_of_cpus_is_that_of_std() {
     let count = values(&metrics().snapshot())["rust.cpu.count"];
     assert_eq!(count, std::thread::available_parallelism().unwrap().get() as f64);
 }
@@ -85,7 +85,7 @@ fn the_quota_of_a_real_group_throttles() {
     assert_eq!(values["rust.cpu.count"], 1.0, "a fifth of a CPU is one");
     assert!(values["rust.cpu.throttles"] >= 1.0, "{values:?}");
     assert!(values["rust.cpu.throttled.time"] > 0.0, "{values:?}");
-    // It has been throttled a little more since.
+    // The throttling has gone on meanwhile.
     let stat = std::fs::read_to_string(group.0.join("cpu.stat")).unwrap();
     let after =
         |key| stat.lines().find_map(|line| line.strip_prefix(key)?.trim().parse::<f64>().ok()).unwrap();
@@ -111,7 +111,7 @@ fn print() {
     snapshot::print();
 }
 
-/// What the calling thread has had of a CPU.
+/// Returns the CPU time of the calling thread.
 fn cpu_time() -> Duration {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())

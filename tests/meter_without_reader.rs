@@ -36,7 +36,7 @@ fn a_meter_without_a_reader_is_noticed() {
 
     let reader = Reader::cumulative();
     let provider = provider(&[&reader]);
-    // On a runtime, so that the watcher finds it out without being asked.
+    // On a runtime, so that the watcher thread notices it.
     let runtime = support::runtimes::tokio_runtime();
     let _inside = runtime.enter();
     let dead = init_runtime_metrics(&provider.meter("test"));
@@ -47,5 +47,5 @@ fn a_meter_without_a_reader_is_noticed() {
     });
     assert_eq!(problem(&dead), Some(true), "{dead:?}");
     reader.export();
-    assert_eq!(problem(&dead), None, "it came after all: {dead:?}");
+    assert_eq!(problem(&dead), None, "the warning has come: {dead:?}");
 }

@@ -1,4 +1,4 @@
-//! `Monitor`: what its lines are, when they come and when they end.
+//! `Monitor`: the content of its lines, when they come and when they end.
 
 use std::io::{self, Read, Write};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -15,7 +15,7 @@ fn metrics() -> RuntimeMetrics {
     RuntimeMetrics::builder().build(&opentelemetry::global::meter("test"))
 }
 
-/// Hands each write to the test.
+/// Sends each write to the test.
 struct Lines(Sender<Vec<u8>>);
 
 impl Lines {
@@ -107,7 +107,7 @@ fn lines_come_while_the_runtime_is_blocked() {
 #[test]
 fn dropping_it_ends_the_lines() {
     let (writer, lines) = Lines::new();
-    // With an interval that is never over, only the end can wake the thread.
+    // With an interval this long, only the drop can wake the thread.
     let monitor = Monitor::start(&metrics(), Duration::from_secs(1_000_000), writer);
     drop(monitor);
     assert_eq!(
@@ -122,7 +122,7 @@ fn a_closed_pipe_ends_the_lines_and_nothing_else() {
     let (mut reader, writer) = io::pipe().unwrap();
     let metrics = metrics();
     let (dropped, ended) = mpsc::channel::<()>();
-    let monitor = Monitor::start(&metrics, INTERVAL, Told(writer, dropped));
+    let monitor = Monitor::start(&metrics, INTERVAL, Notifies(writer, dropped));
     let mut first = [0];
     reader.read_exact(&mut first).unwrap();
     assert_eq!(&first, b"{");
@@ -132,10 +132,10 @@ fn a_closed_pipe_ends_the_lines_and_nothing_else() {
     drop(monitor);
 }
 
-/// Lets the test know when the writer is dropped.
-struct Told<W>(W, #[allow(dead_code, reason = "dropped with the writer")] Sender<()>);
+/// Notifies the test when the writer is dropped.
+struct Notifies<W>(W, #[allow(dead_code, reason = "dropped with the writer")] Sender<()>);
 
-impl<W: Write> Write for Told<W> {
+impl<W: Write> Write for Notifies<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.write(bytes)
     }
@@ -146,7 +146,7 @@ impl<W: Write> Write for Told<W> {
 }
 
 #[test]
-fn an_interval_of_nothing_does_not_spin() {
+fn an_interval_of_zero_does_not_spin() {
     let (writer, lines) = Lines::new();
     let start = std::time::Instant::now();
     let _monitor = Monitor::start(&metrics(), Duration::ZERO, writer);

@@ -1,4 +1,4 @@
-//! A monitor whose disk is full says so once and disturbs nothing. Alone in its process, whose log it reads.
+//! A monitor logs a full disk once and disturbs nothing else. Alone in its process, since it reads the log.
 
 #![cfg(target_os = "linux")]
 

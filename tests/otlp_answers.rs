@@ -1,4 +1,4 @@
-//! What an endpoint answers is read whatever it is written in, reported in one readable line, and never shows a secret.
+//! Answers of an endpoint are read in every encoding, reported in one readable line, and never show a secret.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use proptest::test_runner::{Config, TestRunner};
 use support::receiver::{Answer, Receiver};
 use support::scripted::{ReadFirst, Scripted, answer};
 
-/// Exports once to this endpoint, and returns what came of it.
+/// Exports once to this endpoint and returns the result.
 fn export(builder: Builder, endpoint: &str, protocol: Protocol) -> Result<(), String> {
     let builder = builder.endpoint(endpoint).protocol(protocol).interval(Duration::from_secs(3600));
     let telemetry = builder.timeout(Duration::from_secs(5)).build().unwrap();
@@ -31,7 +31,7 @@ fn assert_one_line(text: &str) {
 }
 
 #[test]
-fn every_answer_of_success_but_a_page_is_a_success() {
+fn every_success_without_a_page_counts_as_delivered() {
     for (media, body) in [
         ("Application/JSON; charset=UTF-8", "{}"),
         ("application/json", ""),
@@ -60,7 +60,7 @@ fn every_answer_of_success_but_a_page_is_a_success() {
 }
 
 #[test]
-fn what_came_in_before_a_reset_is_shown() {
+fn the_answer_before_a_reset_is_shown() {
     for (status, media, body, shown) in [
         ("413 Payload Too Large", "text/plain", "limit is 1 MiB", "413 Payload Too Large: limit is 1 MiB"),
         (
@@ -84,7 +84,7 @@ fn what_came_in_before_a_reset_is_shown() {
         let error = export_http(&server.endpoint()).unwrap_err();
         assert!(error.contains(shown), "{error}");
         assert_one_line(&error);
-        assert_eq!(server.requests().len(), 1, "{status}: it will not be better in a second");
+        assert_eq!(server.requests().len(), 1, "{status}: a retry would not help");
     }
     // Shorter than it says: the connection breaks in the middle of the message.
     let cut = b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 100\r\nretry-after: 60\r\n\r\nquota of May"
@@ -92,7 +92,7 @@ fn what_came_in_before_a_reset_is_shown() {
     let server = Scripted::saying(cut);
     let error = export_http(&server.endpoint()).unwrap_err();
     assert!(error.contains("429 Too Many Requests: quota of May"), "{error}");
-    // An answer of success whose body breaks off was a success.
+    // An answer of success counts even if its body breaks off.
     let cut = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 100\r\n\r\n\x0a"
         .to_vec();
     assert_eq!(export_http(&Scripted::saying(cut).endpoint()), Ok(()));
@@ -122,7 +122,7 @@ fn a_wrong_path_has_its_hint() {
 }
 
 #[test]
-fn another_protocol_has_its_sentence() {
+fn another_protocol_is_named_in_the_error() {
     let tls_alert = vec![0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 0x46];
     let http2 = vec![0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 5, 0, 0, 64, 0];
     let http1 = answer("400 Bad Request", &[], "");
@@ -147,7 +147,7 @@ fn another_protocol_has_its_sentence() {
         assert!(error.contains(sentence), "{protocol:?}: {error}");
         assert_one_line(&error);
     }
-    // A TLS server that closes without a word.
+    // A TLS server that closes without an answer.
     for protocol in [Protocol::HttpProtobuf, Protocol::Grpc] {
         let server = Scripted::start(ReadFirst::Beginning, |_| Vec::new());
         let error = export(otlp::builder(), &server.endpoint(), protocol).unwrap_err();
@@ -155,7 +155,7 @@ fn another_protocol_has_its_sentence() {
     }
 }
 
-/// How a server may write what it echoes.
+/// The ways in which a server may encode an echo.
 fn forms(secret: &str) -> Vec<String> {
     let percent = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
     let unicode = |text: &str| text.bytes().map(|byte| format!("\\u{byte:04x}")).collect::<String>();

@@ -1,5 +1,5 @@
-//! The real Collector gets the values: over both protocols, compressed, and over TLS with clear words where that
-//! cannot be. Skipped, and told so, where there is no Collector.
+//! The real Collector receives the values over both protocols, compressed, and over TLS, whose failures have clear messages.
+//! Without a Collector the test reports that it is skipped.
 
 use support::child::results;
 use support::collector;
@@ -110,7 +110,7 @@ fn tls_and_client_certificates_work_over_both_protocols() {
             assert!(said.contains(words), "{protocol}, {what}: {said}");
             assert!(said.contains("https://localhost:"), "{protocol}, {what}: {said}");
             eprintln!("{protocol}, {what}: {said}");
-            assert_eq!(connections, 1, "{protocol}, {what}: it will not be better in a second");
+            assert_eq!(connections, 1, "{protocol}, {what}: a retry would not help");
         }
     }
 }
@@ -132,7 +132,7 @@ fn an_expired_server_is_not_trusted() {
 }
 
 #[test]
-fn files_that_are_no_certificates_are_errors_that_name_the_variable() {
+fn an_error_names_the_variable_of_a_file_without_certificates() {
     let files = Certificates::new();
     fs::write(files.directory().join("empty.pem"), "").unwrap();
     fs::write(
@@ -165,13 +165,13 @@ fn files_that_are_no_certificates_are_errors_that_name_the_variable() {
     );
 }
 
-/// Exports once in a process of its own, with these variables, and returns what came of it.
+/// Exports once in a child process with these variables, and returns the result.
 fn child(set: &[(&str, &str)]) -> String {
     results(support::child::child("child_exports_once").envs(set.iter().copied())).remove(0)
 }
 
 #[test]
-#[ignore = "run by other tests, in a process of its own"]
+#[ignore = "run by other tests, in a child process"]
 fn child_exports_once() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
     let _inside = runtime.enter();

@@ -1,4 +1,4 @@
-//! The examples do what they say.
+//! The examples export what they describe.
 
 use support::{built, receiver};
 
@@ -16,7 +16,7 @@ fn example(name: &str) -> Command {
     command
 }
 
-/// Runs to its end, which must be a good one, and gives the last export.
+/// Runs an example to its end, checks its status, and returns the last export.
 fn last_export(name: &str) -> Export {
     let receiver = Receiver::start();
     let output = example(name).env("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint()).output().unwrap();

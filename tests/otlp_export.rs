@@ -1,4 +1,4 @@
-//! What a receiver gets, over both protocols, and that every way to end delivers the last export.
+//! A receiver gets the values over both protocols, and every way to end delivers the last export.
 
 use support::receiver;
 
@@ -12,7 +12,7 @@ use receiver::{Export, Receiver};
 
 const BOTH: [Protocol; 2] = [Protocol::Grpc, Protocol::HttpProtobuf];
 
-/// An export only where one is asked for.
+/// So long that only a flush exports.
 fn telemetry(receiver: &Receiver, protocol: Protocol) -> Telemetry {
     otlp::builder()
         .endpoint(receiver.endpoint())
@@ -52,7 +52,7 @@ fn the_values_arrive() {
 }
 
 #[test]
-fn requests_are_as_the_protocol_has_them() {
+fn requests_follow_the_protocol() {
     for (protocol, path, kind) in [
         (
             Protocol::Grpc,

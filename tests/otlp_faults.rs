@@ -1,5 +1,6 @@
-//! Receivers that fail in every way, scripted ones and the real Collector: what is tried, delivered and lost, how soon
-//! it recovers, and that nobody is held up, nothing grows and nothing is logged but a line at each end.
+//! Receivers that fail in every way, scripted ones and the real Collector. The table shows what is tried, delivered and
+//! lost, and how soon exports recover. The service never waits, no memory grows, and the log has a line at each end of an
+//! outage.
 
 use support::collector;
 use support::log;
@@ -35,7 +36,7 @@ struct Service {
     telemetry: Telemetry,
     metrics: RuntimeMetrics,
     counted: Arc<AtomicU64>,
-    /// The longest that counting once has taken, in microseconds.
+    /// The longest time of one count, in microseconds.
     slowest: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     thread: Option<thread::JoinHandle<()>>,
@@ -64,15 +65,15 @@ impl Service {
         Service { telemetry, metrics, counted, slowest, stop, thread: Some(thread) }
     }
 
-    /// Bytes that are allocated at the moment.
+    /// Returns the bytes currently allocated.
     fn used(&self) -> f64 {
         let snapshot = self.metrics.snapshot();
-        let reading = snapshot.get("rust.memory.used").expect("our allocator is the global one");
+        let reading = snapshot.get("rust.memory.used").expect("the counting allocator is the global one");
         reading.points()[0].value().as_f64().unwrap()
     }
 
-    /// Lets half of the fault pass, and tells the least memory in use at the end of it: what an export in progress
-    /// takes, here and in a receiver in this process, is no growth.
+    /// Lets half of the fault pass and returns the least memory in use at its end, since the memory of an export in
+    /// progress, here and in the receiver of this process, is no growth.
     fn half(&self) -> f64 {
         const LOOKS: u32 = 24;
         let window = INTERVAL * 3;
@@ -84,13 +85,13 @@ impl Service {
         (0..LOOKS).map(look).fold(f64::INFINITY, f64::min)
     }
 
-    /// Lets the fault last, and tells by how many bytes memory grew in the second half of it.
+    /// Lets the fault last and returns by how many bytes memory grew in its second half.
     fn suffer(&self) -> f64 {
         let before = self.half();
         self.half() - before
     }
 
-    /// Stops counting and delivers the last export. Tells how much was counted.
+    /// Stops counting and delivers the last export. Returns the count, the result, and the slowest count.
     fn end(mut self) -> (f64, Result<(), otlp::Error>, u64) {
         self.stop.store(true, Ordering::SeqCst);
         self.thread.take().unwrap().join().unwrap();
@@ -103,10 +104,10 @@ impl Service {
 struct Outcome {
     fault: &'static str,
     protocol: Protocol,
-    /// Where the receiver can tell.
+    /// `None` if the receiver does not count them.
     requests: Option<usize>,
     delivered: usize,
-    /// Also those that were left out because the receiver had asked for quiet.
+    /// Includes those that were left out because the receiver had asked to wait.
     lost: usize,
     /// From the end of the fault to the first export.
     recovered: Option<Duration>,
@@ -151,10 +152,10 @@ impl Outcome {
         }
     }
 
-    /// What has to hold whatever the fault is.
+    /// Checks what must hold in every fault.
     fn assert_harmless(&self) {
         let fault = self.fault;
-        // The receiver keeps what it takes.
+        // The receiver keeps every export.
         let kept = self.delivered as f64 * 15_000.0;
         assert!(self.grown < 100_000.0 + kept, "{fault}: {} bytes more", self.grown);
         assert!(self.slowest < 250_000, "{fault}: counting took {} us", self.slowest);
@@ -198,7 +199,7 @@ fn scripted(fault: &'static str, protocol: Protocol, answer: Answer) -> Outcome 
     })
 }
 
-/// Ends the service; `delivered` is given what was counted, checks that it arrived, and tells the exports.
+/// Ends the service. `delivered` gets the count, checks that it has arrived, and returns the number of exports.
 fn finish(
     fault: &'static str,
     protocol: Protocol,
@@ -228,7 +229,7 @@ fn finish(
 }
 
 #[test]
-fn every_fault() {
+fn every_fault_is_survived() {
     log::listen();
     Outcome::print_head();
     for protocol in BOTH {
@@ -286,7 +287,7 @@ fn half_open(protocol: Protocol) -> Outcome {
     let before = receiver.exports().len();
     let broken = Instant::now();
     proxy.leave_half_open();
-    // Nobody heals it: a new connection does.
+    // The silent connection stays silent; a new one works.
     let recovered = receiver.wait_for(before + 2, LONG).then(|| broken.elapsed());
     let grown = service.suffer();
     finish("half-open connection", protocol, service, grown, recovered, |counted| {
@@ -325,7 +326,7 @@ fn restarted(protocol: Protocol) -> Outcome {
     })
 }
 
-/// Something listens that is no server: it sends these bytes, or bytes for ever.
+/// Listens without being a server: sends these bytes, or bytes without end.
 fn no_server(fault: &'static str, protocol: Protocol, send: Option<&'static [u8]>) -> Outcome {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -391,7 +392,7 @@ fn collector_overloaded(protocol: Protocol) {
     let config = Config { processor: Some(("memory_limiter", limited)), ..Config::default() };
     let Some(collector) = Collector::start(&config) else { return };
     let ports = collector.ports();
-    // It takes everything until it has looked at its memory for the first time.
+    // The Collector accepts everything until it has checked its memory for the first time.
     thread::sleep(Duration::from_millis(200));
     let service = Service::start(&format!("http://127.0.0.1:{}", port(ports, protocol)), protocol);
     let grown = service.suffer();

@@ -1,4 +1,4 @@
-//! What our instruments request at the start, counted by our own allocator.
+//! The memory that the instruments request at the start, counted by the counting allocator.
 
 use support::receiver;
 
@@ -14,12 +14,12 @@ use receiver::Receiver;
 #[global_allocator]
 static ALLOC: CountingAllocator = CountingAllocator::system();
 
-/// Registers everything that there is, with a named task, and tells what that requested.
+/// Registers every metric, with a named task, and returns the requested bytes.
 fn requested(provider: &SdkMeterProvider) -> u64 {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     let _inside = runtime.enter();
     runtime.block_on(async {}.with_task_name("one"));
-    // Not `glibc`, which finds out whether it is in use by a single large allocation.
+    // Without `glibc`, which makes a large allocation to find out if glibc is in use.
     let everything = RuntimeMetrics::builder().per_worker(true).size_classes(true).disk_io(true);
     let (metrics, stats) = measure(|| everything.build(&provider.meter("ours")));
     metrics.stop();
@@ -48,7 +48,7 @@ fn otlp_has_it_built_in() {
 #[test]
 fn it_leaves_room_for_all_names_of_tasks_and_other_instruments_alone() {
     const NAMES: usize = 250;
-    // On another meter: the settings are the process's.
+    // On another meter, since the settings belong to the process.
     RuntimeMetrics::builder().task_name_limit(NAMES).build(&NoopMeterProvider::new().meter("settings"));
     let receiver = Receiver::start();
     let hour = Duration::from_secs(3600);
@@ -59,7 +59,7 @@ fn it_leaves_room_for_all_names_of_tasks_and_other_instruments_alone() {
         let instrument = meter.u64_counter(instrument.to_owned()).build();
         (0..count).for_each(|number| instrument.add(1, &name(number)));
     };
-    // So many names and the rest, each with three outcomes.
+    // Each name and the rest, with three outcomes each.
     let ended = 3 * (NAMES as i64 + 1);
     series("rust.task.ended", ended);
     series("application", 1500);

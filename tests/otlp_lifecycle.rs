@@ -1,4 +1,4 @@
-//! Flush, shutdown and drop deliver from anywhere, and return in time whatever the receiver does.
+//! Flush, shutdown and drop deliver from anywhere, and return in time even if the receiver fails.
 
 use support::receiver;
 
@@ -15,12 +15,12 @@ use receiver::{Answer, Receiver};
 use tokio::runtime;
 
 const BOTH: [Protocol; 2] = [Protocol::Grpc, Protocol::HttpProtobuf];
-/// Where it is to run out.
+/// A timeout that is meant to run out.
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// What a busy machine may add. Less than another timeout.
+/// The time that a busy machine may add. Less than another timeout.
 const GRACE: Duration = Duration::from_millis(950);
 
-/// Exports only where it is asked for.
+/// So long that only a flush exports.
 fn telemetry(receiver: &Receiver, protocol: Protocol) -> Telemetry {
     with_timeout(receiver, protocol, Duration::from_secs(20))
 }
@@ -128,7 +128,7 @@ fn dropping_is_a_shutdown() {
 }
 
 #[test]
-fn a_second_shutdown_tells_the_result_of_the_first() {
+fn a_second_shutdown_returns_the_result_of_the_first() {
     for protocol in BOTH {
         let receiver = Receiver::start();
         let telemetry = telemetry(&receiver, protocol);
@@ -155,7 +155,7 @@ fn shutting_the_provider_down_delivers_too() {
 }
 
 #[test]
-fn a_receiver_that_hangs_holds_nobody_up() {
+fn a_receiver_that_hangs_does_not_block_the_caller() {
     for protocol in BOTH {
         let receiver = Receiver::start();
         receiver.always(Answer::Hang);
@@ -191,7 +191,7 @@ fn an_export_that_hangs_does_not_keep_the_last_one_from_arriving() {
 }
 
 #[test]
-fn a_callback_that_never_returns_holds_nobody_up() {
+fn a_callback_that_never_returns_does_not_block_the_caller() {
     let receiver = Receiver::start();
     let telemetry = with_timeout(&receiver, Protocol::Grpc, TIMEOUT);
     let (release, released) = mpsc::channel::<()>();
@@ -205,20 +205,20 @@ fn a_callback_that_never_returns_holds_nobody_up() {
 }
 
 #[test]
-fn a_callback_that_panics_is_told_and_does_not_end_the_thread() {
+fn a_callback_that_panics_is_reported_and_does_not_end_the_thread() {
     let receiver = Receiver::start();
     let telemetry = telemetry(&receiver, Protocol::Grpc);
     let meter = telemetry.provider().meter("app");
     meter.u64_observable_gauge("broken").with_callback(|_| panic!("on purpose")).build();
     let error = telemetry.force_flush().unwrap_err();
     assert!(error.to_string().contains("a callback of an instrument panicked"), "{error}");
-    // The SDK has no way back from there, but it is said, and nothing hangs.
+    // The SDK cannot recover from this, but the error says so, and nothing hangs.
     assert!(matches!(telemetry.force_flush(), Err(Error::Export(_))));
     assert!(matches!(telemetry.shutdown(), Err(Error::Export(_))));
 }
 
 #[test]
-fn a_callback_may_flush_or_shut_down_and_may_use_a_runtime_of_its_own() {
+fn a_callback_may_flush_or_shut_down_and_may_use_its_own_runtime() {
     let receiver = Receiver::start();
     let telemetry = telemetry(&receiver, Protocol::HttpProtobuf);
     let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -227,7 +227,7 @@ fn a_callback_may_flush_or_shut_down_and_may_use_a_runtime_of_its_own() {
     let within = Arc::clone(&own);
     let callback = move |gauge: &dyn AsyncInstrument<u64>| {
         assert!(runtime::Handle::try_current().is_err(), "callbacks run outside of every runtime");
-        // On the exporting thread there is nobody to do it; it must give up.
+        // On the exporting thread a flush cannot work and must return an error.
         assert!(provider.force_flush().is_err());
         assert!(within.get().is_some_and(|telemetry: &Telemetry| telemetry.shutdown().is_err()));
         gauge.observe(runtime.block_on(async { 7 }), &[]);
@@ -236,13 +236,13 @@ fn a_callback_may_flush_or_shut_down_and_may_use_a_runtime_of_its_own() {
     let telemetry = own.get_or_init(|| telemetry);
     telemetry.force_flush().unwrap();
     assert_eq!(receiver.last().unwrap().value("seven"), Some(7.0));
-    // It has not ended, though it was told to.
+    // It has not ended, although it was requested to.
     telemetry.force_flush().unwrap();
     telemetry.shutdown().unwrap();
 }
 
 #[test]
-fn every_flush_exports_what_was_counted_before_it() {
+fn every_flush_exports_earlier_counts() {
     let receiver = Receiver::start();
     let telemetry = telemetry(&receiver, Protocol::Grpc);
     receiver.always(Answer::TakeAfter(Duration::from_millis(50)));
@@ -260,7 +260,7 @@ fn every_flush_exports_what_was_counted_before_it() {
 
 #[test]
 fn switched_off_everything_succeeds_and_nothing_is_sent() {
-    // In a process of its own, since the environment belongs to all threads.
+    // In a child process, since the environment belongs to all threads.
     let receiver = Receiver::start();
     for (name, value) in [("OTEL_SDK_DISABLED", "true"), ("OTEL_METRICS_EXPORTER", "none")] {
         let output = child("child_flushes_and_shuts_down")
@@ -274,7 +274,7 @@ fn switched_off_everything_succeeds_and_nothing_is_sent() {
 }
 
 #[test]
-fn the_environment_of_the_process_is_what_counts() {
+fn the_environment_of_the_process_is_read() {
     let receiver = Receiver::start();
     for protocol in ["grpc", "http/protobuf"] {
         let output = child("child_flushes_and_shuts_down")
@@ -297,11 +297,11 @@ fn the_environment_of_the_process_is_what_counts() {
 }
 
 #[test]
-fn a_receiver_of_the_other_protocol_is_told_at_once() {
+fn a_receiver_of_the_other_protocol_is_reported_at_once() {
     for protocol in BOTH {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        // What a server of the other protocol says first.
+        // The first bytes of a server of the other protocol.
         let answer: &[u8] = match protocol {
             Protocol::Grpc => b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n",
             _ => b"\0\0\0\x04\0\0\0\0\0",
@@ -311,13 +311,13 @@ fn a_receiver_of_the_other_protocol_is_told_at_once() {
             let read = connection.read(&mut [0; 16]).unwrap();
             assert!(read > 0);
             connection.write_all(answer).unwrap();
-            // Until the other side has had enough of it.
+            // Until the other side closes.
             let _ = connection.read_to_end(&mut Vec::new());
         });
         let builder = otlp::builder().endpoint(endpoint).protocol(protocol);
         let telemetry = builder.timeout(TIMEOUT).build().unwrap();
         count(&telemetry, 1);
-        // The only attempt, for it could not be accepted a second time.
+        // The only attempt: the listener accepts no second connection.
         let error = telemetry.force_flush().unwrap_err().to_string();
         let sentence = match protocol {
             Protocol::Grpc => "set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
@@ -338,11 +338,11 @@ fn the_console_shows_a_line_for_each_point() {
 }
 
 #[test]
-#[ignore = "run by other tests, in a process of its own"]
+#[ignore = "run by other tests, in a child process"]
 fn child_flushes_and_shuts_down() {
     let telemetry = otlp::install().unwrap();
     flush_and_shut_down(&telemetry);
-    // The thread is gone, not just idle.
+    // The thread has ended; it is not only idle.
     #[cfg(target_os = "linux")]
     while exporting_threads() > 0 {
         thread::yield_now();
@@ -370,7 +370,7 @@ fn an_exit_without_shutdown_does_no_harm() {
 }
 
 #[test]
-#[ignore = "run by another test, in a process of its own"]
+#[ignore = "run by another test, in a child process"]
 fn child_exits_without_shutdown() {
     let telemetry = otlp::install().unwrap();
     count(&telemetry, 1);
@@ -395,7 +395,7 @@ fn a_fork_does_no_harm() {
 
 #[test]
 #[cfg(unix)]
-#[ignore = "run by another test, in a process of its own"]
+#[ignore = "run by another test, in a child process"]
 #[allow(unsafe_code, reason = "there is no other way to fork")]
 fn child_forks() {
     let telemetry = otlp::install().unwrap();
@@ -422,7 +422,7 @@ fn child_forks() {
     }
 }
 
-/// A process that runs one of the ignored tests, with no variable of OpenTelemetry's but those that are added.
+/// Returns a process that runs one of the ignored tests, without variables of OpenTelemetry apart from those added.
 fn child(test: &str) -> std::process::Command {
     let mut command = std::process::Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"]);

@@ -1,4 +1,4 @@
-//! Every loss is reported once, with its number, and added up in the line that ends an outage; advice is no loss.
+//! Every loss is logged once with its number, and the line that ends an outage has the sum. Advice is no loss.
 
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ fn telemetry(endpoint: &str, protocol: Protocol) -> Telemetry {
     telemetry
 }
 
-/// One test, since the log is the process's.
+/// One test, since the log belongs to the process.
 #[test]
-fn the_log_adds_up_what_was_lost() {
+fn the_log_adds_up_losses() {
     log::listen();
     for protocol in BOTH {
         advice_is_no_loss(protocol);

@@ -9,7 +9,7 @@ use support::collector::{Collector, Config};
 const LONG: Duration = Duration::from_secs(20);
 
 #[test]
-fn the_own_provider_delivers_every_signal_over_both_protocols() {
+fn opentelemetry_s_exporters_deliver_every_signal_over_both_protocols() {
     let Some(collector) = Collector::start(&Config::default()) else { return };
     let example = built::build(&["-p", "tests", "--example", "own_provider"]).join("examples/own_provider");
     for (count, (protocol, port)) in

@@ -1,4 +1,4 @@
-//! What exporting does to the process around it: forks, signals, and an end while the endpoint is dead.
+//! The effects of exporting on the process: forks, signals, and an end while the endpoint is dead.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use support::child::{child, results};
 use support::receiver::{Answer, Receiver};
 
 const BOTH: [Protocol; 2] = [Protocol::Grpc, Protocol::HttpProtobuf];
-/// What a busy machine may add.
+/// The time that a busy machine may add.
 const GRACE: Duration = Duration::from_secs(2);
 
 fn telemetry(endpoint: &str, protocol: Protocol) -> Telemetry {
@@ -18,7 +18,7 @@ fn telemetry(endpoint: &str, protocol: Protocol) -> Telemetry {
     telemetry
 }
 
-/// The time that dropping takes.
+/// Returns the time of the drop.
 fn time_to_drop(telemetry: Telemetry) -> Duration {
     let start = Instant::now();
     drop(telemetry);
@@ -41,7 +41,7 @@ fn an_endpoint_that_refuses_connections_delays_the_end_by_nothing() {
 #[test]
 #[cfg(target_os = "linux")]
 fn an_endpoint_that_is_never_reached_delays_the_end_by_a_second() {
-    // A listener whose queue is full: the kernel drops further connections without a word.
+    // A listener with a full queue: the kernel drops further connections silently.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let listener = runtime.block_on(async {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
@@ -94,7 +94,7 @@ fn each_fork_is_an_instance() {
 
 #[test]
 #[cfg(unix)]
-#[ignore = "run by another test, in a process of its own"]
+#[ignore = "run by another test, in a child process"]
 #[allow(unsafe_code, reason = "there is no other way to fork")]
 fn child_forks_workers() {
     let export = || {
@@ -137,7 +137,7 @@ fn a_signal_goes_to_the_thread_that_waits_for_it() {
         let line = found.next().unwrap_or_else(|| panic!("no {name} in {lines:?}"));
         let blocked = u64::from_str_radix(line.rsplit(' ').next().unwrap(), 16).unwrap();
         let faults = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGKILL, libc::SIGSTOP];
-        // The C library keeps 32 and 33 to itself.
+        // The C library reserves 32 and 33.
         for signal in (1..=31).filter(|signal| !faults.contains(signal)) {
             assert_ne!(blocked & 1 << (signal - 1), 0, "signal {signal} in {line}");
         }
@@ -147,7 +147,7 @@ fn a_signal_goes_to_the_thread_that_waits_for_it() {
 
 #[test]
 #[cfg(target_os = "linux")]
-#[ignore = "run by another test, in a process of its own"]
+#[ignore = "run by another test, in a child process"]
 #[allow(unsafe_code, reason = "there is no other way to wait for a signal")]
 fn child_waits_for_a_signal() {
     use opentelemetry_instrumentation_runtime::{Monitor, RuntimeMetrics, debug};

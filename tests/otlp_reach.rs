@@ -1,4 +1,4 @@
-//! Ways to an endpoint: JSON, proxies, Unix sockets and TLS, against the real Collector where it can do them.
+//! Ways to an endpoint: JSON, proxies, Unix sockets and TLS, against the real Collector where it supports them.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -22,13 +22,13 @@ fn count(telemetry: &Telemetry) {
     telemetry.provider().meter("app").u64_counter("orders").build().add(3, &[]);
 }
 
-/// Exports once in a process of its own, with these variables, and returns what came of it.
+/// Exports once in a child process with these variables, and returns the result.
 fn export(set: &[(&str, &str)]) -> String {
     results(child("child_exports_once").envs(set.iter().copied())).remove(0)
 }
 
 #[test]
-#[ignore = "run by other tests, in a process of its own"]
+#[ignore = "run by other tests, in a child process"]
 fn child_exports_once() {
     let export = || {
         let telemetry = otlp::install()?;
@@ -70,7 +70,7 @@ fn the_collector_takes_json() {
 }
 
 #[test]
-#[ignore = "run by another test, in a process of its own"]
+#[ignore = "run by another test, in a child process"]
 fn child_exports_json() {
     let telemetry = otlp::install().unwrap();
     opentelemetry_instrumentation_runtime::init_runtime_metrics(&telemetry.meter());
@@ -86,7 +86,7 @@ fn child_exports_json() {
     telemetry.shutdown().unwrap();
 }
 
-/// A proxy that knows one host, whatever it is called, and keeps the heads of requests.
+/// A proxy that connects every host name to one host and keeps the heads of requests.
 struct HttpProxy {
     address: SocketAddr,
     heads: Arc<Mutex<Vec<String>>>,
@@ -349,7 +349,7 @@ fn a_file_of_the_system_that_is_not_there_is_named() {
             (name, "/nowhere/at/all.pem"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "500"),
         ]);
-        // With Mozilla's authorities compiled in there is something to fall back on.
+        // With Mozilla's authorities compiled in, these are the fallback.
         let expected = format!("{name}=/nowhere/at/all.pem: no authority could be read from it");
         assert!(result.starts_with(&expected) || result.contains("no connection"), "{result}");
     }
@@ -391,7 +391,7 @@ fn certificates_are_read_again_when_they_were_replaced() {
 }
 
 #[test]
-#[ignore = "run by another test, in a process of its own"]
+#[ignore = "run by another test, in a child process"]
 fn child_renews() {
     let files = std::path::PathBuf::from(std::env::var_os("FILES").unwrap());
     let telemetry = otlp::install().unwrap();

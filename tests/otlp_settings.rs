@@ -10,7 +10,7 @@ use support::child::{child, results};
 use support::log;
 use support::receiver::Receiver;
 
-/// Exports once with these variables. Returns what came of it, and the warnings.
+/// Exports once with these variables and returns the result and the warnings.
 fn export(set: &[(&str, &str)]) -> (String, Vec<String>) {
     let mut lines = results(child("child_exports_once").envs(set.iter().copied()));
     let result = lines.remove(0);
@@ -18,7 +18,7 @@ fn export(set: &[(&str, &str)]) -> (String, Vec<String>) {
 }
 
 #[test]
-#[ignore = "run by other tests, in a process of its own"]
+#[ignore = "run by other tests, in a child process"]
 fn child_exports_once() {
     log::listen();
     let export = || {
@@ -44,7 +44,7 @@ fn warnings(lines: &[String]) -> Vec<&String> {
 }
 
 #[test]
-fn what_the_specification_ignores_is_ignored_with_one_warning() {
+fn values_that_the_specification_ignores_cause_one_warning() {
     for (name, value, shown) in [
         ("OTEL_SDK_DISABLED", "1", "OTEL_SDK_DISABLED=1: it must be one of: true, false"),
         ("OTEL_SDK_DISABLED", "yes", "OTEL_SDK_DISABLED=yes: "),
@@ -74,7 +74,7 @@ fn what_the_specification_ignores_is_ignored_with_one_warning() {
         let (result, lines) = export(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.endpoint()), (name, value)]);
         assert_eq!(result, "delivered", "{name}={value}: {lines:?}");
         let warnings = warnings(&lines);
-        // A proxy is not looked at for this machine.
+        // The proxy is ignored for an endpoint on this machine.
         assert_eq!(warnings.len(), usize::from(!shown.is_empty()), "{name}={value}: {lines:?}");
         assert!(warnings.iter().all(|line| line.contains(shown)), "{name}={value}: {lines:?}");
         let export = receiver.last().unwrap();
@@ -103,7 +103,7 @@ fn a_timeout_of_zero_is_no_limit_and_an_empty_name_is_not_set() {
 }
 
 #[test]
-fn what_would_send_nothing_sensible_is_an_error_with_its_sentence() {
+fn settings_that_cannot_work_are_errors_with_their_sentence() {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
         let path = directory.path().join(name);
@@ -199,12 +199,12 @@ fn a_secret_in_any_variable_is_never_printed() {
         ];
         set.retain(|(other, _)| *other != name);
         set.push((&name, &value));
-        // Who exports is no secret, and is exported.
+        // The name of the service is no secret, and is exported.
         prop_assume!(name != "OTEL_SERVICE_NAME" && name != "OTEL_RESOURCE_ATTRIBUTES");
         prop_assume!(name != "NO_PROXY" && name != "SSL_CERT_FILE" && name != "SSL_CERT_DIR");
         // A segment of a path has no slash.
         prop_assume!(!before.ends_with(":1/") || secret.chars().all(|c| c.is_ascii_alphanumeric()));
-        // What looks like the name of a file is shown.
+        // A value that looks like the name of a file is shown.
         prop_assume!(!value.starts_with(['/', '.', '~']) && !value.contains('.') || value.contains("-----"));
         let (result, lines) = export(&set);
         let shown = [vec![result], lines].concat().join("\n");

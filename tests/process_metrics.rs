@@ -1,4 +1,4 @@
-//! `process.*` against what other programs, other files and the test itself know of this process.
+//! `process.*` against other programs, other files and the test's own actions.
 
 #![cfg(target_os = "linux")]
 
@@ -19,7 +19,7 @@ fn value(metrics: &RuntimeMetrics, name: &str) -> f64 {
     *values.get(name).unwrap_or_else(|| panic!("{name} is not among {values:?}"))
 }
 
-/// Runs one of the ignored tests in a process of its own, where nothing else opens, starts or allocates anything.
+/// Runs one of the ignored tests in a child process, where no other test opens, starts or allocates anything.
 fn alone(test: &str) {
     let mut command = Command::new(std::env::current_exe().unwrap());
     let output = command.args(["--ignored", "--exact", test, "--test-threads=1"]).output().unwrap();
@@ -27,10 +27,10 @@ fn alone(test: &str) {
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }
 
-/// Compares a value with another view of the same.
+/// Compares a value with another source of the same number.
 fn assert_same(name: &str, other_view: impl Fn() -> u64) -> u64 {
     let metrics = metrics();
-    // What the first snapshot sets up is there when the two are compared.
+    // The first snapshot makes its own allocations before the two are compared.
     drop(metrics.snapshot());
     let other_view = other_view();
     assert_eq!(value(&metrics, name), other_view as f64, "{name}");
@@ -54,7 +54,7 @@ fn threads_are_those_that_proc_lists() {
 }
 
 #[test]
-#[ignore = "run by another test, in a process of its own"]
+#[ignore = "run by another test, in a child process"]
 fn count_threads() {
     let tasks = || entries("/proc/self/task");
     let before = assert_same("process.thread.count", tasks);
@@ -76,9 +76,9 @@ fn file_descriptors_are_those_that_proc_lists() {
 }
 
 #[test]
-#[ignore = "run by another test, in a process of its own"]
+#[ignore = "run by another test, in a child process"]
 fn count_file_descriptors() {
-    // The directory that is being listed has one itself.
+    // The directory that is listed has one itself.
     let listed = || entries("/proc/self/fd") - 1;
     let without_metrics = listed();
     let before = assert_same("process.unix.file_descriptor.count", listed);
@@ -117,12 +117,12 @@ fn touched_memory_is_used_memory() {
 }
 
 #[test]
-fn virtual_memory_is_what_proc_says() {
+fn virtual_memory_is_that_of_proc() {
     alone("measure_virtual_memory");
 }
 
 #[test]
-#[ignore = "run by another test, in a process of its own"]
+#[ignore = "run by another test, in a child process"]
 fn measure_virtual_memory() {
     let size = || status("VmSize") << 10;
     let before = assert_same("process.memory.virtual", size);
@@ -136,7 +136,7 @@ fn cpu_time_is_that_of_all_threads() {
     let metrics = metrics();
     let total = || value(&metrics, "process.cpu.time{user}") + value(&metrics, "process.cpu.time{system}");
     let before = total();
-    // In a thread that has ended when it is looked at.
+    // In a thread that has ended before the second reading.
     let thread = std::thread::spawn(|| {
         let ticks = || {
             let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
@@ -150,11 +150,11 @@ fn cpu_time_is_that_of_all_threads() {
     });
     thread.join().unwrap();
     let used = total() - before;
-    // 20 ticks of 10 ms. Ticks may be attributed to whoever runs when they fall, hence not to the last digit.
+    // 20 ticks of 10 ms. A tick goes to the thread that runs when it falls, hence not to the last digit.
     assert!(used > 0.15, "{used} s");
 }
 
-/// opentelemetry-instrumentation-process 0.3 reports the main thread's.
+/// opentelemetry-instrumentation-process 0.3 reports those of the main thread alone.
 #[test]
 fn context_switches_are_those_of_all_threads() {
     const TIMES: u32 = 300;
@@ -180,17 +180,17 @@ fn uptime_is_the_time_since_the_start() {
     let metrics = metrics();
     let first = value(&metrics, "process.uptime");
     let since = Instant::now();
-    let told = Command::new("ps").args(["-o", "etimes=", "-p", &std::process::id().to_string()]).output();
-    let told: f64 = String::from_utf8(told.unwrap().stdout).unwrap().trim().parse().unwrap();
+    let output = Command::new("ps").args(["-o", "etimes=", "-p", &std::process::id().to_string()]).output();
+    let by_ps: f64 = String::from_utf8(output.unwrap().stdout).unwrap().trim().parse().unwrap();
     let second = value(&metrics, "process.uptime");
     let elapsed = since.elapsed().as_secs_f64();
     assert!(first > 0.0 && second > first);
     assert!(second - first <= elapsed + 0.1 && elapsed < second - first + 0.1, "{elapsed}");
-    assert!(first - 1.1 <= told && told <= second + 1.1, "ps says {told}, we said {first}");
+    assert!(first - 1.1 <= by_ps && by_ps <= second + 1.1, "{by_ps} s by ps, {first} s by the metric");
 }
 
 #[test]
-fn written_bytes_are_counted_when_asked_for() {
+fn written_bytes_are_counted_on_request() {
     const SIZE: usize = 1 << 20;
     let metrics = metrics();
     let Some(before) = values(&metrics.snapshot()).get("process.disk.io{write}").copied() else {
@@ -210,7 +210,7 @@ fn written_bytes_are_counted_when_asked_for() {
 }
 
 #[test]
-fn nothing_is_reported_that_was_not_asked_for() {
+fn opt_in_metrics_are_off_by_default() {
     let meter = opentelemetry::global::meter("test");
     let default = values(&RuntimeMetrics::builder().build(&meter).snapshot());
     assert!(default.contains_key("process.uptime"));

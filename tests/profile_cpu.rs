@@ -60,7 +60,7 @@ fn one_quarter() {
     black_box(());
 }
 
-/// Runs a function again and again until told to end.
+/// Runs a function again and again until the value is dropped.
 fn repeat(run: impl Fn() + Send + 'static) -> (Arc<AtomicBool>, JoinHandle<()>) {
     let is_over = Arc::new(AtomicBool::new(false));
     let until = Arc::clone(&is_over);
@@ -72,7 +72,7 @@ fn repeat(run: impl Fn() + Send + 'static) -> (Arc<AtomicBool>, JoinHandle<()>) 
     (is_over, thread.unwrap())
 }
 
-/// The nanoseconds of all stacks with a function.
+/// Returns the nanoseconds of all stacks that contain a function.
 fn time_in(profile: &Profile, function: &str) -> f64 {
     let folded = profile.to_folded();
     let lines = folded.lines().filter(|line| line.contains(function));
@@ -80,7 +80,7 @@ fn time_in(profile: &Profile, function: &str) -> f64 {
 }
 
 #[test]
-fn two_loops_have_their_shares() {
+fn two_loops_have_their_shares_of_cpu_time() {
     let _alone = alone();
     let (is_over, thread) = repeat(|| {
         three_quarters();
@@ -101,7 +101,7 @@ fn two_loops_have_their_shares() {
 }
 
 trait TakeWhileInclusive: Iterator + Sized {
-    /// The items up to and with the first one that does not hold.
+    /// Returns the items up to and including the first one that does not match.
     fn take_while_inclusive(self, holds: impl Fn(&Self::Item) -> bool) -> Vec<Self::Item> {
         let mut items = Vec::new();
         for item in self {
@@ -240,7 +240,7 @@ fn children_are_not_harmed() {
     let (is_over, thread) = repeat(|| {
         let child = unsafe { libc::fork() };
         if child == 0 {
-            // Neither timers nor, for longer than this, the handler would be here.
+            // The child has no timers, and the handler stays no longer than this.
             let end = thread_time() + Duration::from_millis(50);
             while thread_time() < end {}
             unsafe { libc::_exit(7) };
@@ -287,7 +287,7 @@ fn a_handler_of_the_programs_gets_its_signals_and_stays() {
     thread.join().unwrap();
     let (sent, seen) = (sent.load(SeqCst), SEEN.load(SeqCst));
     assert!(profile.total() > 0 && sent > 0);
-    // A signal of ours and one of the program's that wait at once are one.
+    // The kernel merges a signal of the library and a pending one of the program.
     assert!(seen <= sent && seen * 10 >= sent * 9, "{seen} of {sent}");
     assert_eq!(handler(libc::SIGPROF), own);
     unsafe { assert_eq!(libc::sigaction(libc::SIGPROF, &before, std::ptr::null_mut()), 0) };
@@ -319,7 +319,7 @@ fn a_forbidden_call_is_named() {
         let result = thread::spawn(move || {
             forbid(call);
             let cpu = profile::cpu(Duration::from_millis(200)).map(drop);
-            // A thread that is not given the CPU does not answer. Its neighbour is copied then, or the next time.
+            // A thread without a CPU does not answer. Another one is copied then, or this one the next time.
             let reasons = (0..100).map(|_| profile::threads().error().cloned());
             (cpu, reasons.flatten().find(|reason| matches!(reason, Error::Refused { .. })))
         });

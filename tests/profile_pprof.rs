@@ -39,7 +39,7 @@ fn is_inlined(seed: u64) -> u64 {
     sum
 }
 
-/// What `go tool pprof` prints. `None` where there is no Go.
+/// Returns the output of `go tool pprof`, or `None` without Go.
 fn pprof(file: &std::path::Path, arguments: &[&str]) -> Option<String> {
     let output = Command::new("go").args(["tool", "pprof"]).args(arguments).arg(file).output();
     let Ok(output) = output else {
@@ -66,10 +66,10 @@ fn go_reads_a_cpu_profile_with_the_hot_function_first() {
     let Some(top) = pprof(&file, &["-top"]) else { return };
     assert!(top.contains("Type: cpu"), "{top}");
     let rows: Vec<&str> = top.lines().skip_while(|line| !line.contains("flat%")).skip(1).collect();
-    // In a build without optimisation the loop's own calls are functions, too.
+    // Without optimisation the calls of the loop are functions too.
     let cumulated = rows.iter().find(|row| row.contains("is_inlined")).expect(&top);
     assert!(cumulated.contains("(inline)"), "{top}");
-    // The angle brackets are kept, since the mangled name is there, too.
+    // The angle brackets are kept, since the file has the mangled name too.
     assert!(top.contains("<profile_pprof::Worker<T> as profile_pprof::Runs>::run"), "{top}");
 
     let tags = pprof(&file, &["-tags"]).unwrap();
@@ -88,7 +88,7 @@ fn go_finds_the_names_of_bare_addresses() {
     let Some(raw) = pprof(&file, &["-raw", "-symbolize=none"]) else { return };
     assert!(raw.contains("threads/count"), "{raw}");
     assert!(!raw.contains("go_finds_the_names"), "{raw}");
-    // Looked up in the executable, by Go's own tool.
+    // Go's tool looks the names up in the executable.
     let top = pprof(&file, &["-top", "-cum", "-symbolize=local"]).unwrap();
     assert!(top.contains("go_finds_the_names_of_bare_addresses"), "{top}");
 }

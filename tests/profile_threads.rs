@@ -1,4 +1,4 @@
-//! The stacks of all threads: of those that wait, without disturbing them, and of those that run.
+//! The stacks of all threads: waiting ones, which are not disturbed, and running ones.
 
 #![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 #![allow(unsafe_code, clippy::undocumented_unsafe_blocks, reason = "system calls that are in plain sight")]
@@ -81,7 +81,7 @@ fn waits_for_a_message(receiver: &mpsc::Receiver<()>) {
 
 #[inline(never)]
 fn looks_up_a_name() {
-    // The stack of the C library's resolver, which may answer at once.
+    // A stack in the C library's resolver, which may answer at once.
     while !IS_OVER.load(SeqCst) {
         let _ = black_box(std::net::ToSocketAddrs::to_socket_addrs(&("localhost", 80)));
     }
@@ -122,13 +122,13 @@ fn the_function_that_waits_or_runs_is_named() {
     assert_shown("receives", "waits_for_a_message");
     assert_shown("resolves", "looks_up_a_name");
     assert_shown("computes", "computes");
-    // The thread that asks.
+    // The calling thread.
     assert!(profile::threads().to_string().contains("the_function_that_waits_or_runs_is_named"));
     IS_OVER.store(true, SeqCst);
     drop(held);
 }
 
-/// How often a system call that is made again and again ends early, while stacks are taken.
+/// Returns how often a repeated system call ends early while stacks are taken.
 fn interruptions(call: impl Fn() -> libc::c_long + Send + 'static) -> (usize, usize) {
     let is_over = std::sync::Arc::new(AtomicBool::new(false));
     let until = std::sync::Arc::clone(&is_over);
@@ -150,7 +150,7 @@ fn interruptions(call: impl Fn() -> libc::c_long + Send + 'static) -> (usize, us
     caller.join().unwrap()
 }
 
-/// System calls that a signal ends early in spite of `SA_RESTART`.
+/// System calls that a signal interrupts in spite of `SA_RESTART`.
 #[test]
 fn waiting_system_calls_are_not_disturbed() {
     let _alone = alone();
@@ -201,7 +201,7 @@ fn waiting_system_calls_are_not_disturbed() {
         assert!(calls > 0, "{name}");
         disturbed += ended_early;
     }
-    // A call may begin in the moment between the look at a running thread and the signal to it.
+    // A call may begin between the check of a running thread and the signal to it.
     assert!(disturbed <= 1, "{disturbed} ended early");
 }
 
@@ -274,7 +274,7 @@ fn a_thread_that_blocks_the_signal_is_reported_and_left_alone() {
     assert!(is_reported);
 }
 
-/// A library that is loaded after the list of objects, and goes away again.
+/// A library that is loaded after the list of objects, and unloaded again.
 #[test]
 fn frames_of_a_library_that_was_loaded_later_are_walked() {
     let _alone = alone();

@@ -32,7 +32,7 @@ fn every_point_has_the_attributes_and_keys_of_the_library_are_ignored() {
 }
 
 #[test]
-fn one_metric_is_read_by_its_name_until_the_metrics_stop() {
+fn read_returns_one_metric_by_its_name_until_stop() {
     let metrics = build(RuntimeMetrics::builder().attribute(KeyValue::new("shard", 7)));
     let reading = metrics.read("rust.memory.allocations").expect("this is the global allocator");
     let [point] = reading.points() else { panic!("{reading:?}") };

@@ -1,5 +1,5 @@
-//! Tokio's hooks: tasks by the place where they are spawned, with no name given. One test after the other: whether a task
-//! may turn out to have a name depends on all named futures of the process, and the sum over all names on all tasks.
+//! Tokio's hooks count tasks without names by the line that spawns them. One test after the other: the sum over all names
+//! depends on all tasks of the process, and each unpolled named future can be any unpolled task.
 #![cfg(tokio_unstable)]
 
 use support::tasks;
@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 
-/// One of each flavour, under the hooks.
+/// Returns a runtime of each flavour with the hooks.
 fn hooked() -> [Runtime; 2] {
     let mut workers = Builder::new_multi_thread();
     workers.worker_threads(2);
@@ -26,7 +26,7 @@ fn hooked() -> [Runtime; 2] {
     })
 }
 
-/// Spawns the task from the line where this is called, and gives that line's name.
+/// Spawns the task from the calling line, and returns the name of that line.
 #[track_caller]
 fn spawn<F>(handle: &Handle, task: F) -> (JoinHandle<F::Output>, String)
 where
@@ -35,7 +35,7 @@ where
     (handle.spawn(task), format!("tests/task_hooks.rs:{}", Location::caller().line()))
 }
 
-/// Waits for what happens on another thread: a task is joined before its end is told to the hooks.
+/// Waits for another thread: Tokio completes a join before it calls the hook of the task's end.
 #[track_caller]
 fn eventually<T: PartialEq + std::fmt::Debug>(runtime: &Runtime, read: impl Fn() -> T, expected: T) {
     let start = Instant::now();
@@ -53,7 +53,7 @@ fn is_counted(name: &str) -> bool {
     names(&metrics().snapshot()).iter().any(|known| known == name)
 }
 
-/// The tasks of all names.
+/// Returns the sum over the tasks of all names.
 fn alive() -> f64 {
     let snapshot = metrics().snapshot();
     names(&snapshot).iter().map(|name| fates(&snapshot, name).alive).sum()
@@ -86,7 +86,7 @@ fn tasks_are_counted_by_the_line_that_spawns_them() {
 }
 
 #[test]
-fn tokio_does_not_tell_how_a_task_ended_but_for_the_shutdown() {
+fn tokio_reports_no_outcome_but_that_of_the_shutdown() {
     let _alone = alone();
     for (round, runtime) in [1.0, 2.0].into_iter().zip(hooked()) {
         let handle = runtime.handle();
@@ -170,7 +170,7 @@ fn a_task_with_a_name_is_counted_under_that_alone() {
 fn a_task_with_a_name_that_is_never_polled_is_counted_under_that_alone() {
     let _alone = alone();
     for (round, runtime) in [1.0, 2.0].into_iter().zip(hooked()) {
-        // The only worker there is for the current thread's runtime is this thread, which does not run it.
+        // This thread is the only worker of the current-thread runtime, and does not drive it.
         let (abort, first) = spawn(runtime.handle(), pending::<()>().with_task_name("hooked: unpolled"));
         let (left, second) = spawn(runtime.handle(), pending::<()>().with_task_name("hooked: unpolled"));
         abort.abort();
@@ -185,10 +185,10 @@ fn a_task_with_a_name_that_is_never_polled_is_counted_under_that_alone() {
 }
 
 #[test]
-fn what_a_task_names_itself_is_counted_beside_it() {
+fn a_named_future_inside_a_task_is_counted_beside_it() {
     let _alone = alone();
     for (round, runtime) in [1.0, 2.0].into_iter().zip(hooked()) {
-        // Another one that has not been polled, so that any task might be the one with its name.
+        // Another unpolled named future: each task could be the one with its name.
         let unpolled = ready(()).with_task_name("hooked: unrelated");
         let task = async {
             ready(()).with_task_name("hooked: part").await;
@@ -279,9 +279,9 @@ fn tasks_for_a_runtime_that_is_gone_come_and_go() {
     }
 }
 
-/// Spawns race with the shutdown, so that some tasks end before the hooks hear of them.
+/// Spawns race with the shutdown, so that some tasks end before the hook of their spawn runs.
 #[test]
-fn nothing_is_left_of_tasks_that_race_with_the_shutdown() {
+fn tasks_that_race_with_the_shutdown_leave_no_count() {
     let _alone = alone();
     for round in 0..50 {
         let [_, runtime] = hooked();
@@ -307,7 +307,7 @@ fn nothing_is_left_of_tasks_that_race_with_the_shutdown() {
 }
 
 #[test]
-fn what_other_crates_spawn_is_counted_by_their_own_path() {
+fn tasks_of_other_crates_are_counted_by_their_path() {
     let _alone = alone();
     let [_, runtime] = hooked();
     runtime.block_on(async {
@@ -330,7 +330,7 @@ fn what_other_crates_spawn_is_counted_by_their_own_path() {
 }
 
 #[test]
-fn hooks_of_the_program_s_own_run_beside_them() {
+fn the_program_s_own_hooks_run_too() {
     let _alone = alone();
     let calls: [Arc<[AtomicUsize; 2]>; 4] = Default::default();
     let mut builder = Builder::new_current_thread();
@@ -367,7 +367,7 @@ fn hooks_of_the_program_s_own_run_beside_them() {
 }
 
 #[test]
-fn a_task_that_blocks_on_another_runtime_keeps_its_own_time_apart() {
+fn a_task_that_blocks_on_another_runtime_excludes_its_time() {
     let _alone = alone();
     let [inner, outer] = hooked();
     let work = |time| {
@@ -398,7 +398,7 @@ fn a_task_that_blocks_on_another_runtime_keeps_its_own_time_apart() {
 }
 
 #[test]
-fn the_sum_over_names_is_what_tokio_says_and_the_library_s_probe_is_not_in_it() {
+fn the_sum_over_names_is_tokio_s_count_without_the_probe() {
     let _alone = alone();
     for runtime in hooked() {
         let metrics: RuntimeMetrics = {

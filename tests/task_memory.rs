@@ -1,4 +1,4 @@
-//! What named futures allocate, exact to the byte.
+//! The allocations of named futures, exact to the byte.
 
 use support::tasks;
 
@@ -22,7 +22,7 @@ fn allocate(bytes: usize) {
     drop(black_box(Vec::<u8>::with_capacity(bytes)));
 }
 
-/// Bytes and allocations.
+/// Returns bytes and allocations.
 fn used(name: &str) -> (f64, f64) {
     let snapshot = metrics().snapshot();
     let read = |metric| value(&snapshot, metric, name).expect("it is counted");
@@ -30,7 +30,7 @@ fn used(name: &str) -> (f64, f64) {
 }
 
 #[test]
-fn what_is_allocated_in_its_polls_is_a_task_s_own() {
+fn allocations_of_its_polls_are_counted_for_a_task() {
     allocate(50);
     let mut polls = 0;
     let mut task = pin!(
@@ -48,7 +48,7 @@ fn what_is_allocated_in_its_polls_is_a_task_s_own() {
 }
 
 #[test]
-fn what_an_inner_one_allocates_is_not_the_outer_one_s_too() {
+fn allocations_of_an_inner_future_are_not_counted_for_the_outer_one() {
     let innermost = async { allocate(1) }.with_task_name("innermost");
     let inner = async {
         allocate(10);
@@ -69,7 +69,7 @@ fn what_an_inner_one_allocates_is_not_the_outer_one_s_too() {
 }
 
 #[test]
-fn a_panic_in_an_inner_one_leaves_its_memory_with_it() {
+fn memory_of_an_inner_future_stays_with_it_in_a_panic() {
     let outer = async {
         let mut inner = Box::pin(
             async {
@@ -79,7 +79,7 @@ fn a_panic_in_an_inner_one_leaves_its_memory_with_it() {
             .with_task_name("panicking within"),
         );
         let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| polled(inner.as_mut())));
-        // Both boxes: the future's, and what is unwound with by way of one of the standard library's own.
+        // Both boxes: the future's, and the standard library's for the panic.
         let boxes = size_of_val(&*inner);
         assert_eq!(*caught.unwrap_err().downcast::<u32>().unwrap(), 7);
         boxes
@@ -92,9 +92,9 @@ fn a_panic_in_an_inner_one_leaves_its_memory_with_it() {
     assert!(bytes >= 14.0 && allocations >= 2.0, "{bytes} bytes, {allocations} allocations");
 }
 
-/// A thread's first poll of a name sets its counters up: not at the expense of whatever it is polled in.
+/// A thread's first poll of a name allocates its counters, which is not counted for the task around it.
 #[test]
-fn what_the_library_allocates_is_nobody_s() {
+fn allocations_of_the_library_are_counted_for_no_task() {
     for round in 1..=10 {
         thread::spawn(move || {
             let outer = async {
@@ -112,7 +112,7 @@ fn what_the_library_allocates_is_nobody_s() {
     assert_eq!(used("one of many"), (0.0, 0.0));
 }
 
-/// Of the program's own text, so that making it allocates nothing.
+/// A static text, so that the name itself allocates nothing.
 fn name(index: usize) -> &'static str {
     const DIGITS: &str = "0123456789abcdefghijklmnopqrstuvwxyz";
     let start = index % DIGITS.len();
@@ -121,7 +121,7 @@ fn name(index: usize) -> &'static str {
 
 #[cfg(tokio_unstable)]
 #[test]
-fn under_the_hooks_memory_is_counted_by_line_and_that_of_names_apart() {
+fn under_the_hooks_memory_is_counted_by_line_or_by_name() {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     opentelemetry_instrumentation_runtime::task_hooks(&mut builder)
         .on_before_task_poll(|_| allocate(7))
@@ -130,7 +130,7 @@ fn under_the_hooks_memory_is_counted_by_line_and_that_of_names_apart() {
     let task = async {
         allocate(1000);
         let mut yielded = false;
-        // Tokio's own keeps the waker in a list.
+        // Tokio's timer keeps the waker in a list.
         poll_fn(|context| {
             context.waker().wake_by_ref();
             if std::mem::replace(&mut yielded, true) { Poll::Ready(()) } else { Poll::Pending }
@@ -139,7 +139,7 @@ fn under_the_hooks_memory_is_counted_by_line_and_that_of_names_apart() {
         async { allocate(10) }.with_task_name("within a hooked one").await;
         allocate(1000);
     };
-    // Two polls; the hooks' own memory is nobody's.
+    // Two polls. The memory of the hooks belongs to no task.
     let line = line!() + 1;
     let task = runtime.spawn(task);
     runtime.block_on(task).unwrap();

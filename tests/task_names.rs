@@ -1,4 +1,4 @@
-//! Named futures: how they come and go, wherever they are polled.
+//! Named futures: their beginnings, polls and ends on any runtime and thread.
 
 use support::tasks;
 
@@ -37,7 +37,7 @@ fn after(mut polls: usize) -> impl Future<Output = ()> + Send {
 }
 
 #[test]
-fn each_outcome_is_told_apart() {
+fn each_outcome_is_counted_separately() {
     let metrics = metrics();
     let runtime = current_thread();
     const NAME: &str = "outcomes";
@@ -67,7 +67,7 @@ fn each_outcome_is_told_apart() {
 }
 
 #[test]
-fn what_is_never_polled_is_counted_as_well() {
+fn a_future_that_is_never_polled_is_counted() {
     let metrics = metrics();
     let first = ready(()).with_task_name("unpolled");
     let second = ready(()).with_task_name("unpolled");
@@ -80,13 +80,13 @@ fn what_is_never_polled_is_counted_as_well() {
 }
 
 #[test]
-fn a_name_is_there_once_it_is_used_and_no_sooner() {
+fn a_name_appears_with_its_first_use() {
     let metrics = metrics();
     assert_eq!(points(&metrics.snapshot(), "count", "late"), []);
     let task = ready(()).with_task_name("late");
     let snapshot = metrics.snapshot();
     assert_eq!(value(&snapshot, "count", "late"), Some(1.0));
-    // All of its points, and those that cannot be read are not there.
+    // All of its points; values that cannot be read have none.
     let ended = points(&snapshot, "ended", "late");
     assert_eq!(ended, ["completed", "cancelled", "panicked"].map(|outcome| (outcome.to_owned(), 0.0)));
     for metric in ["polls", "busy.time", "slow_polls"] {
@@ -168,7 +168,7 @@ fn nested_futures_are_counted_each_under_its_own_name() {
     let [outer, inner] = ["outer", "inner"].map(|name| value(&snapshot, "busy.time", name).unwrap());
     assert!(outer >= 0.0199 && inner >= 0.0398, "{outer}, {inner}");
     assert!(outer + inner <= whole * 1.001, "{outer} + {inner} of {whole}: the inner one's time counts once");
-    // Each poll held the thread that long.
+    // Each poll took that long.
     assert_eq!(value(&snapshot, "slow_polls", "outer"), Some(1.0));
     assert_eq!(value(&snapshot, "slow_polls", "inner"), Some(2.0));
 }
@@ -187,12 +187,12 @@ fn a_fast_poll_is_not_a_slow_one() {
     let snapshot = metrics.snapshot();
     assert_eq!(value(&snapshot, "polls", "fast"), Some(101.0));
     let slow = value(&snapshot, "slow_polls", "fast").unwrap();
-    // The system may take the CPU away at any time, but not always.
+    // The system may preempt the thread at any time, but not every time.
     assert!(slow < 10.0, "{slow}");
 }
 
 #[test]
-fn a_panic_is_the_end_of_those_it_goes_through_and_cancels_what_they_hold() {
+fn a_panic_ends_the_futures_it_unwinds_and_cancels_those_they_hold() {
     let metrics = metrics();
     let mut outer = Box::pin(
         async {
@@ -217,7 +217,7 @@ fn a_panic_is_the_end_of_those_it_goes_through_and_cancels_what_they_hold() {
 }
 
 #[test]
-fn a_panic_that_is_caught_within_ends_the_inner_one_alone() {
+fn a_caught_panic_ends_the_inner_future_alone() {
     let metrics = metrics();
     let catching = async {
         let mut inner = Box::pin(async { panic!("as it should") }.with_task_name("caught"));
@@ -242,7 +242,7 @@ fn a_future_that_is_dropped_while_its_thread_panics_is_cancelled() {
 }
 
 #[test]
-fn after_its_end_a_future_is_no_task_any_more() {
+fn a_future_that_has_ended_counts_no_more() {
     let metrics = metrics();
     let mut task = pin!(poll_fn(|_| Poll::Ready(())).with_task_name("over"));
     for _ in 0..3 {
@@ -253,16 +253,16 @@ fn after_its_end_a_future_is_no_task_any_more() {
     assert_eq!(value(&snapshot, "polls", "over"), Some(1.0));
 }
 
-/// Drops what it holds in the destructors of a thread's own variables, after the library's own is gone.
+/// Drops its content in the destructor of a thread-local, after the destructor of the library.
 #[test]
-fn what_a_thread_drops_at_its_very_end_is_counted() {
+fn a_future_dropped_at_the_end_of_its_thread_is_counted() {
     thread_local! {
         static HELD: RefCell<Vec<NamedTask<std::future::Pending<()>>>> = const { RefCell::new(Vec::new()) };
     }
     let metrics = metrics();
     for _ in 0..20 {
         thread::spawn(|| {
-            // Destructors run in the reverse order of first use: this one comes after the library's.
+            // Destructors run in the reverse order of first use, so this one follows the library's.
             HELD.with(|held| held.borrow_mut().clear());
             let tasks: Vec<_> = (0..3).map(|_| pending().with_task_name("to the end")).collect();
             HELD.with(|held| held.borrow_mut().extend(tasks));
@@ -274,7 +274,7 @@ fn what_a_thread_drops_at_its_very_end_is_counted() {
     assert_eq!(fates(&metrics.snapshot(), "to the end"), expected);
 }
 
-/// Threads that come and go spawn tasks for each other while others look.
+/// Short-lived threads spawn tasks for each other while others take snapshots.
 #[test]
 fn nothing_is_lost_and_the_law_holds_at_every_moment() {
     const NAMES: [&str; 3] = ["stress 0", "stress 1", "stress 2"];
@@ -287,7 +287,7 @@ fn nothing_is_lost_and_the_law_holds_at_every_moment() {
     let looks = thread::scope(|scope| {
         let look = scope.spawn(|| look_until(&done, &metrics, &NAMES));
         let finisher = scope.spawn(move || {
-            // A third each is completed, panics, is dropped.
+            // A third completes, a third panics, a third is dropped.
             for (index, mut task) in receive.into_iter().enumerate() {
                 if index % 3 > 0 {
                     let _ = catch_unwind(AssertUnwindSafe(|| polled(task.as_mut())));

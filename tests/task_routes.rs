@@ -1,4 +1,4 @@
-//! Far more routes than there may be names.
+//! Far more routes than the limit of names.
 
 use axum::Router;
 use axum::body::{Body, to_bytes};

@@ -1,4 +1,4 @@
-//! What holds for the tasks of the whole process. In a program of its own, one test after the other.
+//! The settings of all tasks of the process. A separate program, one test after the other.
 
 use support::tasks;
 
@@ -20,7 +20,7 @@ fn past_the_limit_tasks_are_counted_together_and_none_is_lost() {
     let held: Vec<_> =
         (0..1000).map(|index| pending::<()>().with_task_name(format!("limit {index}"))).collect();
     let snapshot = metrics.snapshot();
-    // As many as are left, and the rest.
+    // As many names as are left, and the rest.
     assert_eq!(names(&snapshot).len(), before + 5 + 1);
     for name in (0..5).map(|index| format!("limit {index}")) {
         assert_eq!(fates(&snapshot, &name), Fates { spawned: 1.0, alive: 1.0, ..Fates::default() });
@@ -30,7 +30,7 @@ fn past_the_limit_tasks_are_counted_together_and_none_is_lost() {
     drop(held);
     assert_eq!(fates(&metrics.snapshot(), "_OTHER"), Fates { alive: 0.0, cancelled: 995.0, ..rest });
 
-    // Raised, there is room for new ones, and what was counted stays where it was.
+    // A higher limit has room for new names, and earlier counts stay.
     let metrics = build(RuntimeMetrics::builder().task_name_limit(200));
     drop(ready(()).with_task_name("limit 999"));
     let snapshot = metrics.snapshot();
@@ -39,7 +39,7 @@ fn past_the_limit_tasks_are_counted_together_and_none_is_lost() {
 }
 
 #[test]
-fn what_is_slow_is_a_setting() {
+fn the_threshold_of_slow_polls_is_a_setting() {
     let _alone = alone();
     for (threshold, slow) in [(5, 1.0), (500, 0.0), (0, 2.0)] {
         let threshold_set = Duration::from_millis(threshold);
@@ -64,7 +64,7 @@ fn what_is_slow_is_a_setting() {
 }
 
 #[test]
-fn who_sets_nothing_leaves_what_another_has_set() {
+fn a_builder_without_a_setting_keeps_that_of_another() {
     let _alone = alone();
     let metrics =
         build(RuntimeMetrics::builder().slow_poll_threshold(Duration::ZERO).task_scheduled_time(true));
@@ -90,7 +90,7 @@ impl Wake for Wakes {
     }
 }
 
-/// Hands its waker out and waits.
+/// Gives its waker away and waits.
 struct Waits(Arc<Mutex<Vec<Waker>>>);
 
 impl Future for Waits {
@@ -115,7 +115,7 @@ fn the_time_from_wake_to_poll_is_measured_on_request() {
         assert!(task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     };
     poll(0);
-    assert_eq!(scheduled(), 0.0, "nobody woke it");
+    assert_eq!(scheduled(), 0.0, "it was not woken");
 
     // From the first wake on, though it is woken again.
     let start = Instant::now();
@@ -129,7 +129,7 @@ fn the_time_from_wake_to_poll_is_measured_on_request() {
     assert!(first >= 0.0199 && first <= most * 1.001, "{first} of {most}");
     assert_eq!(counts[0].0.load(SeqCst), 2, "every wake gets through");
 
-    // The next poll comes with another waker, as after a move to another runtime: the time counts nevertheless.
+    // The next poll comes with another waker, as after a move to another runtime. The time still counts.
     let waker = wakers.lock().unwrap().pop().unwrap();
     waker.wake_by_ref();
     busy(Duration::from_millis(20));
@@ -140,7 +140,7 @@ fn the_time_from_wake_to_poll_is_measured_on_request() {
     let both = [0, 1].map(|which| counts[which].0.load(SeqCst));
     assert_eq!(both, [3, 1], "the new waker is woken, not the old one");
 
-    // Not on request any more, there is no point.
+    // Turned off, the metric has no point.
     let metrics = build(RuntimeMetrics::builder().task_scheduled_time(false));
     assert_eq!(value(&metrics.snapshot(), "scheduled.time", "scheduled"), None);
 }

@@ -1,4 +1,4 @@
-//! Tasks named by the place that spawns them, and closures on the blocking pool.
+//! Tasks named by the line that spawns them, and closures on the blocking pool.
 
 use std::panic::Location;
 use std::sync::mpsc;
@@ -16,7 +16,7 @@ fn of(name: &str) -> Fates {
     fates(&metrics().snapshot(), name)
 }
 
-/// The name of the line that calls this.
+/// Returns the name of the calling line.
 #[track_caller]
 fn here() -> String {
     format!("tests/task_spawn.rs:{}", Location::caller().line())
@@ -36,7 +36,7 @@ async fn a_task_is_named_by_the_line_that_spawns_it() {
 }
 
 #[tokio::test]
-async fn a_blocking_closure_is_alive_while_it_waits_and_runs_and_never_a_slow_poll() {
+async fn a_blocking_closure_is_live_until_it_has_run_and_is_no_slow_poll() {
     let (start, started) = mpsc::channel();
     let (go, gone) = mpsc::channel();
     let run = move || {
@@ -59,7 +59,7 @@ async fn a_blocking_closure_is_alive_while_it_waits_and_runs_and_never_a_slow_po
 }
 
 #[test]
-fn a_blocking_closure_that_panics_or_never_runs_ends_accordingly() {
+fn a_blocking_closure_that_panics_or_never_runs_has_that_outcome() {
     let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
     let panics = || {
         if true {

@@ -1,4 +1,4 @@
-//! `tower::TaskNameLayer` names the handling of requests, on axum and on tonic.
+//! `tower::TaskNameLayer` names requests, on axum and on tonic.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -90,7 +90,7 @@ async fn the_work_of_a_handler_and_of_its_body_is_counted() {
     assert_eq!(of("GET /tower/work").completed, 1.0);
 }
 
-/// Takes so many milliseconds for each chunk.
+/// Takes this many milliseconds for each chunk.
 struct Chunks(mpsc::UnboundedReceiver<u64>);
 
 impl Stream for Chunks {
@@ -107,7 +107,7 @@ impl Stream for Chunks {
 }
 
 #[tokio::test]
-async fn a_stream_is_alive_until_it_ends_and_cancelled_if_it_is_dropped() {
+async fn a_stream_is_live_until_it_ends_and_cancelled_if_it_is_dropped() {
     let (senders, mut streams) = mpsc::unbounded_channel();
     let handler = move || {
         let (send, receive) = mpsc::unbounded_channel();
@@ -133,7 +133,7 @@ async fn a_body_of_known_length_ends_with_its_last_byte() {
     let handler = async || {
         let (send, receive) = mpsc::unbounded_channel();
         send.send(0).unwrap();
-        // The channel stays open: a server knows by the length alone that this is all.
+        // The channel stays open: only the length shows the server that the body has ended.
         std::mem::forget(send);
         ([("content-length", "5")], Body::from_stream(Chunks(receive)))
     };
@@ -145,7 +145,7 @@ async fn a_body_of_known_length_ends_with_its_last_byte() {
 }
 
 #[tokio::test]
-async fn a_handler_that_panics_or_is_dropped_ends_accordingly() {
+async fn a_handler_that_panics_or_is_dropped_has_that_outcome() {
     let mut app = Router::new()
         .route("/tower/panic", get(async || if true { panic!("as it should") } else { "" }))
         .route("/tower/pending", post(async || std::future::pending::<String>().await))

@@ -1,4 +1,4 @@
-//! Histograms: each value reaches exactly one instrument, exactly once, in the bucket that it was counted in.
+//! Each value of a histogram reaches exactly one instrument, exactly once, in its bucket.
 
 use support::reader;
 use support::runtimes;
@@ -13,19 +13,19 @@ use runtimes::{TICK, histogram, looks, tokio_runtime};
 
 const DELAY: &str = "tokio.schedule.delay";
 
-fn told(metrics: &RuntimeMetrics) -> u64 {
+fn snapshot_count(metrics: &RuntimeMetrics) -> u64 {
     histogram(metrics, DELAY).unwrap().counts.iter().sum()
 }
 
 #[test]
-fn delays_are_exported_as_they_are_told() {
+fn exported_delays_are_those_of_snapshots() {
     let reader = Reader::cumulative();
     let provider = provider(&[&reader]);
     let runtime = tokio_runtime();
     let _entered = runtime.enter();
     let metrics = init_runtime_metrics(&provider.meter("test"));
     looks(&metrics, 3);
-    // One is blocked for long enough to be seen in the sum.
+    // Blocks one worker for long enough to show in the sum.
     runtime.block_on(async {
         for _ in 0..2 {
             runtime.spawn(async { thread::sleep(3 * TICK) });
@@ -58,13 +58,13 @@ fn a_second_init_on_the_same_meter_doubles_no_delay() {
     let meter = provider.meter("test");
     let metrics = [init_runtime_metrics(&meter), init_runtime_metrics(&meter)];
     looks(&metrics[1], 3);
-    let before = told(&metrics[0]);
+    let before = snapshot_count(&metrics[0]);
     let exported = reader.count(DELAY);
-    assert!((before..=told(&metrics[1])).contains(&exported));
+    assert!((before..=snapshot_count(&metrics[1])).contains(&exported));
 }
 
 #[test]
-fn a_delay_goes_to_the_first_and_when_it_stops_to_the_next() {
+fn a_delay_goes_to_the_first_subscriber_and_after_its_stop_to_the_next() {
     let readers = [Reader::cumulative(), Reader::cumulative()];
     let providers = [provider(&[&readers[0]]), provider(&[&readers[1]])];
     let runtime = tokio_runtime();
@@ -76,11 +76,11 @@ fn a_delay_goes_to_the_first_and_when_it_stops_to_the_next() {
     assert_eq!(readers[1].count(DELAY), 0);
     metrics[0].stop();
     looks(&metrics[1], 2);
-    let before = told(&metrics[1]);
+    let before = snapshot_count(&metrics[1]);
     let second = readers[1].count(DELAY);
     assert!(second >= 2);
     let all = first + second;
-    assert!((before..=told(&metrics[1])).contains(&all), "{before} {first} {second}");
+    assert!((before..=snapshot_count(&metrics[1])).contains(&all), "{before} {first} {second}");
     assert_eq!(readers[0].count(DELAY), first, "it has stopped");
 }
 
@@ -105,19 +105,19 @@ fn each_of_two_readers_gets_every_delay() {
 }
 
 #[test]
-fn what_a_runtime_got_last_outlives_it() {
+fn the_last_delays_of_a_runtime_outlive_it() {
     let reader = Reader::cumulative();
     let provider = provider(&[&reader]);
     let metrics = RuntimeMetrics::builder().build(&provider.meter("test"));
-    let mut told_in_all = 0;
+    let mut total = 0;
     for _ in 0..3 {
         let runtime = tokio_runtime();
         metrics.watch_runtime("", runtime.handle());
         looks(&metrics, 2);
-        told_in_all = told(&metrics);
+        total = snapshot_count(&metrics);
     }
-    assert!(told_in_all >= 6);
-    assert!(reader.count(DELAY) >= told_in_all, "none of it was ever collected");
+    assert!(total >= 6);
+    assert!(reader.count(DELAY) >= total, "none of it was ever collected");
     let exported = reader.count(DELAY);
     assert_eq!(reader.count(DELAY), exported);
 }

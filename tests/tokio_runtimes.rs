@@ -1,4 +1,4 @@
-//! Which runtimes are reported, under which names, and what is left of them when they end.
+//! The runtimes that are reported, their names, and their end.
 
 use support::runtimes;
 
@@ -21,7 +21,7 @@ fn named(name: &str) -> Runtime {
     runtime::Builder::new_current_thread().name(name).build().unwrap()
 }
 
-/// A runtime with so many tasks, so that it can be told by their number.
+/// Adds this many tasks to a runtime, so that the number identifies it.
 fn with_tasks(runtime: Runtime, tasks: usize) -> Runtime {
     for _ in 0..tasks {
         runtime.spawn(std::future::pending::<()>());
@@ -29,7 +29,7 @@ fn with_tasks(runtime: Runtime, tasks: usize) -> Runtime {
     runtime
 }
 
-/// The names under which runtimes are reported, in order, and their number of tasks.
+/// Returns the reported names of the runtimes, in order, and their numbers of tasks.
 fn reported(metrics: &RuntimeMetrics) -> Vec<(String, f64)> {
     let points = values(metrics, TASKS).into_iter();
     let mut named: Vec<_> = points.map(|(attributes, tasks)| (attributes.join(" "), tasks)).collect();
@@ -42,7 +42,7 @@ fn pairs(expected: &[(&str, f64)]) -> Vec<(String, f64)> {
 }
 
 #[test]
-fn one_runtime_without_a_name_needs_none_and_two_get_numbers() {
+fn one_unnamed_runtime_stays_unnamed_and_two_get_numbers() {
     let (first, second) = (with_tasks(current_thread(), 1), with_tasks(current_thread(), 2));
     let metrics = build(RuntimeMetrics::builder());
     metrics.watch_runtime("", first.handle());
@@ -67,7 +67,7 @@ fn one_runtime_after_another_needs_no_name() {
 }
 
 #[test]
-fn names_are_the_caller_s_or_the_runtime_s_own_and_told_apart() {
+fn names_are_the_caller_s_or_the_runtime_s_and_are_distinct() {
     let metrics = build(RuntimeMetrics::builder());
     let io = with_tasks(named("io"), 1);
     metrics.watch_runtime("", io.handle());
@@ -96,7 +96,7 @@ fn a_runtime_watched_twice_is_one_and_the_first_name_given_stays() {
 }
 
 #[test]
-fn each_metrics_has_names_of_its_own() {
+fn each_runtime_metrics_has_its_own_names() {
     let runtime = with_tasks(current_thread(), 1);
     let metrics = ["a", "b"].map(|name| build(RuntimeMetrics::builder().runtime(name, runtime.handle())));
     assert_eq!(reported(&metrics[0]), pairs(&[("a", 1.0)]));
@@ -107,7 +107,7 @@ fn each_metrics_has_names_of_its_own() {
 }
 
 #[test]
-fn a_successor_under_the_same_name_counts_on() {
+fn a_successor_with_the_same_name_continues_the_counters() {
     let metrics = build(RuntimeMetrics::builder());
     let mut before = 0.0;
     for _ in 0..4 {
@@ -122,7 +122,7 @@ fn a_successor_under_the_same_name_counts_on() {
 }
 
 #[test]
-fn a_runtime_that_is_gone_is_nothing_to_watch() {
+fn a_runtime_that_has_shut_down_is_not_watched() {
     let runtime = current_thread();
     let handle = runtime.handle().clone();
     drop(runtime);
@@ -132,7 +132,7 @@ fn a_runtime_that_is_gone_is_nothing_to_watch() {
 }
 
 #[test]
-fn a_runtime_that_ends_takes_its_series_along_however_it_ends() {
+fn the_series_of_a_runtime_end_with_it() {
     let metrics = build(RuntimeMetrics::builder());
     let gone = || until("it is forgotten", || metrics.snapshot().get(WORKERS).is_none().then_some(()));
     let watched = || {
@@ -150,7 +150,7 @@ fn a_runtime_that_ends_takes_its_series_along_however_it_ends() {
     gone();
     thread::scope(|scope| scope.spawn(|| drop(watched())).join().unwrap());
     gone();
-    // In the context of another runtime, where a runtime may not be waited for.
+    // In the context of another runtime, where a drop must not wait for a runtime.
     let outer = current_thread();
     let runtime = watched();
     outer.block_on(async move {
@@ -160,7 +160,7 @@ fn a_runtime_that_ends_takes_its_series_along_however_it_ends() {
     let runtime = watched();
     outer.block_on(outer.spawn_blocking(move || drop(runtime))).unwrap();
     gone();
-    // With the last handle kept by a task of its own.
+    // A task of the runtime keeps the last handle.
     let runtime = watched();
     let handle = runtime.handle().clone();
     runtime.spawn(async move {
@@ -198,7 +198,7 @@ fn a_runtime_may_read_and_watch_while_it_shuts_down() {
 }
 
 #[test]
-fn the_probe_is_no_task_of_the_user_s() {
+fn the_probe_is_not_counted_as_a_task() {
     let runtime = runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     let metrics = build(RuntimeMetrics::builder().runtime("", runtime.handle()));
     for tasks in 0..3 {
@@ -226,14 +226,14 @@ fn per_worker_values_add_up_to_the_total() {
             .iter()
             .map(|point| point.attributes().get("tokio.worker.index").unwrap().to_string())
             .collect();
-        // Of each worker, one for each cause of a stall.
+        // Each worker has a point for each cause of a stall.
         assert!(
             workers.chunks(4).all(|chunk| chunk == ["0", "1", "2", "3"]),
             "{}: {workers:?}",
             metric.name()
         );
         assert_eq!(workers.len(), if metric.attribute().is_some() { 12 } else { 4 }, "{}", metric.name());
-        // Values move on, so that the total of now lies between that of before and after.
+        // Values change meanwhile, so that the total lies between the sums before and after.
         let sum = || values(&each, metric.name()).iter().map(|(_, value)| value).sum::<f64>();
         let before = sum();
         let now = values(&total, metric.name()).iter().map(|(_, value)| value).sum::<f64>();

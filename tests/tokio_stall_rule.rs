@@ -22,18 +22,18 @@ const CONFIG: Config = Config {
     slow_poll: Duration::from_millis(10),
 };
 
-/// What a worker's thread does, in milliseconds.
+/// The activities of a worker's thread, in milliseconds.
 #[derive(Clone, Copy, Debug)]
 enum Act {
     /// It sleeps in Tokio, because there is nothing to do.
     Park(u64),
-    /// So many polls of this length and kind, each of which yields.
+    /// A number of polls of this length and kind, each of which yields.
     Polls { count: u64, length: u64, kind: Kind },
     /// One long poll.
     Stuck { length: u64, kind: Kind, named: bool },
-    /// From now on another thread of the same name works so long of each 100 ms, on something else.
+    /// Another thread of the same name does other work from now on, for this part of each 100 ms.
     Beside(u64),
-    /// The worker goes on in another thread with polls of this length and kind, and leaves its own one blocked.
+    /// The worker moves to another thread with polls of this length and kind, and leaves its thread blocked.
     Moved { count: u64, length: u64, kind: Kind },
     /// The whole process stands still, the watcher too.
     Stopped(u64),
@@ -47,7 +47,7 @@ enum Act {
 enum Kind {
     Computes,
     Blocks,
-    /// It can run, and is not given a CPU.
+    /// It can run and gets no CPU.
     Starves,
 }
 
@@ -66,11 +66,11 @@ struct World {
     now: u64,
     worker: Worker,
     next_look: u64,
-    /// When the watcher meant to look.
+    /// The time at which the watcher is due.
     due: u64,
     jitter: VecDeque<u64>,
     counts_polls: bool,
-    // What Tokio publishes.
+    // The values that Tokio publishes.
     ticks: u64,
     busy: u64,
     park_unpark: u64,
@@ -244,7 +244,7 @@ impl World {
     fn end_poll(&mut self, length: u64) {
         self.ticks += 1;
         self.busy += length;
-        // Tokio's own work.
+        // The work of Tokio itself.
         self.run();
         self.cpu += 3;
         if self.ticks.is_multiple_of(61) {
@@ -391,7 +391,7 @@ proptest! {
     }
 
     #[test]
-    fn every_stall_is_found_and_nothing_else(
+    fn every_stall_is_found_and_no_other(
         script in prop::collection::vec(prop_oneof![3 => harmless(), 2 => stuck()], 1..12),
         jitter in jitter(),
         counts_polls: bool,
@@ -528,7 +528,7 @@ fn a_poll_that_waits_again_and_again_is_found_after_a_while() {
 }
 
 #[test]
-fn an_absent_worker_takes_its_present_stall_back() {
+fn an_absent_worker_withdraws_its_present_stall() {
     let mut world = stuck_for(1, Kind::Blocks);
     (0..400).for_each(|_| world.pass(Kind::Blocks, true));
     assert_eq!(world.count(Cause::Blocked), 1);
@@ -536,7 +536,7 @@ fn an_absent_worker_takes_its_present_stall_back() {
     assert_eq!((world.total(), world.time()), (0, Duration::ZERO));
 }
 
-/// A thread of which nothing is known.
+/// An unknown thread.
 struct Unknown;
 
 impl Inspect for Unknown {
@@ -564,7 +564,7 @@ impl Inspect for Unknown {
 }
 
 #[test]
-fn of_an_unknown_thread_only_silence_is_known() {
+fn an_unknown_thread_is_judged_by_silence_alone() {
     let mut worker = Worker::default();
     let awake = Observation { park_unpark: 2, busy: Duration::ZERO, polls: None, probed: Duration::ZERO };
     let mut at = |millis, on_time| {
@@ -580,7 +580,7 @@ fn of_an_unknown_thread_only_silence_is_known() {
 }
 
 #[test]
-fn a_thread_that_ends_while_it_is_looked_at_is_an_unknown_one() {
+fn a_thread_that_ends_during_the_check_is_unknown() {
     let mut world = stuck_for(1, Kind::Blocks);
     (0..250).for_each(|_| world.pass(Kind::Blocks, true));
     let now = world.now;

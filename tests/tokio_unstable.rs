@@ -1,5 +1,4 @@
-//! Tokio's own histograms under `tokio_unstable`. In a program without a watcher: it would watch these runtimes too, and
-//! its probes are polled.
+//! Tokio's histograms under `tokio_unstable`. A program without a watcher, since the polls of its probes would be counted.
 
 #![cfg(tokio_unstable)]
 
@@ -34,14 +33,14 @@ fn with_histograms(workers: usize) -> Runtime {
         .unwrap()
 }
 
-/// Without a watcher, so that what is published stays as it is.
+/// Without a watcher, so that the published values stay as they are.
 fn init(provider: &SdkMeterProvider, runtime: &Runtime) -> RuntimeMetrics {
     let builder = RuntimeMetrics::builder().probe_interval(Duration::ZERO);
     builder.runtime("", runtime.handle()).build(&provider.meter("test"))
 }
 
-/// Runs tasks of many lengths and waits until all has been published. A worker publishes its histograms after its
-/// other counters, bucket by bucket: each poll has to be in both.
+/// Runs tasks of many lengths and waits until Tokio has published everything. A worker publishes its histograms after its
+/// other counters, bucket by bucket: each poll must be in both.
 fn run(runtime: &Runtime, tasks: u64) {
     let metrics = runtime.metrics();
     let sum = |read: &dyn Fn(usize) -> u64| (0..metrics.num_workers()).map(read).sum::<u64>();
@@ -105,7 +104,7 @@ fn every_poll_is_in_its_bucket() {
 }
 
 #[test]
-fn schedule_durations_too() {
+fn every_schedule_delay_is_in_its_bucket() {
     let reader = Reader::cumulative();
     let provider = provider(&[&reader]);
     let runtime = with_histograms(2);
@@ -149,7 +148,7 @@ fn a_histogram_is_registered_as_soon_as_a_runtime_has_one() {
 }
 
 #[test]
-fn a_successor_goes_on_in_the_same_series() {
+fn a_successor_continues_the_series() {
     let reader = Reader::cumulative();
     let provider = provider(&[&reader]);
     let builder = RuntimeMetrics::builder().probe_interval(Duration::ZERO);
@@ -185,7 +184,7 @@ fn polls_that_were_never_collected_outlive_their_runtime() {
 }
 
 #[test]
-fn every_unstable_row_is_there_and_says_what_tokio_says() {
+fn every_unstable_row_equals_tokio_s_value() {
     let runtime = with_histograms(2);
     let provider = provider(&[]);
     let metrics = init(&provider, &runtime);

@@ -1,4 +1,4 @@
-//! What the process pays for watching: one thread while there is something to watch, and nothing for what is gone.
+//! The cost of watching: one thread while runtimes are watched, and nothing for those that have shut down.
 
 #![cfg(target_os = "linux")]
 
@@ -15,7 +15,7 @@ fn current_thread() -> Runtime {
     runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// How many threads of this process are the watcher.
+/// Returns the number of watcher threads in this process.
 fn watchers() -> usize {
     let threads = fs::read_dir("/proc/self/task").unwrap();
     let names = threads.filter_map(|thread| fs::read_to_string(thread.unwrap().path().join("comm")).ok());
@@ -35,7 +35,7 @@ fn until_watchers(count: usize) {
     until("the watcher's thread", || (watchers() == count).then_some(()));
 }
 
-// One test, because the watcher is one for the process.
+// One test, because the process has one watcher.
 #[test]
 fn the_watcher() {
     outlasts_endless_settings();
@@ -49,7 +49,7 @@ fn outlasts_endless_settings() {
     let runtime = current_thread();
     metrics.watch_runtime("", runtime.handle());
     until_watchers(1);
-    // It is told, and comes to its end instead of panicking.
+    // The watcher notices the end, and ends instead of panicking.
     drop(runtime);
     until_watchers(0);
 }

@@ -26,7 +26,7 @@ fn main() {
             let _ = metrics.set(everything);
             tokio::spawn(async { axum::serve(listener, app).await }.with_task_name("server"));
         },
-        // Far more often than a reader does.
+        // Far more often than a reader collects.
         || drop(metrics.get().map(RuntimeMetrics::snapshot)),
     );
     let snapshot = metrics.get().map(RuntimeMetrics::snapshot);

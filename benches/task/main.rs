@@ -1,5 +1,5 @@
-//! The cost of a counted poll beside a plain one and one under `tokio_metrics`, of a named task and its parts, of a request
-//! under `tower::TaskNameLayer`, and of a million live named tasks.
+//! Measures a counted poll beside a plain one and one under `tokio_metrics`, a named task and its parts, a request under
+//! `tower::TaskNameLayer`, and a million live named tasks.
 //!
 //! `cargo bench -p benches --bench task`, and the same under `RUSTFLAGS='--cfg tokio_unstable'` for the hooks.
 //! With the name of one kind of poll (`plain`, `named`, `tokio_metrics`, `empty_hooks`, `task_hooks`) as its argument,
@@ -20,7 +20,7 @@ use opentelemetry_instrumentation_runtime::{CountingAllocator, RuntimeMetrics, T
 use tokio::runtime::{Builder, Runtime};
 use tokio_metrics::TaskMonitor;
 
-/// The library reads its counters twice a poll, to count memory by task.
+/// With this allocator the library reads its counters twice a poll, to count memory by task.
 #[global_allocator]
 static ALLOC: CountingAllocator = CountingAllocator::system();
 
@@ -95,7 +95,7 @@ fn kinds(monitor: &TaskMonitor) -> Vec<Kind<'_>> {
     kinds
 }
 
-/// Ready at the last of so many polls.
+/// A future that is ready at the last of a number of polls.
 struct Polls(usize);
 
 impl Future for Polls {

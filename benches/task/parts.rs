@@ -1,4 +1,4 @@
-//! The parts of counting that are less plain than they could be, beside the plain version.
+//! Measures parts of counting that are not plain code, beside plain versions.
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::hint::black_box;

@@ -1,4 +1,4 @@
-//! A request with and without `tower::TaskNameLayer`, by itself and under axum's router. Without a network.
+//! Measures a request with and without `tower::TaskNameLayer`, alone and under axum's router, without a network.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};

@@ -1,5 +1,5 @@
-//! Without the counting allocator: nothing is claimed about memory. The allocator is the system's, so glibc's own figures
-//! are there when asked for.
+//! A program without the counting allocator reports nothing about memory. The system's allocator serves it, so that
+//! glibc's statistics are available on request.
 
 use std::hint::black_box;
 
@@ -27,7 +27,7 @@ fn rust_memory_has_no_points() {
 
 #[test]
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn glibc_speaks_when_asked() {
+fn glibc_is_reported_on_request() {
     let provider = SdkMeterProvider::default();
     let silent = RuntimeMetrics::builder().build(&provider.meter("silent"));
     assert_eq!(names(&silent.snapshot(), "glibc."), Vec::<&str>::new());

@@ -1,4 +1,4 @@
-//! Exact numbers, seen through the snapshot, of the whole process: hence one test function.
+//! Exact counts in a snapshot. They are those of the whole process, hence one test function.
 
 use std::alloc::{GlobalAlloc, Layout, System, alloc, alloc_zeroed, dealloc, realloc};
 use std::hint::black_box;
@@ -9,7 +9,7 @@ use opentelemetry::metrics::MeterProvider;
 use opentelemetry_instrumentation_runtime::{CountingAllocator, RuntimeMetrics};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 
-/// Returns null while it is told to, and uses the global allocator itself in the next reallocation where it is told to.
+/// Returns null while `FAILS` is set. Uses the global allocator itself in the next reallocation if `NESTED` is set.
 struct Capricious;
 
 static FAIL: AtomicBool = AtomicBool::new(false);
@@ -64,7 +64,7 @@ const NAMES: [&str; 8] = [
     "rust.memory.allocation.count",
 ];
 
-/// What each of them rose by, less what a snapshot of its own costs.
+/// Returns how much each counter rose, less the cost of a snapshot.
 fn change(metrics: &RuntimeMetrics, act: impl FnOnce()) -> [i64; 8] {
     let read = || {
         let snapshot = metrics.snapshot();
@@ -98,7 +98,7 @@ fn every_call_is_counted_once_and_to_the_byte() {
         [100, 100, 1, 1, 0, 0, 0, 0]
     );
 
-    // Alignments that the inner allocator treats apart, and sizes that use up the thread's room.
+    // Alignments that the inner allocator treats separately, and sizes that use up the thread's grant.
     for layout in [layout(100, 4096), layout(1 << 20, 8), layout(5 << 20, 64), layout(1, 1), layout(1, 64)] {
         let size = layout.size() as i64;
         assert_eq!(
@@ -118,7 +118,7 @@ fn every_call_is_counted_once_and_to_the_byte() {
         [10, 1_000_000, 0, 0, 1, 0, -999_990, 0]
     );
 
-    // A failure moves nothing else, be it of a size for which the thread has room or of another.
+    // A failure changes no other counter, with and without a grant for its size.
     let large = layout(32 << 20, 8);
     assert_eq!(
         change(&metrics, || {
@@ -138,8 +138,7 @@ fn every_call_is_counted_once_and_to_the_byte() {
         [size, size, 1, 1, 0, 0, 0, 0]
     );
 
-    // An inner allocator that allocates in turn, in the middle of a reallocation for which there is room, for which there is
-    // none, and that fails.
+    // An inner allocator that allocates during a reallocation: with a grant, without one, and when it fails.
     let grown = |size: usize, fails| {
         change(&metrics, || unsafe {
             let ptr = alloc(small);
@@ -157,7 +156,7 @@ fn every_call_is_counted_once_and_to_the_byte() {
         assert_eq!(grown(size, true), [without, without, 2, 2, 2, 1, 0, 0]);
     }
 
-    // Memory that another thread gives back. What the thread itself costs is counted beforehand.
+    // Another thread frees the memory. The cost of the thread itself is counted beforehand.
     let thread = |kept: usize, size: usize| {
         change(&metrics, move || {
             let free = move || {

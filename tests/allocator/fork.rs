@@ -1,4 +1,4 @@
-//! A child after `fork`: its counters go on from the parent's. The whole process is counted, hence one test function.
+//! The counters of a child after `fork` continue from the parent's. They count the whole process, hence one test function.
 
 #![cfg(unix)]
 
@@ -13,14 +13,14 @@ use opentelemetry_sdk::metrics::SdkMeterProvider;
 static ALLOC: CountingAllocator = CountingAllocator::system();
 
 #[test]
-fn the_child_s_counters_go_on() {
+fn the_counters_of_a_child_continue() {
     let provider = SdkMeterProvider::default();
     let metrics = RuntimeMetrics::builder().build(&provider.meter("test"));
     let allocated = || {
         let snapshot = metrics.snapshot();
         snapshot.get("rust.memory.allocated").unwrap().value().unwrap().as_u64().unwrap()
     };
-    // The counts of a thread that the child does not have are kept as well.
+    // The child keeps the counts of a thread that it does not have.
     thread::spawn(|| drop(black_box(vec![0_u8; 1_000_000]))).join().unwrap();
     allocated();
     let parent = allocated();

@@ -1,4 +1,4 @@
-//! `measure`: what a closure allocates on its thread.
+//! `measure` counts the allocations of a closure on its thread.
 
 use std::hint::black_box;
 use std::thread;
@@ -13,13 +13,13 @@ fn numbers(stats: AllocationStats) -> [u64; 5] {
 }
 
 #[test]
-fn nothing_is_nothing() {
+fn an_empty_closure_allocates_nothing() {
     let ((), stats) = measure(|| {});
     assert_eq!(stats, AllocationStats::default());
 }
 
 #[test]
-fn a_vector_that_grows() {
+fn a_growing_vector_reallocates() {
     let (_, stats) = measure(|| {
         let mut bytes = Vec::with_capacity(10);
         bytes.extend_from_slice(&[0_u8; 10]);
@@ -30,7 +30,7 @@ fn a_vector_that_grows() {
 }
 
 #[test]
-fn nested_calls_are_in_the_outer_one() {
+fn the_outer_call_includes_nested_ones() {
     let ((_, inner), outer) = measure(|| {
         drop(black_box(Box::new([0_u8; 7])));
         measure(|| drop(black_box(Box::new([0_u8; 5]))))
@@ -43,7 +43,7 @@ fn nested_calls_are_in_the_outer_one() {
 fn only_the_calling_thread_counts() {
     let work = || drop(black_box(vec![0_u8; 1_000_000]));
     thread::scope(|scope| {
-        // The other thread works while this one measures that it only waits.
+        // The other thread allocates while this one only waits.
         let (start, started) = std::sync::mpsc::sync_channel::<()>(0);
         let (end, ended) = std::sync::mpsc::sync_channel::<()>(0);
         scope.spawn(move || {
@@ -61,7 +61,7 @@ fn only_the_calling_thread_counts() {
 }
 
 #[test]
-fn a_thread_that_goes_on_from_another_one_s_counters_measures_its_own() {
+fn a_thread_that_continues_in_another_slot_measures_only_itself() {
     for _ in 0..10 {
         let stats = thread::spawn(|| measure(|| drop(black_box(Box::new(0_u64)))).1).join().unwrap();
         assert_eq!(numbers(stats), [1, 1, 0, 8, 8]);
@@ -75,7 +75,7 @@ fn async_code_is_measured_where_it_runs() {
         tokio::task::yield_now().await;
         black_box(vec![0_u8; 4_321]).len()
     };
-    // Once before, so that what the runtime makes for itself at first is there.
+    // Once before, so that the runtime has made its own first allocations.
     runtime.block_on(read());
     let (_, without) = measure(|| runtime.block_on(tokio::task::yield_now()));
     let (length, with) = measure(|| runtime.block_on(read()));

@@ -1,4 +1,4 @@
-//! How far off the peak may be. The whole process is counted, hence one test function.
+//! The bounds of the peak's error. The counters are those of the whole process, hence one test function.
 
 use std::hint::black_box;
 use std::sync::Barrier;
@@ -24,7 +24,7 @@ fn a_burst_between_two_snapshots_is_seen_to_64_kib_for_each_thread() {
     };
     _ = read();
     let barrier = &Barrier::new(THREADS as usize);
-    // Of small things, of large ones, of things that grow. Each burst is higher than the one before.
+    // Small blocks, large blocks, growing blocks. Each burst is higher than the one before.
     type Burst<'a> = &'a (dyn Fn() -> Vec<Vec<u8>> + Sync);
     let bursts: [(u64, Burst<'_>); 3] = [
         (1 << 20, &|| (0..1 << 14).map(|_| black_box(Vec::with_capacity(64))).collect()),
@@ -42,7 +42,7 @@ fn a_burst_between_two_snapshots_is_seen_to_64_kib_for_each_thread() {
             let threads = (0..THREADS).map(|_| {
                 scope.spawn(|| {
                     let all = burst();
-                    // All hold theirs now.
+                    // Every thread holds its blocks now.
                     barrier.wait();
                     let bytes = all.iter().map(|one| one.capacity()).sum::<usize>();
                     let list = all.capacity() * size_of::<Vec<u8>>();
@@ -55,15 +55,15 @@ fn a_burst_between_two_snapshots_is_seen_to_64_kib_for_each_thread() {
         assert!(held >= THREADS * size);
         let (after, peak) = read();
         assert!(after < before + BOUND, "the burst is over");
-        // What growing and the threads themselves took beside is not in `held`.
+        // `held` does not include the cost of growing and of the threads.
         assert!(peak + BOUND >= before + held, "{peak} is too low after a burst of {held} from {before}");
         assert!(
             peak <= before + 3 * held + BOUND,
             "{peak} is too high after a burst of {held} from {before}"
         );
     }
-    // As much as a thread can come to hold without looking: single bytes, and what grows beside them. By so many threads that
-    // it shows if that is more than it should be.
+    // The most that a thread can hold without an update of the peak: single bytes beside growing blocks. The number of
+    // threads is high enough to show an error above the bound.
     const MANY: usize = 64;
     let many = &Barrier::new(MANY);
     let (before, peak_before) = read();
@@ -72,7 +72,7 @@ fn a_burst_between_two_snapshots_is_seen_to_64_kib_for_each_thread() {
         let hold = || {
             let mut bytes: Vec<Box<u8>> = Vec::with_capacity(1 << 18);
             let mut grown: Vec<u8> = black_box(Vec::with_capacity(1));
-            // All look now.
+            // Every thread updates the peak now.
             grown.reserve_exact(100 << 10);
             grown.shrink_to(1);
             drop(black_box(vec![0_u8; 100 << 10]));
@@ -91,7 +91,7 @@ fn a_burst_between_two_snapshots_is_seen_to_64_kib_for_each_thread() {
         "{peak} is too low after {held} in single bytes from {before}"
     );
 
-    // Exactly what one thread holds, down to its bound.
+    // The peak of one thread, exact to its bound.
     let (before, _) = read();
     let (used, peak) = {
         let held = black_box(vec![0_u8; 400 << 20]);

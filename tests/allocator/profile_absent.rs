@@ -1,4 +1,4 @@
-//! A program whose global allocator counts and cannot take samples: the reason is given, and nothing else changes.
+//! A global allocator that counts but cannot sample: the error says so, and nothing else changes.
 
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by panicking")]
 
@@ -11,7 +11,7 @@ use opentelemetry_sdk::metrics::SdkMeterProvider;
 static ALLOC: CountingAllocator = CountingAllocator::system();
 
 #[test]
-fn the_reason_is_given() {
+fn the_error_names_the_reason() {
     assert_eq!(HeapProfile::start(1).unwrap_err(), Error::NotSampled);
     assert!(HeapProfile::running().is_none());
     for profile in [profile::heap(), profile::allocs()] {
@@ -20,7 +20,7 @@ fn the_reason_is_given() {
         assert_eq!(profile.sample_types().len(), 4);
         assert!(!profile.to_pprof().is_empty(), "it can be written all the same");
     }
-    // The builder warns and goes on.
+    // The builder warns and continues.
     let metrics = RuntimeMetrics::builder().heap_profile(1).build(&SdkMeterProvider::default().meter("test"));
     assert!(metrics.snapshot().get("rust.memory.used").is_some());
     assert_eq!(measure(|| drop(std::hint::black_box(Box::new(0_u64)))).1.allocated, 8);

@@ -1,4 +1,4 @@
-//! A child after `fork`, while other threads take samples: it frees what the parent sampled, and its own profile goes on.
+//! A child after `fork`, while other threads take samples: it can free sampled blocks, and its profile continues.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by panicking")]
@@ -19,7 +19,7 @@ use opentelemetry_instrumentation_runtime::{CountingAllocator, Sampled};
 #[global_allocator]
 static ALLOC: CountingAllocator<System, Sampled> = CountingAllocator::system().sampled();
 
-/// Objects allocated and in use, of all samples.
+/// Returns the numbers of objects allocated and in use, over all samples.
 fn objects(profile: &Profile) -> (i64, i64) {
     let sum = |index: usize| profile.samples().iter().map(|sample| sample.values()[index]).sum();
     (sum(0), sum(2))
@@ -61,7 +61,7 @@ fn the_child_s_profile_goes_on() {
                 }
             });
         }
-        // The threads are in the middle of anything when the child comes into being, so several children.
+        // The fork may interrupt the threads anywhere, hence several children.
         (0..10).for_each(|_| fork_and_work());
         running.store(false, Ordering::Relaxed);
     });

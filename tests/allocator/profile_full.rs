@@ -1,4 +1,4 @@
-//! A heap profile whose memory is used up: samples are dropped and counted, and every block keeps its bytes.
+//! A heap profile without memory left drops samples and counts them. Every block keeps its content.
 
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by panicking")]
 
@@ -25,7 +25,7 @@ fn samples_are_dropped_and_counted() {
     for (index, bytes) in blocks.into_iter().enumerate() {
         assert_eq!(bytes, block(index));
     }
-    // There is room again.
+    // The table has room again.
     let before = profile::allocs();
     drop(std::hint::black_box(vec![vec![0_u8; 1000]; 100]));
     let objects: i64 =

@@ -1,5 +1,5 @@
-//! Threads that allocate here and free there, against an allocator that counts under a lock. The whole process is
-//! counted, hence one test function.
+//! Threads free each other's memory; an allocator that counts under a lock checks the counts. They are those of the whole
+//! process, hence one test function.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -105,8 +105,8 @@ fn assert_laws(snapshot: &Snapshot) {
     assert!(now.peak >= now.allocated - now.deallocated, "{now:?}");
 }
 
-/// What a snapshot says, and how that differs from what the lock counted just before. The snapshot itself allocates a
-/// little before it reads the totals, always the same.
+/// Returns a snapshot, and its difference to the counts under the lock just before. The snapshot itself allocates a constant
+/// amount before it reads the totals.
 fn apart_from_the_lock(metrics: &RuntimeMetrics) -> (Counts, [u64; 5]) {
     let lock = *COUNTS.lock().unwrap();
     let counted = counts(&metrics.snapshot());
@@ -121,7 +121,7 @@ fn apart_from_the_lock(metrics: &RuntimeMetrics) -> (Counts, [u64; 5]) {
 }
 
 #[test]
-fn the_same_as_under_a_lock() {
+fn counts_equal_those_under_a_lock() {
     const PAIRS: usize = 3;
     const ROUNDS: usize = 20_000;
     let provider = SdkMeterProvider::default();
@@ -166,13 +166,13 @@ fn the_same_as_under_a_lock() {
         reader.join().unwrap();
     });
 
-    // Nobody else allocates now.
+    // No other thread allocates now.
     let (counted, apart) = apart_from_the_lock(&metrics);
     assert_eq!(apart, before);
     assert!(counted.allocations >= (PAIRS * ROUNDS) as u64);
 
-    // The main thread, the test's own, the reader and the workers, each 64 KiB; and what allocations in progress have in
-    // hand, which the lock counts and the slots do not yet.
+    // 64 KiB each for the main thread, the test's thread, the reader and the workers, and the allocations in progress, which
+    // the lock counts earlier than the slots.
     let bound = (3 + 2 * PAIRS as u64) * 65_536 + PAIRS as u64 * 3 * (1 << 19);
     let off = counted.peak.abs_diff(COUNTS.lock().unwrap().peak);
     assert!(off <= bound, "the peak is {off} bytes off, at most {bound} expected");

@@ -1,4 +1,4 @@
-//! Threads that come and go: nothing is lost, nothing is left. The whole process is counted, hence one test function.
+//! Short-lived threads lose no count and leave no memory. The counts are those of the whole process, hence one test function.
 
 #![cfg(unix)]
 
@@ -21,14 +21,14 @@ const NAMES: [&str; 5] = [
     "rust.memory.used",
 ];
 
-/// Runs after all destructors of thread-locals, the one of the allocator's included.
+/// Runs after all destructors of thread-locals, including the allocator's.
 extern "C" fn destructor(_: *mut c_void) {
     for size in 1..=3 {
         drop(black_box(vec![0_u8; size]));
     }
 }
 
-/// Starts threads one after the other, each allocating so much, also past its end.
+/// Starts threads one after the other. Each allocates this much, also after the destructors of its thread-locals.
 fn threads(count: usize, size: usize, key: Option<libc::pthread_key_t>) {
     for _ in 0..count {
         let body = move || {
@@ -68,15 +68,15 @@ fn short_threads_lose_no_count_and_leave_no_growth() {
     _ = read();
     threads(10, 100, Some(key));
 
-    // What a thread costs by itself, then what it does beside.
+    // First the cost of a thread itself, then with its allocations.
     let count = 1_000;
     let bare = change(&|| threads(count, 0, None));
     let busy = change(&|| threads(count, 100, Some(key)));
     let difference: [i64; 5] = std::array::from_fn(|i| busy[i] - bare[i]);
     assert_eq!(difference, [106, 106, 4, 4, 0].map(|each| each * count as i64));
 
-    // A million of them with `--test-threads=1`. Else the harness would allocate to tell after a minute that a test is
-    // still running, and a hundred thousand take less.
+    // A million threads with `--test-threads=1`. Otherwise the harness allocates after a minute to report that the test is
+    // still running; a hundred thousand threads take less.
     let alone = std::env::args().any(|argument| argument == "--test-threads=1");
     let count = if alone { 1_000_000 } else { 100_000 };
     let resident = resident_bytes();

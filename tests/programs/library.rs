@@ -1,4 +1,4 @@
-//! A shared library with a counting allocator of its own, as a plug-in has it.
+//! A shared library with its own counting allocator, as a plug-in has it.
 
 #![allow(unsafe_code, reason = "a function that C can call has an unmangled name")]
 
@@ -9,7 +9,7 @@ use opentelemetry_instrumentation_runtime::{CountingAllocator, measure};
 #[global_allocator]
 static ALLOC: CountingAllocator = CountingAllocator::system();
 
-/// How many bytes the library's allocator counts when it is asked for `size`.
+/// Returns the number of bytes that the library's allocator counts for an allocation of `size`.
 #[unsafe(no_mangle)]
 pub extern "C" fn bytes_counted(size: usize) -> u64 {
     measure(|| drop(black_box(Vec::<u8>::with_capacity(size)))).1.allocated

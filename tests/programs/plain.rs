@@ -1,4 +1,4 @@
-//! A program without Tokio, which reports its memory all the same. Also what is built with `panic = "abort"`.
+//! A program without Tokio that reports its memory. CI also builds it with `panic = "abort"`.
 
 use std::hint::black_box;
 

@@ -8,8 +8,8 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// Runs `cargo build` with these arguments, which is no work where the whole suite was built, and returns the
-/// directory that the programs are in.
+/// Runs `cargo build` with these arguments and returns the directory of the programs. If the whole suite was built, there is
+/// nothing left to build.
 #[track_caller]
 pub fn build(arguments: &[&str]) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -25,7 +25,7 @@ pub fn build(arguments: &[&str]) -> PathBuf {
     std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned()
 }
 
-/// An example of the library, with all features on.
+/// Builds an example of the library with all features on.
 #[track_caller]
 pub fn example(name: &str) -> PathBuf {
     build(&["--all-features", "--example", name]).join("examples").join(name)

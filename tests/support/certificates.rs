@@ -7,7 +7,8 @@ use std::path::Path;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
-/// PEM files: two authorities; certificates for localhost that are good, expired, and of the other authority.
+/// PEM files of two authorities, and certificates for localhost: a valid one, an expired one, and one of the other
+/// authority.
 pub(crate) struct Certificates(tempfile::TempDir);
 
 impl Certificates {

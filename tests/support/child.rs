@@ -1,8 +1,8 @@
-//! A test of this program in a process of its own, since the environment belongs to all threads.
+//! Runs a test of this program in a child process, since the environment belongs to all threads.
 
 use std::process::Command;
 
-/// Runs one of the ignored tests, with no variable that an exporter reads but those that are added.
+/// Returns a command that runs one of the ignored tests, without the variables that an exporter reads.
 pub fn child(test: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"]);
@@ -17,7 +17,7 @@ pub fn child(test: &str) -> Command {
     command
 }
 
-/// What the child printed after `RESULT `, a line for each.
+/// Runs the child and returns the lines that it prints after `RESULT `.
 #[track_caller]
 pub fn results(command: &mut Command) -> Vec<String> {
     let output = command.output().unwrap();

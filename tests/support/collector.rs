@@ -1,4 +1,4 @@
-//! The real OpenTelemetry Collector, in a process of its own on free ports of 127.0.0.1.
+//! The real OpenTelemetry Collector, in a child process on free ports of 127.0.0.1.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -25,7 +25,7 @@ pub struct Ports {
     pub http: u16,
 }
 
-/// What differs from one Collector to the next, as YAML.
+/// The differences between Collectors, as YAML.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     /// More settings of the servers for both protocols, such as `tls: {..}`.
@@ -42,7 +42,7 @@ struct Printed {
     more: Condvar,
 }
 
-/// The binary, or `None` after having said that the test is skipped.
+/// Returns the binary, or `None` after a message that the test is skipped.
 pub fn binary() -> Option<PathBuf> {
     let given = std::env::var_os("OTELCOL").map(PathBuf::from);
     let path = given
@@ -55,7 +55,7 @@ pub fn binary() -> Option<PathBuf> {
 }
 
 impl Ports {
-    /// Free at the moment.
+    /// Returns ports that are free at present.
     pub fn free() -> Self {
         let sockets = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let [grpc, http] = sockets.map(|socket| socket.local_addr().unwrap().port());
@@ -64,15 +64,15 @@ impl Ports {
 }
 
 impl Collector {
-    /// `None` where there is no binary.
+    /// Returns `None` without the binary.
     pub fn start(config: &Config) -> Option<Self> {
         binary()?;
-        // Somebody else may take a port before the Collector does.
+        // Another process may take a port before the Collector does.
         let started = (0..5).find_map(|_| Self::start_at(Ports::free(), config));
         Some(started.expect("the Collector starts"))
     }
 
-    /// `None` where there is no binary, or where it does not start.
+    /// Returns `None` without the binary, or if it does not start.
     pub fn start_at(ports: Ports, config: &Config) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("collector.yaml");
@@ -105,12 +105,12 @@ impl Collector {
         self.ports
     }
 
-    /// All that it has printed.
+    /// Returns its output so far.
     pub fn printed(&self) -> String {
         self.printed.text.lock().unwrap().clone()
     }
 
-    /// Waits until what it has printed is as wanted.
+    /// Waits until its output meets a condition.
     pub fn wait_for(&self, wanted: impl Fn(&str) -> bool, timeout: Duration) -> bool {
         let guard = self.printed.text.lock().unwrap();
         let (_guard, waited) =
@@ -118,7 +118,7 @@ impl Collector {
         !waited.timed_out()
     }
 
-    /// The values of a metric with one number point, one for each export that came in.
+    /// Returns the values of a metric with one number point, one for each export that came in.
     pub fn values(&self, metric: &str) -> Vec<f64> {
         let printed = self.printed();
         let name = format!("     -> Name: {metric}\n");
@@ -138,7 +138,7 @@ const GONE: &str = "(the Collector has ended)";
 
 impl Drop for Collector {
     fn drop(&mut self) {
-        // As a crash would, without a word to its clients.
+        // Ends it like a crash, without notice to its clients.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

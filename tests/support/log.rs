@@ -1,4 +1,4 @@
-//! Everything from `info` upwards that is logged in this process.
+//! Collects the log of this process from level `info` upwards.
 
 use std::fmt::{Debug, Write};
 use std::sync::Mutex;
@@ -7,15 +7,15 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-/// A line, with its level before it.
+/// A line after its level.
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Begins to listen. Once in a process.
+/// Begins to collect. Once in a process.
 pub fn listen() {
     tracing::subscriber::set_global_default(Lines).unwrap();
 }
 
-/// What has come since this was last called.
+/// Returns the lines since the last call.
 pub fn take() -> Vec<String> {
     std::mem::take(&mut *LINES.lock().unwrap())
 }

@@ -1,4 +1,4 @@
-//! A TCP relay that counts connections, and can leave those that there are half-open: up, but silent.
+//! A TCP relay that counts connections and can silence them while they stay open.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -45,17 +45,17 @@ impl Proxy {
         self.address
     }
 
-    /// How many were made.
+    /// Returns the number of connections so far.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 
-    /// How many have been relayed from clients, with everything that the protocol adds.
+    /// Returns the number of bytes from clients so far, with the overhead of the protocol.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::SeqCst)
     }
 
-    /// From now on nothing comes through any of the connections that there are. New ones work.
+    /// Silences all present connections. New ones work.
     pub fn leave_half_open(&self) {
         self.silent.send_replace(self.connections());
     }
@@ -81,7 +81,7 @@ async fn accept(
         let (bytes, mut silent) = (Arc::clone(bytes), silent.clone());
         tokio::spawn(async move {
             let Ok(server) = TcpStream::connect(to).await else { return };
-            // No relay should make what it measures slower.
+            // The relay must not slow the measured connection down.
             let _ = (client.set_nodelay(true), server.set_nodelay(true));
             let (mut from_client, mut to_client) = client.into_split();
             let (mut from_server, mut to_server) = server.into_split();
@@ -97,7 +97,7 @@ async fn accept(
                 _ = silent.wait_for(|last| *last >= number) => {}
             }
             if *silent.borrow() >= number {
-                // Takes what comes, says nothing, and stays.
+                // Reads everything, sends nothing, and stays open.
                 let mut buffer = [0; 4096];
                 while from_client.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
                 std::future::pending::<()>().await;
@@ -106,7 +106,7 @@ async fn accept(
     }
 }
 
-/// Until one side closes, which is then told to the other.
+/// Copies until one side closes, and then closes the other.
 async fn relay(
     from: &mut (impl AsyncReadExt + Unpin),
     to: &mut (impl AsyncWriteExt + Unpin),

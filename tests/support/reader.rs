@@ -1,4 +1,4 @@
-//! Collects through a real SDK reader, on demand, and flattens what came out.
+//! Collects through a real SDK reader on demand, and flattens the result.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -22,7 +22,7 @@ impl Reader {
         Self::new(Temporality::Cumulative)
     }
 
-    /// Everything that this collection exports, by name.
+    /// Collects, and returns the exported metrics by name.
     pub fn export(&self) -> BTreeMap<String, Exported> {
         let mut metrics = ResourceMetrics::default();
         self.0.collect(&mut metrics).expect("the provider is alive");
@@ -46,25 +46,25 @@ impl Reader {
         all
     }
 
-    /// The metric's only point, in a new collection.
+    /// Collects, and returns the metric's only point.
     pub fn point(&self, name: &str) -> Option<ExportedPoint> {
         let mut points = self.export().remove(name)?.points;
         assert_eq!(points.len(), 1, "{name}: {points:?}");
         points.pop()
     }
 
-    /// The value of the metric's only point, in a new collection.
+    /// Collects, and returns the value of the metric's only point.
     pub fn value(&self, name: &str) -> Option<f64> {
         Some(self.point(name)?.value)
     }
 
-    /// How much the histogram's only point has in its buckets, in a new collection.
+    /// Collects, and returns the sum over the buckets of the histogram's only point.
     pub fn count(&self, name: &str) -> u64 {
         self.point(name).map_or(0, |point| point.counts.iter().sum())
     }
 }
 
-/// A provider that these read.
+/// Returns a provider for these readers.
 pub fn provider(readers: &[&Reader]) -> SdkMeterProvider {
     readers
         .iter()
@@ -83,7 +83,7 @@ pub struct Exported {
     pub points: Vec<ExportedPoint>,
 }
 
-/// One point: of a histogram, the count of its samples is the value.
+/// One point. The value of a histogram is the count of its samples.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExportedPoint {
     pub attributes: BTreeMap<String, String>,

@@ -1,5 +1,5 @@
-//! An OTLP receiver inside the process: gRPC and HTTP on one port, on a thread of its own. It keeps what it takes and
-//! answers as it is told to.
+//! An OTLP receiver inside the process: gRPC and HTTP on one port, on its own thread. It keeps all exports and gives the
+//! answers that the test sets.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Read;
@@ -31,19 +31,19 @@ pub struct Receiver {
     thread: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
-/// One export that was taken.
+/// One export that was accepted.
 #[derive(Clone, Debug)]
 pub struct Export {
-    /// Of the request, `/v1/metrics` or that of the gRPC method.
+    /// The path of the request: `/v1/metrics`, or that of the gRPC method.
     pub path: String,
     pub headers: BTreeMap<String, String>,
     pub message: ExportMetricsServiceRequest,
-    /// Of the message, without headers.
+    /// The size of the message, without headers.
     pub bytes: usize,
     pub at: Instant,
 }
 
-/// What is answered to a request.
+/// The answer to a request.
 #[derive(Clone, Debug)]
 pub enum Answer {
     Take,
@@ -69,7 +69,7 @@ pub enum Answer {
 }
 
 impl Receiver {
-    /// On a free port.
+    /// Starts a receiver on a free port.
     pub fn start() -> Self {
         Self::start_at("127.0.0.1:0".parse().unwrap())
     }
@@ -89,7 +89,7 @@ impl Receiver {
                     _ = stopped => {}
                 }
             });
-            // Connections must not outlive the receiver, whatever they wait for.
+            // No connection may outlive the receiver.
             runtime.shutdown_background();
         });
         let address = address_of.recv().expect("the receiver has started");
@@ -100,49 +100,49 @@ impl Receiver {
         self.address
     }
 
-    /// For `OTEL_EXPORTER_OTLP_ENDPOINT`, with either protocol.
+    /// Returns the value for `OTEL_EXPORTER_OTLP_ENDPOINT`, for either protocol.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// What the next requests are answered; those after them are taken.
+    /// Sets the answers to the next requests. Those after them are accepted.
     pub fn answer(&self, answers: impl IntoIterator<Item = Answer>) {
         self.inbox.lock().script.extend(answers);
     }
 
-    /// What requests are answered from now on.
+    /// Sets the answer to all requests from now on.
     pub fn always(&self, answer: Answer) {
         let mut state = self.inbox.lock();
         state.script.clear();
         state.always = Some(answer);
     }
 
-    /// How many requests have come in, taken or not.
+    /// Returns the number of requests so far, accepted or not.
     pub fn requests(&self) -> usize {
         self.inbox.lock().requests
     }
 
-    /// Everything that was taken.
+    /// Returns all accepted exports.
     pub fn exports(&self) -> Vec<Export> {
         self.inbox.lock().exports.clone()
     }
 
-    /// Everything that was taken since it was last asked for.
+    /// Returns the exports that were accepted since the last call.
     pub fn take(&self) -> Vec<Export> {
         std::mem::take(&mut self.inbox.lock().exports)
     }
 
-    /// The last one taken.
+    /// Returns the last accepted export.
     pub fn last(&self) -> Option<Export> {
         self.inbox.lock().exports.last().cloned()
     }
 
-    /// Waits until so many exports are there.
+    /// Waits for this many exports.
     pub fn wait_for(&self, exports: usize, timeout: Duration) -> bool {
         self.wait(timeout, |state| state.exports.len() >= exports)
     }
 
-    /// Waits until so many requests have come in, taken or not.
+    /// Waits for this many requests, accepted or not.
     pub fn wait_for_requests(&self, requests: usize, timeout: Duration) -> bool {
         self.wait(timeout, |state| state.requests >= requests)
     }
@@ -173,7 +173,7 @@ impl Export {
         self.metrics().find(|metric| metric.name == name)
     }
 
-    /// The value of the metric's only point; of a histogram, its count.
+    /// Returns the value of the metric's only point, or the count of a histogram.
     pub fn value(&self, name: &str) -> Option<f64> {
         match points(self.metric(name)?).as_slice() {
             [point] => Some(point.value),
@@ -194,9 +194,9 @@ impl Export {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Point {
     pub attributes: BTreeMap<String, String>,
-    /// Of a histogram, its count.
+    /// The value, or the count of a histogram.
     pub value: f64,
-    /// Of a histogram, the sum of its samples.
+    /// The sum of a histogram's samples.
     pub sum: Option<f64>,
 }
 
@@ -239,7 +239,7 @@ fn text(value: Option<&AnyValue>) -> String {
     }
 }
 
-/// What the server and the test share.
+/// The state that the server and the test share.
 #[derive(Default)]
 struct Inbox {
     state: Mutex<State>,

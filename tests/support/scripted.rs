@@ -1,4 +1,4 @@
-//! A server that answers raw bytes, as HTTP servers, proxies and others do.
+//! A server that answers with raw bytes, as HTTP servers, proxies and others do.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// How much of a request is read before it is answered.
+/// The part of a request that is read before the answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ReadFirst {
     Whole,
@@ -24,7 +24,7 @@ pub struct Scripted {
 }
 
 impl Scripted {
-    /// `answer` is given the request, as far as it was read.
+    /// Starts a server. `answer` gets the request as far as it was read.
     pub fn start(first: ReadFirst, answer: impl Fn(&[u8]) -> Vec<u8> + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -39,7 +39,7 @@ impl Scripted {
                 let request = read(&mut connection, first);
                 let _ = connection.write_all(&answer(&request));
                 kept.lock().unwrap().push(request);
-                // The answer must get there before the reset does.
+                // The answer must arrive before the reset.
                 if first == ReadFirst::Beginning {
                     thread::sleep(Duration::from_millis(50));
                 }
@@ -48,7 +48,7 @@ impl Scripted {
         Scripted { address, requests, stop, thread: Some(thread) }
     }
 
-    /// Always the same answer, after the whole request.
+    /// Starts a server with one answer to every request, after the whole request.
     pub fn saying(answer: impl Into<Vec<u8>>) -> Self {
         let answer = answer.into();
         Self::start(ReadFirst::Whole, move |_| answer.clone())
@@ -62,7 +62,7 @@ impl Scripted {
         format!("http://{}", self.address)
     }
 
-    /// The requests so far, headers and bodies, as far as they were read.
+    /// Returns the requests so far, headers and bodies, as far as they were read.
     pub fn requests(&self) -> Vec<String> {
         let requests = self.requests.lock().unwrap();
         requests.iter().map(|request| String::from_utf8_lossy(request).into_owned()).collect()
@@ -79,7 +79,7 @@ impl Drop for Scripted {
     }
 }
 
-/// An answer in HTTP/1.1, after which the connection is closed.
+/// Formats an answer in HTTP/1.1 that closes the connection.
 pub fn answer(status: &str, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
     let mut text = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n", body.len());

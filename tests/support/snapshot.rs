@@ -1,16 +1,16 @@
-//! Values by name, and the same program run again under other conditions.
+//! Returns values by name, and runs the same program again under other conditions.
 
 use std::collections::BTreeMap;
 use std::process::Command;
 
 use opentelemetry_instrumentation_runtime::{RuntimeMetrics, Snapshot};
 
-/// What is measured in this process, exported nowhere.
+/// Returns the metrics of this process without an exporter.
 pub fn metrics() -> RuntimeMetrics {
     RuntimeMetrics::builder().disk_io(true).build(&opentelemetry::global::meter("test"))
 }
 
-/// The values by name; with attributes, by `name{value}`.
+/// Returns the values by name, or by `name{value}` with attributes.
 pub fn values(snapshot: &Snapshot) -> BTreeMap<String, f64> {
     let mut values = BTreeMap::new();
     for reading in snapshot.readings() {
@@ -30,7 +30,7 @@ pub fn values(snapshot: &Snapshot) -> BTreeMap<String, f64> {
     values
 }
 
-/// To be called in a test named `print`, which is ignored unless it is run by [`printed_by`].
+/// Prints the values. Called by an ignored test named `print`, which [`printed_by`] runs.
 pub fn print() {
     for (name, value) in values(&metrics().snapshot()) {
         println!("value {name} {value}");
@@ -38,7 +38,7 @@ pub fn print() {
     println!("value end 0");
 }
 
-/// The values that this test program has when its test `print` is run through a command that runs another.
+/// Runs the test `print` of this program through a command and returns the printed values.
 pub fn printed_by(through: &[&str]) -> BTreeMap<String, f64> {
     let program = std::env::current_exe().unwrap();
     let output = Command::new(through[0])

@@ -1,4 +1,4 @@
-//! What is counted of the tasks of one name.
+//! Reads the counts of the tasks of one name.
 
 use std::io::Read;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use opentelemetry::metrics::{MeterProvider, noop::NoopMeterProvider};
 use opentelemetry_instrumentation_runtime::{Builder, RuntimeMetrics, Snapshot};
 
-/// Measures for nobody but the test's own snapshots.
+/// Returns metrics that only the test's snapshots read.
 pub fn build(builder: Builder) -> RuntimeMetrics {
     builder.process(false).build(&NoopMeterProvider::new().meter("test"))
 }
@@ -16,7 +16,7 @@ pub fn metrics() -> RuntimeMetrics {
     build(RuntimeMetrics::builder())
 }
 
-/// The points of `rust.task.{metric}` that belong to a name, with their outcome.
+/// Returns the points of `rust.task.{metric}` of a name, with their outcome.
 pub fn points(snapshot: &Snapshot, metric: &str, name: &str) -> Vec<(String, f64)> {
     let Some(reading) = snapshot.get(&format!("rust.task.{metric}")) else { return Vec::new() };
     let text = |value: Option<&opentelemetry_instrumentation_runtime::AttributeValue>| {
@@ -30,7 +30,7 @@ pub fn points(snapshot: &Snapshot, metric: &str, name: &str) -> Vec<(String, f64
     .collect()
 }
 
-/// The only point of `rust.task.{metric}` that belongs to a name.
+/// Returns the only point of `rust.task.{metric}` of a name.
 pub fn value(snapshot: &Snapshot, metric: &str, name: &str) -> Option<f64> {
     match points(snapshot, metric, name).as_slice() {
         [] => None,
@@ -39,7 +39,7 @@ pub fn value(snapshot: &Snapshot, metric: &str, name: &str) -> Option<f64> {
     }
 }
 
-/// All names that have a point of `rust.task.count`.
+/// Returns all names with a point of `rust.task.count`.
 pub fn names(snapshot: &Snapshot) -> Vec<String> {
     let points = snapshot.get("rust.task.count").map(|reading| reading.points()).unwrap_or_default();
     points
@@ -49,19 +49,19 @@ pub fn names(snapshot: &Snapshot) -> Vec<String> {
         .collect()
 }
 
-/// How the tasks of a name have come and gone.
+/// The numbers of a name's tasks by state and outcome.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Fates {
     pub spawned: f64,
     pub completed: f64,
     pub cancelled: f64,
     pub panicked: f64,
-    /// Ended, but nobody knows how.
+    /// Ended with an unknown outcome.
     pub ended: f64,
     pub alive: f64,
 }
 
-/// Read at one moment, and the law that holds between them at each.
+/// Returns the numbers of one moment, and checks that they add up.
 pub fn fates(snapshot: &Snapshot, name: &str) -> Fates {
     let ends = points(snapshot, "ended", name);
     let end = |outcome: &str| {
@@ -80,14 +80,13 @@ pub fn fates(snapshot: &Snapshot, name: &str) -> Fates {
     fates
 }
 
-/// To be held by a test that looks at what all tasks of the process share.
+/// Lets one test at a time read the state that all tasks of the process share.
 pub fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Keeps a CPU for so long. On a loaded machine this takes longer than `time`, since the thread waits for a CPU meanwhile.
-/// Allocates nothing.
+/// Uses a CPU for this long without an allocation. On a loaded machine it takes longer, since the thread waits for a CPU.
 pub fn busy(time: Duration) {
     let start = (Instant::now(), cpu_time());
     let is_over = || match (start.1, cpu_time()) {
@@ -99,7 +98,7 @@ pub fn busy(time: Duration) {
     }
 }
 
-/// The time that this thread has spent on a CPU, as far as the system has added it up.
+/// Returns the CPU time of this thread, as far as the system has added it up.
 fn cpu_time() -> Option<Duration> {
     let mut text = [0; 64];
     let mut file = std::fs::File::open("/proc/thread-self/schedstat").ok()?;
