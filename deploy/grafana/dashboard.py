@@ -26,7 +26,7 @@ SELECTION = [
     ("version", "Version", "service_version"),
     ("instance", "Instance", "instance"),
 ]
-# The labels that tell two processes apart, as in rules.yml. A label that a backend does not have is empty and does no harm.
+# The labels that distinguish two processes, as in rules.yml. A label that a backend does not have is empty and does no harm.
 PROCESS_LABELS = "deployment_environment_name, k8s_cluster_name, k8s_namespace_name, job, instance, k8s_pod_name, host_name"
 # Any of these shows that a process reports, on each platform and with each set of sources.
 REPORTS = '{__name__=~"process_uptime_seconds|tokio_worker_count|rust_memory_used_bytes"%s}'
@@ -178,7 +178,7 @@ ALLOCATOR = [
     lines("Live allocations", "short", per_instance(each("rust_memory_allocation_count")),
           "Allocations that are not freed yet. They climb with used memory: the program keeps many small things (a map without eviction, tasks). Only used climbs: it keeps few large ones (a buffer that only grows)."),
     lines("Used by instance", "bytes", per_instance(each("rust_memory_used_bytes")),
-          "Bytes that the program has allocated and not freed. A floor that rises from valley to valley is a leak, whatever the peaks do.", width=6),
+          "Bytes that the program has allocated and not freed. A floor that rises from valley to valley is a leak; peaks do not matter.", width=6),
     lines("Highest used since start", "bytes", per_instance(each("rust_memory_peak_bytes")),
           "A step is one burst, to the byte, even between two exports. See what arrived at that moment. Choose limits by this value and not by the average.", width=6),
     lines("Resident for each used byte", "short", per_instance(ratio(each("process_memory_usage_bytes"), each("rust_memory_used_bytes"))),
@@ -318,7 +318,7 @@ def variable(at):
 
 
 def export_interval():
-    """The shortest step of a panel. The default fits OpenTelemetry's, one export a minute, whatever the data source says."""
+    """The shortest step of a panel. The default fits OpenTelemetry's default of one export a minute, and overrides the data source."""
     values = [MIN_INTERVAL, "30s", "15s", "10s", "5s"]
     options = [{"text": value, "value": value, "selected": value == MIN_INTERVAL} for value in values]
     return {

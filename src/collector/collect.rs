@@ -18,7 +18,7 @@ pub(crate) struct Collector {
     common: Option<CommonAttributes>,
     /// The present collection of each reader's thread.
     pub(super) collections: Vec<Collection>,
-    /// The number of samples taken.
+    /// The number of samples so far.
     samples: u64,
     /// The last reported counters of each metric.
     pub(super) totals: Vec<HashMap<Attributes, Total>>,

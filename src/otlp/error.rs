@@ -16,7 +16,7 @@ pub enum Error {
         name: String,
         /// The value, or `[hidden]` if it may be a secret.
         value: String,
-        /// What is wrong with the value, and what to change.
+        /// The problem with the value, and the remedy.
         problem: String,
     },
     /// The operating system refused the thread or the descriptors that exporting needs.

@@ -46,7 +46,7 @@
 //! There is a warning when exports begin to fail and a line with their number when they succeed again, as `tracing`
 //! events of the target `opentelemetry-instrumentation-runtime`. A program without a subscriber does not see them.
 //!
-//! No message contains the value of a header, the text of a key or a secret in a URL, whatever an endpoint answers.
+//! No message contains the value of a header, the text of a key or a secret in a URL, even if an endpoint echoes it.
 //!
 //! # Threads
 //! One thread does everything: it collects, it encodes, and it runs the connection on its own Tokio runtime. Hence it makes
@@ -55,7 +55,7 @@
 //! application's runtime is gone. The thread blocks all signals. A flush takes no longer than the timeout of an export,
 //! and a shutdown 5 s by default.
 //!
-//! A fork has no thread and exports nothing; it may install an exporter of its own, which is another instance.
+//! A fork has no thread and exports nothing; it may install its own exporter, which is another instance.
 
 mod builder;
 mod config;

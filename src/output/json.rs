@@ -201,7 +201,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_whole_beside_its_parts_loses_nothing() {
+    fn a_total_beside_its_parts_is_kept() {
         let part = none().and("rust.memory.size_class", Arc::<str>::from("\"\n"));
         let points = vec![
             ("rust.memory.allocations", part, Value::U64(1)),

@@ -1,4 +1,4 @@
-//! Where CPU time goes.
+//! The profile of CPU time.
 
 use std::process;
 use std::sync::atomic::AtomicU32;

@@ -28,7 +28,7 @@ impl Profile {
         let mut delta = Profile {
             samples,
             duration: self.time.duration_since(earlier.time).unwrap_or_default(),
-            // What was sampled in between has an error of its own, which neither profile knows.
+            // The samples in between have another error, which neither profile knows.
             standard_error: None,
             exact_total: difference(self.exact_total, earlier.exact_total),
             ..self.clone()

@@ -14,7 +14,7 @@ pub(crate) struct Location<'a> {
     pub(crate) address: usize,
     /// The innermost first. Empty if no name is known.
     pub(crate) frames: &'a [Frame],
-    /// How many inlined functions at this address are left out.
+    /// The number of inlined functions at this address that are left out.
     pub(crate) skipped: usize,
 }
 
@@ -68,7 +68,7 @@ fn is_own(frame: &Frame) -> bool {
 fn is_of_crate(frame: &Frame, name: &str) -> bool {
     let is_in = |path: &str| path.strip_prefix(name).is_some_and(|rest| rest.starts_with("::"));
     if let Some(inner) = frame.name.strip_prefix('<') {
-        // Of `<T as Trait>::function`, the type decides if it has a path. A parameter or a primitive has none.
+        // The type of `<T as Trait>::function` decides if it has a path. A parameter or a primitive has none.
         let type_has_path = |of: &str| of.contains("::");
         let of_trait = inner.split_once(" as ");
         return is_in(inner.trim_start_matches(['&', '[', '*', '<']))

@@ -1,4 +1,4 @@
-//! Where memory is held and where it was allocated: the profiles of the counting allocator's samples.
+//! The profiles of the counting allocator's samples: where memory is held, and where it was allocated.
 
 use super::error::Error;
 use super::sampled::{Label, Profile, ProfileKind, Sample, SampleType};
@@ -8,7 +8,7 @@ use crate::count::task::{self, NameId};
 use crate::stack;
 use crate::util::mutex::Mutex;
 
-/// As Go names them and in Go's order.
+/// Go's names in Go's order.
 const TYPES: [SampleType; 4] = [
     SampleType::new("alloc_objects", "count"),
     SampleType::new("alloc_space", "bytes"),
@@ -60,7 +60,7 @@ impl HeapProfile {
     /// The mean distance between samples that suits most programs: 512 KiB, as in Go.
     pub const DEFAULT_MEAN: u64 = 512 * 1024;
 
-    /// How much memory samples may take by default: 64 MiB, of which only what is used is resident.
+    /// The default limit of the samples' memory: 64 MiB, of which only the used part is resident.
     pub const DEFAULT_MAX_MEMORY: usize = 64 * 1024 * 1024;
 
     /// Starts to take samples, one in `mean` bytes on average.
@@ -199,7 +199,7 @@ fn sample(site: &SiteTotals) -> Sample {
     let mut labels: Vec<(&'static str, Label)> = Vec::new();
     labels.extend(site.task.map(task_name).map(|name| ("task", name.into())));
     labels.extend(thread_name(site.thread).map(|name| ("thread", name.into())));
-    // As Go does it: the mean size of the place's blocks.
+    // The mean size of the place's blocks, as Go does it.
     let size = bytes(site.allocated).checked_div(objects(site.allocated)).unwrap_or_default();
     labels.push(("bytes", Label::Number(size, "bytes")));
     Sample {

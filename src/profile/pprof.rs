@@ -71,7 +71,7 @@ fn uncompressed(profile: &Profile, symbols: &Symbols) -> Vec<u8> {
     [body, tables.locations, tables.functions, tables.texts].map(Message::into_bytes).concat()
 }
 
-/// What samples refer to by number. Numbers begin with 1; that of a text is its place in the table.
+/// The tables that samples refer to by number. Numbers begin with 1; the number of a text is its index in the table.
 struct Tables<'a> {
     objects: &'a [Object],
     objects_with_names: Vec<bool>,

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use super::error::Error;
 use crate::stack::{self, Object};
 
-/// What a profile is about.
+/// The subject of a profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ProfileKind {
@@ -37,7 +37,7 @@ impl ProfileKind {
     }
 }
 
-/// What a value of a sample means.
+/// The meaning of a sample's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SampleType {
     pub(crate) name: &'static str,
@@ -91,7 +91,7 @@ pub struct Sample {
     pub(crate) is_cut: bool,
     /// Stands for a stack that is not known, such as `[threads that ended unseen]`.
     pub(crate) stand_in: Option<&'static str>,
-    /// As many as the profile has types.
+    /// One for each type of the profile.
     pub(crate) values: Vec<i64>,
     /// In the order in which they are written.
     pub(crate) labels: Vec<(&'static str, Label)>,
@@ -139,7 +139,7 @@ pub struct Profile {
     pub(crate) objects: Arc<[Object]>,
     pub(crate) time: SystemTime,
     pub(crate) duration: Duration,
-    /// What is sampled and how often: one sample for so many.
+    /// The sampled event, and the number of events for each sample.
     pub(crate) period: Option<(SampleType, i64)>,
     pub(crate) exact_total: Option<u64>,
     pub(crate) standard_error: Option<f64>,

@@ -1,4 +1,4 @@
-//! Where workers were stalled: stacks with the time and the number of stalls.
+//! Keeps the stacks of stalled workers, with the time and the number of stalls.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock};
@@ -29,7 +29,7 @@ static SEEN: LazyLock<Mutex<Seen>> = LazyLock::new(Mutex::default);
 /// It is for Tokio's workers what Go's block profile is for goroutines. The watcher thread takes a stack when it notices
 /// a stall, and again after 1 s and 10 s. Tokio's own frames are cut off the root. [`Profile::exact_total`] is the time by
 /// the watcher's account, as in `tokio.worker.stall.time`; stalls that ended before their stack was taken are a
-/// sample of their own. At most 1000 stacks are kept, the rest is summed up.
+/// separate sample. At most 1000 stacks are kept; the rest is summed up.
 ///
 /// It is empty unless a [`RuntimeMetrics`](crate::RuntimeMetrics) watches the runtime, with stalls on.
 ///
@@ -112,13 +112,13 @@ pub(crate) fn record(seen: &StallSeen) -> (Arc<Stall>, u32) {
     (stall, stacks)
 }
 
-/// How often to try, at the next ticks, to take a stack of a thread that did not answer.
+/// The number of further ticks at which to try again if a thread did not answer.
 const MAX_FAILURES: u32 = 8;
 
 /// When to take a stack: at once, and again later.
 const LOOK_AGAIN: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(10)];
 
-/// How long to wait for a moment in which a running worker can be asked.
+/// The time to wait for a running worker's answer.
 const PATIENCE: Duration = Duration::from_millis(30);
 
 fn take(seen: &StallSeen) -> Option<StallStack> {
@@ -165,12 +165,12 @@ impl Key {
     }
 }
 
-/// What has been seen of stalls since the process started.
+/// The stalls since the process started.
 #[derive(Default)]
 struct Seen {
     present: HashMap<Key, Present>,
     rows: HashMap<Row, [i64; 2]>,
-    /// How long the workers of each runtime were stalled.
+    /// The stalled time of each runtime's workers.
     totals: BTreeMap<u64, Duration>,
     /// The time of runtimes that are no longer among these.
     of_others: Duration,
@@ -196,7 +196,7 @@ impl Present {
     }
 }
 
-/// What stalls are added up by.
+/// The key by which stalls are added up.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Row {
     stack: Option<Stack>,

@@ -1,4 +1,4 @@
-//! Where the threads are.
+//! The profile of all threads' stacks.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::stack::{self, Reason};
 
 const TYPES: [SampleType; 1] = [SampleType::new("threads", "count")];
 
-/// How long to wait for a moment in which a running thread can be asked. Threads may have to wait for a CPU.
+/// The time to wait for a running thread's answer. Threads may have to wait for a CPU.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Returns the stacks of all threads of the process, as they are now, with the label `thread` for the thread's name.

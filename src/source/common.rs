@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_room_for_so_many() {
+    fn attributes_beyond_the_limit_are_ignored() {
         let many: Vec<_> = (10..40).map(|number| KeyValue::new(format!("key{number}"), number)).collect();
         let common = common_attributes(&many, &[]).expect("some are good");
         assert_eq!(common.len(), Attributes::MAX_COMMON);

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_not_reported() {
+    fn missing_values_are_not_reported() {
         for text in [
             "",
             "{",

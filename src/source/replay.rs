@@ -4,7 +4,7 @@ use crate::snapshot::Histogram;
 
 /// Returns the values to record so that an instrument which has recorded `before` shows `now`.
 ///
-/// Each entry is a value and how often to record it: one entry for each bucket, from the highest down. At most `limit`
+/// Each entry is a value and a number of times to record it: one entry for each bucket, from the highest down. At most `limit`
 /// values are returned; the rest follows on the next call. The values are added to `before`.
 ///
 /// The number of values in each bucket is exact. Each value lies within its bucket, and all are placed so that their

@@ -89,7 +89,7 @@ pub(crate) static TABLE: Table<Tasks> = Table {
 pub(crate) struct Tasks {
     totals: Totals,
     origin: NameOrigin,
-    /// Whether their memory is counted.
+    /// True if their memory is counted.
     memory: bool,
     /// `None` while no heap profile runs.
     memory_used: Option<u64>,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::reason::Reason;
 
-/// How many return addresses a stack keeps at most. The root end of a deeper stack is cut off.
+/// The most return addresses of a stack. The root end of a deeper stack is cut off.
 pub(crate) const MAX_FRAMES: usize = 64;
 
 /// The length of a stack that was written to a caller's array.
@@ -39,12 +39,12 @@ pub(crate) struct CpuSample {
     pub(crate) used: Duration,
 }
 
-/// What there was to sample.
+/// The result of sampling.
 #[derive(Debug)]
 pub(crate) struct CpuSummary {
     /// The CPU time that all threads but the sampling one have used.
     pub(crate) used: Duration,
-    /// For how many periods a copy could not be kept.
+    /// The number of periods without a copy.
     pub(crate) lost: u64,
     /// Why some thread has no timer.
     pub(crate) unsampled: Option<Reason>,
@@ -55,7 +55,7 @@ pub(crate) struct CpuSummary {
 pub(crate) struct Object {
     /// The addresses of its code.
     pub(crate) code: Range<usize>,
-    /// What to subtract from an address to get the one that the file states.
+    /// The difference of an address in memory and in the file.
     pub(crate) bias: usize,
     /// The place of its code within the file.
     pub(crate) file_offset: usize,

@@ -13,7 +13,7 @@ pin_project! {
     pub struct NamedBody<B> {
         // First, so that the task ends before the body's destructor runs.
         task: Option<Counted>,
-        // How many bytes there are to come: a server may drop the body after the last one without polling it again.
+        // The number of bytes to come: a server may drop the body after the last one without polling it again.
         left: Option<u64>,
         #[pin]
         body: B,

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_method_of_the_client_s_own_is_no_name() {
+    fn an_unknown_method_is_no_name() {
         let method = |name: &[u8]| known_method(&Method::from_bytes(name).unwrap());
         assert_eq!(method(b"PATCH"), "PATCH");
         assert_eq!(method(b"BREW"), "HTTP");

@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use tokio::runtime::{self, Runtime};
 
 /// Starts a thread that takes no signals. A program that blocks a signal in `main` and waits for it with `sigwait` or
-/// a `signalfd` then gets it, whatever threads this library started before.
+/// a `signalfd` then gets it, even if this library started threads before.
 pub(crate) fn spawn(
     thread: thread::Builder,
     run: impl FnOnce() + Send + 'static,
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     #[cfg(any(feature = "_otlp", feature = "debug"))]
-    fn it_runs_what_it_is_given() {
+    fn the_thread_runs_the_function() {
         let (send, received) = sync_channel(1);
         let run = move |runtime: Runtime| send.send(runtime.block_on(async { 7 })).unwrap();
         inside(|| spawn_with_runtime(thread::Builder::new(), run)).unwrap().join().unwrap();

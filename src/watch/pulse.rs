@@ -14,9 +14,9 @@ use crate::util::mutex::Mutex;
 
 /// The notes of one runtime's probes. It holds no handle of the runtime, since tasks on the runtime hold it.
 pub(super) struct Pulse {
-    /// How many of the runtime's tasks are probes.
+    /// The number of the runtime's tasks that are probes.
     pub(super) tasks: AtomicUsize,
-    /// How many of them wait in the queue that all workers share.
+    /// The number of them that wait in the queue of all workers.
     pub(super) waiting: AtomicUsize,
     delays: Delays,
     workers: Box<[Notes]>,
@@ -27,9 +27,9 @@ pub(super) struct Pulse {
 /// The notes on one worker.
 #[derive(Default)]
 struct Notes {
-    /// When it last ran a probe.
+    /// The time of its last probe.
     last_run: AtomicU64,
-    /// How often it ran one.
+    /// The number of probes that it ran.
     runs: AtomicU64,
     thread: Mutex<Option<WorkerThread>>,
 }

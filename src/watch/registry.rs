@@ -98,9 +98,9 @@ struct List {
     next_epoch: u64,
     /// The process that the thread runs in: a fork has this list, but not the thread.
     runs_in: Option<u32>,
-    /// Whether a failure to start the thread has been logged.
+    /// True if a failure to start the thread has been logged.
     warned: bool,
-    /// How often anything above that matters to the thread has changed.
+    /// The number of changes above that matter to the thread.
     changes: u64,
 }
 

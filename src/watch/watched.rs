@@ -70,7 +70,7 @@ struct Scouting {
 }
 
 impl Scouting {
-    /// How often they are looked for at each tick, before the pauses grow.
+    /// The number of searches at each tick, before the pauses grow.
     const QUICK_ROUNDS: u32 = 5;
     const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 

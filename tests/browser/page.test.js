@@ -64,11 +64,11 @@ test("the plots move when the service allocates", { skip }, async () => {
   const { page, wrong, close } = await open();
   await until("two samples", async () => (await line(page, "Memory")).split(" ").length > 2);
   const before = { used: await value(page, "Memory", "used"), line: await line(page, "Memory") };
-  service.tell("allocate 64");
+  service.send("allocate 64");
   await until("64 MB more", async () => (await value(page, "Memory", "used")) >= before.used + 60e6);
   assert.notEqual(await line(page, "Memory"), before.line);
   assert.ok((await value(page, "Memory", "resident")) >= 60e6);
-  service.tell("free");
+  service.send("free");
   await until("64 MB less", async () => (await value(page, "Memory", "used")) < before.used + 60e6);
   assert.ok((await value(page, "Memory", "peak")) >= 60e6, "the peak stays");
   assert.ok((await value(page, "Allocations a second", "allocations")) > 0);
@@ -79,7 +79,7 @@ test("the plots move when the service allocates", { skip }, async () => {
 test("tasks show by name", { skip }, async () => {
   const { page, wrong, close } = await open();
   const before = await value(page, "Tasks", "alive");
-  service.tell("spawn 300");
+  service.send("spawn 300");
   await until("300 tasks more", async () => (await value(page, "Tasks", "alive")) >= before + 300);
   await until("by name", async () => (await value(page, "Tasks by name", "forgotten")) === 300);
   assert.deepEqual(wrong, []);
@@ -91,7 +91,7 @@ test("a stall shows while it lasts, then no more, and the plot remembers", { ski
   const stall = (state) => page.locator(`#stall[data-stalled="${state}"]`);
   await stall("no").waitFor({ timeout: LONG });
   const begun = Date.now();
-  service.tell("stall 5");
+  service.send("stall 5");
   await stall("yes").waitFor({ timeout: LONG });
   assert.ok(Date.now() - begun < 4_500, "while it lasts");
   assert.match(await stall("yes").textContent(), /no progress for [\d.]+ m?s; runtime: service/);

@@ -1,4 +1,4 @@
-// Takes the picture for the README: a service with a life of its own for a minute. `npm run screenshot`.
+// Takes the picture for the README of a service that is busy for a minute. `npm run screenshot`.
 
 import { startBrowser, startService } from "./service.js";
 
@@ -10,17 +10,17 @@ try {
   const page = await browser.newPage({ viewport: { width: 1280, height: 900 } });
   await page.goto(service.url);
   for (const megabytes of [8, 12, 20, 6, 9, 14]) {
-    service.tell(`allocate ${megabytes}`);
-    service.tell(`spawn ${megabytes * 4}`);
+    service.send(`allocate ${megabytes}`);
+    service.send(`spawn ${megabytes * 4}`);
     await seconds(3);
   }
-  service.tell("stall 4");
+  service.send("stall 4");
   await seconds(8);
-  service.tell("free");
+  service.send("free");
   for (const megabytes of [5, 5, 10, 5, 5, 10, 5]) {
     await seconds(3);
-    service.tell(`allocate ${megabytes}`);
-    service.tell(`spawn ${megabytes}`);
+    service.send(`allocate ${megabytes}`);
+    service.send(`spawn ${megabytes}`);
   }
   await seconds(4);
   await page.screenshot({ path: picture, fullPage: true });

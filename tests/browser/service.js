@@ -12,13 +12,13 @@ const browser = process.env.CHROMIUM ?? "/usr/bin/chromium";
 /** Why the tests cannot run here, if so. */
 export const missing = [program, browser].filter((path) => !existsSync(path)).map((path) => `${path} is not there`)[0];
 
-/** Starts the service. `tell` writes a line to its standard input; `stop` ends it. */
+/** Starts the service. `send` writes a line to its standard input; `stop` ends it. */
 export async function startService() {
   const child = spawn(program, [], { stdio: ["pipe", "pipe", "inherit"] });
   const [url] = await once(createInterface({ input: child.stdout }), "line");
   return {
     url,
-    tell: (line) => child.stdin.write(`${line}\n`),
+    send: (line) => child.stdin.write(`${line}\n`),
     stop: async () => {
       const ended = child.exitCode ?? once(child, "exit");
       child.stdin.end();

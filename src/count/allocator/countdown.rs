@@ -9,16 +9,16 @@ use super::atomic::{AtomicIsize, AtomicU64, constructor, fence};
 /// slot that no thread owns; any thread may read.
 #[repr(C)]
 pub(super) struct Countdown {
-    /// How much may still be added. Negative, which means zero, from a [`take`] that failed until the [`drain`](Self::drain)
+    /// The amount that may still be added. Negative, which means zero, from a [`take`] that failed until the [`drain`](Self::drain)
     /// that has to follow.
     left: AtomicIsize,
-    /// Twice the total when nothing is left. With the bit `RENEWING`, twice the total now, whatever is left.
+    /// Twice the total when nothing is left. With the bit `RENEWING`, twice the total now, regardless of the rest.
     granted: AtomicU64,
 }
 
 const RENEWING: u64 = 1;
 
-/// What is left of a countdown that refuses everything: far enough from zero that threads which overwrite each other's
+/// The rest of a countdown that refuses everything: far enough from zero that threads which overwrite each other's
 /// subtractions do not get there.
 const NEVER: isize = isize::MIN / 2;
 
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn grants_as_much_as_it_is_asked_to() {
+    fn grants_the_requested_amount() {
         let countdown = Countdown::new();
         for grant in [0, 3, 1000] {
             countdown.add(0, |_| grant);

@@ -30,7 +30,7 @@ use super::slot::doubled;
 /// by the largest number of threads alive at once (under 1 KiB each). After `fork`, the child's counters continue the
 /// parent's. All counting allocators of a process count together.
 ///
-/// It must not be called in a signal handler, whatever the inner allocator is: a handler may interrupt the hot path between
+/// It must not be called in a signal handler, with any inner allocator: a handler may interrupt the hot path between
 /// two steps that belong together.
 ///
 /// Where the C library does not keep the destructors of thread-locals itself (musl, macOS, Windows), it needs Rust 1.93 or

@@ -19,7 +19,7 @@ static MEAN: AtomicU64 = AtomicU64::new(0);
 /// The slot of threads that have none. It refuses every call, so that the hot path has one thing to test.
 static UNOWNED: Slot = Slot::closed();
 
-/// What a thread needs to count. Without a destructor, so that it can be used at any time.
+/// The state with which a thread counts. Without a destructor, so that it can be used at any time.
 struct Local {
     /// [`UNOWNED`], or a slot of this thread alone.
     slot: Cell<*const Slot>,

@@ -7,7 +7,7 @@ use super::samples;
 ///
 /// The provided methods are those of an allocator that takes no samples.
 pub trait Mode: Copy + 'static {
-    /// Whether allocations can be sampled.
+    /// True if allocations can be sampled.
     const IS_SAMPLED: bool = false;
 
     /// Records a block as a sample. `align` is the alignment that the inner allocator was asked for. Returns false if there

@@ -2,7 +2,7 @@
 
 use super::atomic::{AtomicIsize, Ordering::Relaxed, constructor};
 
-/// How many bytes a thread frees before it compares its bytes in use with what it last published. Half as many for bytes
+/// The number of bytes that a thread frees before it compares its bytes in use with what it last published. Half as many for bytes
 /// that reallocations hand out, and for those of allocations, unless they are of a few bytes.
 pub(super) const STEP: usize = 32 * 1024;
 

@@ -21,7 +21,7 @@ impl Sampler {
     /// Returns the weight of a sample, if one is due in an allocation that raises the total from `start` by `units`.
     ///
     /// The weight is one over the probability that an allocation of this size is sampled, so that the sum of the weights of
-    /// sampled allocations estimates the number of all allocations without bias, whatever the mix of sizes.
+    /// sampled allocations estimates the number of all allocations without bias for any mix of sizes.
     pub(super) fn draw(&self, random: &Random, start: u64, units: u64, mean: u64) -> Option<f64> {
         // Redrawn where the mean has changed, and where an allocator that takes no samples has passed the next one.
         // Nothing is lost by that: exponential distances have no memory.

@@ -40,7 +40,7 @@ pub(super) struct Slot {
     pub(super) next: AtomicPtr<Slot>,
 }
 
-/// Who adds to a slot.
+/// The threads that add to a slot.
 #[derive(Clone, Copy)]
 pub(super) enum Writer {
     /// The thread that owns it.
@@ -131,7 +131,7 @@ impl Slot {
         // * A countdown lies there.
         let taken = unsafe { take::<_, { offset_of!(Slot, doubled) }>(self, doubled) };
         if taken {
-            // No more than `STEP` is ever left, so that the upper bits are zero.
+            // At most `STEP` is left, so that the upper bits are zero.
             self.count_power(power(doubled as u32 as usize), Writer::Owner);
         }
         taken

@@ -1,4 +1,4 @@
-//! What the slots add up to.
+//! The sums over all slots.
 
 /// The number of size classes: the powers of four from 16 bytes to 4 MiB, and one for larger sizes.
 pub(crate) const CLASSES: usize = 11;
@@ -33,7 +33,7 @@ impl Totals {
     }
 }
 
-/// What one thread has allocated. Only differences mean anything, since a thread continues the counters of one that has
+/// The allocations of one thread. Only differences mean anything, since a thread continues the counters of one that has
 /// ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ThreadCounts {

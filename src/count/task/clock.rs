@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
-/// Whether the time-stamp counter is known to be used. A reading needs nothing else.
+/// True once the time-stamp counter is known to be usable. A reading needs nothing else.
 static COUNTER: AtomicBool = AtomicBool::new(false);
 
 /// Returns the ticks since some moment in the past.
@@ -43,7 +43,7 @@ pub(crate) fn nanos(ticks: u64) -> u64 {
 }
 
 struct Clock {
-    /// Whether the time-stamp counter is used.
+    /// True if the time-stamp counter is used.
     counter: bool,
     /// The same moment by both.
     instant: Instant,

@@ -1,4 +1,4 @@
-//! One counted task, whatever it consists of: a future, or the handling of a request with its body.
+//! One counted task: a future, or the handling of a request with its body.
 
 use std::sync::Arc;
 use std::task::Context;

@@ -42,7 +42,7 @@ impl Block {
 #[derive(Clone, Copy)]
 pub(crate) struct Tally<'a> {
     block: &'a Block,
-    /// Whether other threads write there too.
+    /// True if other threads write there too.
     shared: bool,
 }
 
@@ -59,7 +59,7 @@ impl Tally<'_> {
     }
 }
 
-/// What one thread writes: a block for each name, and the task that it polls.
+/// The counters that one thread writes: a block for each name, and the task that it polls.
 pub(crate) struct Slab {
     blocks: Chunks<Block>,
     shared: bool,
@@ -140,7 +140,7 @@ impl Slabs {
         let slab = lists.free.pop().unwrap_or_else(|| {
             let slab: &'static Slab = Box::leak(Box::new(Slab::new(false)));
             lists.all.push(slab);
-            // So that a release need not allocate.
+            // Reserves, so that a release does not allocate.
             let missing = lists.all.len() - lists.free.len();
             lists.free.reserve(missing);
             slab
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn another_thread_can_read_which_task_a_thread_polls() {
+    fn another_thread_can_read_the_polled_task() {
         let slabs = Slabs::new();
         let slab = slabs.claim(7);
         assert_eq!(slabs.current_of(7), None);

@@ -7,7 +7,7 @@ use tokio::task::Id;
 use super::name::NameId;
 use super::thread::Measure;
 
-/// What has come up during a poll.
+/// The events during a poll.
 #[derive(Clone, Copy)]
 pub(crate) struct Marks {
     /// The poll may show whether the program has named the task.

@@ -67,7 +67,7 @@ impl TaskHooks<'_> {
         self.builder.build()
     }
 
-    /// Also calls this function when a task is spawned, after the functions that were added before. As
+    /// Calls this function too when a task is spawned, after the functions that were added before. As
     /// [`Builder::on_task_spawn`].
     pub fn on_task_spawn(mut self, hook: impl Fn(&TaskMeta<'_>) + Send + Sync + 'static) -> Self {
         let hooks = chain(&mut self.spawn, hook);
@@ -78,7 +78,7 @@ impl TaskHooks<'_> {
         self
     }
 
-    /// Also calls this function before a task is polled. Its time is not the task's. As
+    /// Calls this function too before a task is polled. Its time is not counted for the task. As
     /// [`Builder::on_before_task_poll`].
     pub fn on_before_task_poll(mut self, hook: impl Fn(&TaskMeta<'_>) + Send + Sync + 'static) -> Self {
         let hooks = chain(&mut self.before_poll, hook);
@@ -89,7 +89,7 @@ impl TaskHooks<'_> {
         self
     }
 
-    /// Also calls this function after a task was polled. Its time is not the task's. As
+    /// Calls this function too after a task was polled. Its time is not counted for the task. As
     /// [`Builder::on_after_task_poll`].
     pub fn on_after_task_poll(mut self, hook: impl Fn(&TaskMeta<'_>) + Send + Sync + 'static) -> Self {
         let hooks = chain(&mut self.after_poll, hook);
@@ -100,7 +100,7 @@ impl TaskHooks<'_> {
         self
     }
 
-    /// Also calls this function when a task has ended. As [`Builder::on_task_terminate`].
+    /// Calls this function too when a task has ended. As [`Builder::on_task_terminate`].
     pub fn on_task_terminate(mut self, hook: impl Fn(&TaskMeta<'_>) + Send + Sync + 'static) -> Self {
         let hooks = chain(&mut self.terminate, hook);
         self.builder.on_task_terminate(move |task| {

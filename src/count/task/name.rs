@@ -1,4 +1,4 @@
-//! The number that stands for a task's name, and who chose the name.
+//! The number that stands for a task's name, and the origin of the name.
 
 /// The number of a name: 0 is `_OTHER`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ impl NameId {
     }
 }
 
-/// Who chose a name.
+/// The origin of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NameOrigin {
     /// The program.

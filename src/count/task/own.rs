@@ -8,7 +8,7 @@ thread_local! {
 
 /// Runs a function that spawns one task of this library. The hooks count no task that is spawned where that one is.
 pub(crate) fn uncounted<R>(spawn: impl FnOnce() -> R) -> R {
-    /// Whether the spawn panics or not.
+    /// Also runs if the spawn panics.
     struct Reset;
     impl Drop for Reset {
         fn drop(&mut self) {

@@ -1,4 +1,4 @@
-//! How long a thread was runnable and not given a CPU.
+//! Reads how long a thread was runnable without a CPU.
 //!
 //! A poll that takes long because its thread waits for a CPU is not the task's fault. Linux keeps the sum of these waits
 //! for each thread in `schedstat`. Reading the file before every poll would cost more than the poll, so each thread

@@ -13,7 +13,7 @@ use super::name::NameId;
 use super::thread::{count, uncharged};
 use crate::util::mutex::Mutex;
 
-/// How many named futures have not been polled yet: while there is none, no task can turn out to have a name.
+/// The number of named futures that have not been polled yet. While it is 0, no task can turn out to have a name.
 pub(crate) static UNPOLLED: Gauge = Gauge(AtomicU64::new(0));
 
 pub(crate) static SPAWNED: Spawned = Spawned::new();

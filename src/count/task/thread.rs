@@ -168,10 +168,10 @@ impl Usage {
     }
 }
 
-/// A poll in progress. Polls within it are measured separately, and their usage is not part of its own.
+/// A poll in progress. Polls within it are measured separately, and their usage is not part of this one.
 #[derive(Clone, Copy)]
 pub(crate) struct Measure {
-    /// What the thread had used when the poll began, without what had been charged to other polls.
+    /// The thread's usage at the start of the poll, without the part charged to other polls.
     uncharged: Usage,
     start: u64,
     /// The task around this poll, encoded.

@@ -1,4 +1,4 @@
-//! What other parts of the library read and set: the totals by name, the limit of names, and which task a thread polls.
+//! The interface to the rest of the library: the totals by name, the limit of names, and the task that a thread polls.
 
 use super::counters::Totals;
 use super::name::{NameId, NameOrigin};

@@ -11,14 +11,14 @@ use crate::otlp::config::options::{Options, Protocol};
 use crate::otlp::config::secrets::{HIDDEN, Secrets, secrets_of_url, shown_url};
 use crate::otlp::error::Error;
 
-/// Where requests go.
+/// The target of requests.
 #[derive(Clone)]
 pub(crate) struct Endpoint {
-    /// Of a request: with the path of metrics, where the protocol has one.
+    /// The URL of a request, with the path of metrics if the protocol has one.
     pub(crate) url: Uri,
     /// The Unix socket that is connected to, instead of the host.
     pub(crate) socket: Option<PathBuf>,
-    /// For messages, without secrets.
+    /// The name in messages, without secrets.
     pub(crate) name: String,
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct Endpoint {
 const SIGNAL_PATHS: [&str; 3] = ["/v1/metrics", "/v1/traces", "/v1/logs"];
 
 impl Endpoint {
-    /// Its secret parts become known to `secrets`.
+    /// Adds its secret parts to `secrets`.
     pub(crate) fn new(
         protocol: Protocol,
         options: &Options,

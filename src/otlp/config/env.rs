@@ -149,7 +149,7 @@ fn pair(entry: &str) -> Result<(String, String), &'static str> {
     }
 }
 
-/// For tests: an environment in which only these are set.
+/// Runs a test in an environment with these variables alone.
 #[cfg(test)]
 pub(crate) fn with<T>(set: &[(&str, &str)], test: impl FnOnce(&Env<'_>) -> T) -> T {
     let read = |name: &str| match set.iter().find(|(key, _)| *key == name) {
@@ -159,7 +159,7 @@ pub(crate) fn with<T>(set: &[(&str, &str)], test: impl FnOnce(&Env<'_>) -> T) ->
     test(&Env::new(&read))
 }
 
-/// For tests: the warnings so far.
+/// Returns the warnings so far.
 #[cfg(test)]
 pub(crate) fn warnings(env: &Env<'_>) -> Vec<String> {
     env.warnings.borrow().clone()

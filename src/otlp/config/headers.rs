@@ -94,7 +94,7 @@ impl Headers {
         Ok(headers)
     }
 
-    /// How many there are. Their names may be parts of a value that was not encoded.
+    /// Returns their number. Their names may be parts of a value that was not encoded.
     pub(crate) fn len(&self) -> usize {
         self.fixed.len() + self.functions.len()
     }

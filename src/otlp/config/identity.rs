@@ -9,7 +9,7 @@ use crate::otlp::error::Error;
 pub(crate) struct Identity {
     pub(crate) authority: Option<Variable>,
     pub(crate) client: Option<Client>,
-    /// What the system's own authorities are read from, if not from the usual places.
+    /// The files of the system's authorities, if they are not in the usual places.
     pub(crate) system: Option<Variable>,
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use opentelemetry::KeyValue;
 
-/// How OTLP is spoken.
+/// The protocol and encoding of OTLP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Protocol {
@@ -18,7 +18,7 @@ pub enum Protocol {
     HttpJson,
 }
 
-/// What the builder was given. The rest is read from the environment.
+/// The settings of the builder. The rest is read from the environment.
 #[derive(Default)]
 pub(crate) struct Options {
     pub(crate) endpoint: Option<String>,
@@ -30,7 +30,7 @@ pub(crate) struct Options {
     pub(crate) resource: Vec<KeyValue>,
 }
 
-/// Where the value of a header comes from.
+/// The origin of a header's value.
 #[derive(Clone)]
 pub(crate) enum HeaderSource {
     Fixed(String),

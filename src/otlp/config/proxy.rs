@@ -12,9 +12,9 @@ use crate::otlp::config::secrets::{Secrets, secrets_of_url, shown_url};
 #[derive(Clone)]
 pub(crate) struct Proxy {
     pub(crate) url: Uri,
-    /// Of a user and a password in its URL.
+    /// The header for a user and a password in its URL.
     pub(crate) authorization: Option<HeaderValue>,
-    /// For messages, without secrets.
+    /// The name in messages, without secrets.
     shown: String,
     /// The variable, for messages.
     pub(crate) variable: &'static str,
@@ -64,7 +64,7 @@ impl Proxy {
         self.url.scheme_str() == Some("https")
     }
 
-    /// For messages.
+    /// Returns the name in messages.
     pub(crate) fn name(&self) -> String {
         format!("the proxy {} of {}", self.shown, self.variable)
     }
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_proxy_is_ignored_with_a_warning_that_hides_the_password() {
+    fn a_malformed_proxy_is_ignored_with_a_warning_that_hides_the_password() {
         for value in ["socks5://user:s3cret@p:1", "ftp://user:s3cret@p", "http://"] {
             let (proxy, warnings) = proxy("http://h/", &[("HTTP_PROXY", value)]);
             assert!(proxy.is_none());

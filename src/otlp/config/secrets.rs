@@ -5,12 +5,12 @@
 
 use std::collections::HashSet;
 
-/// Takes the place of whatever may be a secret.
+/// Replaces anything that may be a secret.
 pub(crate) const HIDDEN: &str = "[hidden]";
 
-/// In characters, of what is quoted from an answer.
+/// The length of a quotation from an answer, in characters.
 const MAX_EXCERPT: usize = 300;
-/// In bytes, of an answer that is looked at. It leaves enough for an excerpt after much is hidden.
+/// The part of an answer that is read, in bytes. It leaves enough for an excerpt after much is hidden.
 const MAX_TEXT: usize = 8 * 1024;
 /// Any part of a secret that is as long as this is hidden, so that an endpoint may cut it where it likes.
 const PIECE: usize = 6;
@@ -20,12 +20,12 @@ const MIN_SECRET: usize = 4;
 const SCHEMES: [&str; 6] = ["bearer", "basic", "digest", "token", "apikey", "negotiate"];
 /// A path segment of a URL that is as long as this is taken for a token.
 const TOKEN: usize = 24;
-/// How often a secret may be encoded one way after another.
+/// The number of encodings on top of each other that are undone.
 const MAX_ENCODINGS: usize = 2;
-/// How often characters may be escaped, one escape inside another.
+/// The number of escapes inside each other that are undone.
 const MAX_ESCAPES: usize = 4;
 
-/// What must not be printed: the values of headers, and the secret parts of URLs.
+/// The texts that must not be printed: the values of headers, and the secret parts of URLs.
 #[derive(Clone, Default)]
 pub(crate) struct Secrets {
     /// In lower case and without white space, each as long as [`PIECE`] or a whole short secret.
@@ -78,7 +78,7 @@ impl Secrets {
         let mut result = String::new();
         let mut is_hiding = false;
         for (index, character) in text.char_indices() {
-            // What stands between two parts of a secret is too short to be of use.
+            // The text between two parts of a secret is too short to be useful.
             let rest = hidden.get(index..).unwrap_or_default();
             let is_secret = rest.first() == Some(&true)
                 || is_hiding && rest.iter().take(PIECE).any(|is_hidden| *is_hidden);
@@ -155,7 +155,7 @@ impl View {
         let (mut skip, mut buffer, mut filled, mut start) = (offset, 0_u32, 0, 0);
         for (byte, (from, to)) in self.bytes.iter().zip(&self.spans) {
             let Some(digit) = value(*byte) else {
-                // A byte of its own keeps two runs apart.
+                // A separate byte keeps two runs apart.
                 if !decoded.bytes.is_empty() {
                     decoded.push(0, (*from, *to));
                 }
@@ -291,7 +291,7 @@ fn one_line(text: &str) -> String {
     spaced.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Whatever else stands before `://` may be a part of a secret.
+/// Any other text before `://` may be a part of a secret.
 const SHOWN_SCHEMES: [&str; 9] = ["ftp", "grpc", "grpcs", "http", "https", "socks4", "socks5", "tcp", "unix"];
 
 /// A URL, or a text that should be one, without user, password, query, and path segments that look like tokens.

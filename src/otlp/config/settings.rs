@@ -1,4 +1,4 @@
-//! Everything that exporting needs to know, from the builder's calls and the variables.
+//! The settings of an exporter, from the builder's calls and the variables.
 
 use std::fmt;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub(crate) struct Settings {
     pub(crate) resource: Resource,
 }
 
-/// Where metrics go.
+/// The target of the metrics.
 #[derive(Debug)]
 pub(crate) enum Output {
     Otlp(Box<Target>),
@@ -37,12 +37,12 @@ pub(crate) enum Output {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Times {
     pub(crate) interval: Duration,
-    /// Of one export with all its attempts, and of a flush.
+    /// The limit of one export with all its attempts, and of a flush.
     pub(crate) timeout: Duration,
     pub(crate) shutdown_timeout: Duration,
 }
 
-/// How requests are made smaller.
+/// The compression of requests.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Compression {
     None,
@@ -50,7 +50,7 @@ pub(crate) enum Compression {
     Zstd,
 }
 
-/// Everything that a client needs to know.
+/// The settings of a client.
 pub(crate) struct Target {
     pub(crate) protocol: Protocol,
     pub(crate) endpoint: Endpoint,
@@ -60,7 +60,7 @@ pub(crate) struct Target {
     /// `None` without https.
     #[cfg(feature = "otlp-tls")]
     pub(crate) identity: Option<Identity>,
-    /// Whatever must not be printed of all this.
+    /// The parts of all this that must not be printed.
     pub(crate) secrets: Secrets,
 }
 
@@ -112,7 +112,7 @@ impl Settings {
     }
 }
 
-/// The first one of the list that this library has.
+/// Returns the first exporter of the list that this library has.
 fn exporter(env: &Env<'_>) -> Exporter {
     const NAME: &str = "OTEL_METRICS_EXPORTER";
     let choices = [("otlp", Exporter::Otlp), ("console", Exporter::Console), ("none", Exporter::None)];

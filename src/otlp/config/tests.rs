@@ -1,4 +1,4 @@
-//! The settings by variables and by calls.
+//! Settings from variables and from calls.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

@@ -22,7 +22,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// An endpoint that asks for more quiet than this is not believed.
 const MAX_QUIET: Duration = Duration::from_secs(600);
-/// How long the last export waits for the first connection. A process that ends must not wait for an endpoint that was
+/// The time that the last export waits for the first connection. A process that ends must not wait for an endpoint that was
 /// never there, and a connection takes a fraction of this to any place on earth.
 const LAST_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 

@@ -1,4 +1,4 @@
-//! What the exporting thread is asked for.
+//! The requests to the exporting thread.
 
 use std::sync::mpsc::SyncSender;
 use std::time::Instant;

@@ -49,7 +49,7 @@ impl Worker {
     }
 
     pub(crate) fn run(mut self, runtime: Runtime) {
-        // What the transport logs must not become telemetry that has to be transported.
+        // The log of the transport must not become telemetry that has to be exported.
         let _suppressed = Context::enter_telemetry_suppressed_scope();
         // The runtime runs while this thread waits, so that connections are kept in order, but not while it collects: a
         // callback may use a runtime itself.

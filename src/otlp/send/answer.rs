@@ -1,4 +1,4 @@
-//! Reads the answers of HTTP: by their media type, whatever its case, and in as readable words as there are.
+//! Reads the answers of HTTP by their media type, and finds a readable message.
 
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::otlp::config::secrets::Secrets;
 use crate::otlp::send::outcome::Outcome;
 
-/// What an answer is written in.
+/// The encoding of an answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Media {
     Protobuf,
@@ -46,7 +46,7 @@ impl Media {
     }
 }
 
-/// What an answer with a status of success says. The error is a problem.
+/// Reads an answer with a status of success. The error is a problem.
 ///
 /// Some collectors answer with nothing, in JSON or with a text such as `OK`. A page is from no collector.
 pub(crate) fn outcome(
@@ -88,7 +88,7 @@ fn of_json(body: &[u8], secrets: &Secrets) -> Outcome {
     Outcome::new(rejected, message.as_ref().and_then(Value::as_str).unwrap_or_default(), secrets)
 }
 
-/// What an answer with a status of failure says, not yet fit to be printed.
+/// Returns the message of an answer with a status of failure, with its secrets.
 pub(crate) fn message(headers: &HeaderMap, body: &[u8]) -> String {
     /// `google.rpc.Status`, as far as it is of use here.
     #[derive(Clone, PartialEq, Message)]
@@ -110,7 +110,7 @@ pub(crate) fn message(headers: &HeaderMap, body: &[u8]) -> String {
     }
 }
 
-/// Where APIs put their messages.
+/// The fields in which APIs put their messages.
 fn json_message(body: &[u8]) -> Option<String> {
     let body: Value = serde_json::from_slice(body).ok()?;
     let places = ["message", "error", "detail", "error_description", "title"];
@@ -130,7 +130,7 @@ fn title(page: &str) -> Option<String> {
     })
 }
 
-/// As text, if it is some.
+/// Returns the value as text, if it is one.
 fn text(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let is_odd = |character: &char| {
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_no_page_is_a_success() {
+    fn any_success_but_a_page_is_accepted() {
         for (media, body) in [
             ("text/plain", "OK"),
             ("", "OK"),
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_says_what_it_can() {
+    fn a_failure_has_a_readable_message() {
         let said = |media, body: &[u8]| message(&headers(media), body);
         assert_eq!(said("Application/X-Protobuf", b"\x08\x03\x12\x03old"), "old");
         assert_eq!(said("application/json", b"{\"code\":3,\"message\":\"old\"}"), "old");

@@ -28,7 +28,7 @@ use crate::otlp::send::tls::{Tls, sentence};
 /// A client that keeps its connection open from one export to the next.
 pub(crate) type Client<B> = legacy::Client<Connector, B>;
 
-/// In bytes. An endpoint has a few hundred to say.
+/// The part of an answer that is kept, in bytes. Endpoints send a few hundred.
 pub(crate) const MAX_ANSWER: usize = 64 * 1024;
 
 /// The kernel finds out that an endpoint has vanished without a word before the next export, as a rule.
@@ -95,7 +95,7 @@ impl Connector {
         builder.build(self.clone())
     }
 
-    /// What its connections have brought so far.
+    /// The bytes that its connections have received so far.
     pub(crate) fn notes(&self) -> &Notes {
         &self.notes
     }

@@ -88,7 +88,7 @@ const GZIP: CompressionEncoding = CompressionEncoding::Gzip;
 #[cfg(feature = "otlp-zstd")]
 const ZSTD: CompressionEncoding = CompressionEncoding::Zstd;
 
-/// What to change, where the answer shows it.
+/// Returns the remedy, if the answer shows it.
 fn hint(status: &Status) -> Option<&'static str> {
     let said = status.message();
     // In the words of tonic, for an answer without a status of gRPC.
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_tried_again_follows_the_specification() {
+    fn retries_follow_the_specification() {
         let second = Duration::from_secs(1);
         assert_eq!(retry(Code::ResourceExhausted, None), Retry::Never);
         assert_eq!(retry(Code::ResourceExhausted, Some(Duration::ZERO)), Retry::Soon);

@@ -99,7 +99,7 @@ impl Http {
         Ok(request)
     }
 
-    /// What to change, where a status and what was said show it.
+    /// Returns the remedy, if the status and the message show it.
     fn hint(&self, status: StatusCode, said: &str) -> Option<&'static str> {
         let path = self.target.endpoint.url.path();
         match status.as_u16() {
@@ -122,7 +122,7 @@ enum Broken {
     TooLong,
 }
 
-/// What came in before the answer ended, broke off or was too long.
+/// The part of an answer before it ended, broke off or was too long.
 async fn read(mut body: Incoming) -> (Vec<u8>, Option<Broken>) {
     let mut bytes = Vec::new();
     while !body.is_end_stream() {
@@ -182,7 +182,7 @@ fn retry(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Retry {
     }
 }
 
-/// In seconds or as a date.
+/// Parses a time in seconds or a date.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     match text.parse() {
@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_tried_again_follows_the_specification() {
+    fn retries_follow_the_specification() {
         let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
         let retry = |status: u16, retry_after: &str| {
             let mut headers = HeaderMap::new();

@@ -1,4 +1,4 @@
-//! What came of an attempt.
+//! The result of an attempt.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResp
 
 use crate::otlp::config::secrets::Secrets;
 
-/// What the endpoint did with an export that it accepted.
+/// The endpoint's report on an export that it accepted.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Outcome {
     /// It took everything, and may have advice.

@@ -15,12 +15,12 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 
 use crate::util::mutex::Mutex;
 
-/// Whatever carries bytes.
+/// A transport of bytes.
 pub(crate) trait Io: Read + Write + Send + Unpin {}
 
 impl<T: Read + Write + Send + Unpin> Io for T {}
 
-/// What a connection has brought so far. The latest connection of a connector fills it in.
+/// The bytes that a connection has received so far. The latest connection of a connector fills it in.
 #[derive(Clone, Default)]
 pub(crate) struct Notes(Arc<Mutex<NotesState>>);
 
@@ -32,7 +32,7 @@ struct NotesState {
     alert: Option<rustls::Error>,
 }
 
-/// In bytes, of the beginning that is kept: enough for a status line.
+/// The length of the beginning that is kept, in bytes: enough for a status line.
 const MAX_FIRST: usize = 128;
 
 impl Notes {

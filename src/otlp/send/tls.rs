@@ -65,7 +65,7 @@ impl Tls {
     }
 }
 
-/// Of the contents of all files. One that cannot be read has none.
+/// Hashes the contents of all files. A file that cannot be read has none.
 fn stamp(identity: &Identity) -> u64 {
     let client = identity.client.as_ref();
     let files = [
@@ -180,7 +180,7 @@ fn failure(to: &str, error: &io::Error) -> SendError {
     SendError::new(format!("{to} {}", sentence(tls)), Retry::Never)
 }
 
-/// What to change, and the error in parentheses.
+/// Returns the remedy, and the error in parentheses.
 pub(crate) fn sentence(error: &rustls::Error) -> String {
     let advice = match error {
         rustls::Error::InvalidMessage(_) => {

@@ -1,4 +1,4 @@
-//! One attempt to deliver an export, over whichever protocol.
+//! One attempt to deliver an export, over any protocol.
 
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ impl Transport {
         }
     }
 
-    /// What its connections have brought so far. `None` if there are none.
+    /// The bytes that its connections have received so far. `None` without connections.
     pub(crate) fn notes(&self) -> Option<&Notes> {
         match self {
             #[cfg(feature = "otlp-grpc")]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::output::sum::sum;
 use crate::snapshot::{AttributeValue, Histogram, Point, Snapshot, Value};
 
-/// How the value of a task name is read.
+/// The way in which the value of a task name is read.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Read {
     /// The value itself.

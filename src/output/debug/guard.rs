@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 pub(super) struct Hosts {
     /// Names and addresses without a port.
     pub(super) allowed: Vec<String>,
-    /// Whether any other IP address is answered too.
+    /// True if any other IP address is answered too.
     pub(super) any_address: bool,
 }
 

@@ -7,7 +7,7 @@ use super::change::{Change, Read};
 use super::line::{Line, SECONDS, values_per_point};
 use super::plots::{self, ByName, Lines, Plot, stalled_workers};
 
-/// How many task names a plot shows, and a sample keeps.
+/// The most task names that a plot shows and a sample keeps.
 const MAX_NAMES: usize = 8;
 
 /// The last ten minutes, second by second.
@@ -204,7 +204,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn unchanged_plots_are_no_news() {
+    fn unchanged_plots_have_no_news() {
         let news = |seconds: std::ops::Range<u64>| seconds.filter(|second| after(*second).has_news()).count();
         assert_eq!(news(100..112), 12, "each second is a point");
         assert_eq!(news(300..312), 6, "two are");

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-/// How many samples a plot shows, one a second.
+/// The number of samples that a plot shows, one a second.
 pub(super) const SECONDS: usize = 600;
-/// How many points a drawn line has at most: one for two pixels.
+/// The most points of a drawn line: one for two pixels.
 pub(super) const MAX_POINTS: usize = 200;
 
 /// A line of a plot, the latest value last.

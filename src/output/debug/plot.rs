@@ -8,7 +8,7 @@ use plotters::prelude::*;
 use super::line::{Line, SECONDS, Unit, values_per_point};
 
 const SIZE: (u32, u32) = (480, 200);
-/// How many colours the style sheet has for lines.
+/// The number of colours for lines in the style sheet.
 pub(super) const COLOURS: usize = 8;
 /// The style sheet replaces these colours, by one set for light and one for dark.
 const TEXT: RGBColor = RGBColor(1, 0, 0);
@@ -73,9 +73,9 @@ fn draw<'a>(
 /// The time that the plot shows, which grows with the samples.
 struct Span {
     unit: &'static str,
-    /// How many units the plot shows.
+    /// The number of units that the plot shows.
     length: f64,
-    /// How many seconds the unit has.
+    /// The unit in seconds.
     seconds: f64,
 }
 

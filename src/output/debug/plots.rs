@@ -104,7 +104,7 @@ pub(super) fn stalled_workers(change: &Change<'_>) -> Option<f64> {
 pub(super) struct Plot {
     pub(super) title: &'static str,
     pub(super) unit: Unit,
-    /// What the process lacks if the plot has no line.
+    /// The requirement that is not met if the plot has no line.
     pub(super) needs: &'static str,
     pub(super) lines: Lines,
 }

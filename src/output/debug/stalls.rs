@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::runtime_metrics::RuntimeMetrics;
 
-/// How many stalls are shown.
+/// The most stalls that are shown.
 const MAX_STALLS: usize = 8;
 
 /// A stall that has not ended.
@@ -16,7 +16,7 @@ pub(super) struct Stall {
     pub(super) cause: &'static str,
     /// The name of the task that the worker polls, if it has one.
     pub(super) task: Option<&'static str>,
-    /// How long the worker has made no progress.
+    /// The time for which the worker has made no progress.
     pub(super) duration: Duration,
 }
 

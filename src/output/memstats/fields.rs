@@ -48,9 +48,9 @@ static FIELDS: &[Field] = &[
 struct Field {
     key: &'static str,
     read: Read,
-    /// Whether Go's struct has it.
+    /// True if Go's struct has it.
     go: bool,
-    /// Whether a line of the monitor has it.
+    /// True if a line of the monitor has it.
     monitor: bool,
 }
 
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn each_key_of_a_line_is_what_the_documentation_says() {
+    fn each_key_of_a_line_has_its_documented_value() {
         let runtime = |name: &str| none().and("tokio.runtime.name", Arc::<str>::from(name));
         let of = |name, value| (name, none(), Value::U64(value));
         let points = vec![
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_leaves_out_what_cannot_be_read() {
+    fn a_line_leaves_out_unreadable_values() {
         assert_eq!(line(&snapshot(0, vec![("process.memory.usage", none(), Value::U64(7))])), r#"{"Sys":7}"#);
     }
 

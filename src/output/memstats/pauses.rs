@@ -8,7 +8,7 @@ use crate::snapshot::Snapshot;
 pub(crate) struct Pauses {
     count: u64,
     total: u64,
-    /// How long each lasted, in nanoseconds.
+    /// The length of each, in nanoseconds.
     durations: Vec<u64>,
     /// When each ended, in nanoseconds since 1970.
     ends: Vec<u64>,
@@ -23,12 +23,12 @@ impl Default for Pauses {
 impl Pauses {
     const LENGTH: usize = 256;
 
-    /// How many stalls there were.
+    /// Returns the number of stalls.
     pub(crate) fn count(&self) -> u64 {
         self.count
     }
 
-    /// How long they lasted together, in nanoseconds.
+    /// Returns the sum of their lengths, in nanoseconds.
     pub(crate) fn total(&self) -> u64 {
         self.total
     }

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use crate::util::log;
 
-/// Whether the callbacks of a meter are called.
+/// Finds out if a meter calls its callbacks.
 pub(crate) struct Audience {
     registered: Instant,
     /// Two export intervals.
     patience: Duration,
-    /// Whether the meter dropped all callbacks, as a no-op meter does, and a provider without readers.
+    /// True if the meter dropped all callbacks, as a no-op meter and a provider without readers do.
     is_absent: AtomicBool,
     has_collected: AtomicBool,
     warned: AtomicBool,

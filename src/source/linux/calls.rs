@@ -55,7 +55,7 @@ pub(crate) fn affinity() -> Option<u64> {
     let main_thread = std::process::id().try_into().ok()?;
     // SAFETY: `sched_getaffinity` needs a pointer that is valid for writing the given number of bytes, which is `set`'s.
     let done = unsafe { libc::sched_getaffinity(main_thread, size_of_val(&set), set.as_mut_ptr()) } == 0;
-    // SAFETY: `set` is made of integers. It was zeroed, so that it is initialised whatever the kernel wrote.
+    // SAFETY: `set` is made of integers. It was zeroed, so that it is initialised even if the kernel wrote only a part.
     let set = done.then(|| unsafe { set.assume_init() })?;
     // SAFETY: `CPU_COUNT` only reads the set, which is initialised.
     let count = unsafe { libc::CPU_COUNT(&set) };

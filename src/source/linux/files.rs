@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_not_read_and_the_next_file_is_read_afresh() {
+    fn a_missing_file_has_no_content_and_the_next_one_is_read_afresh() {
         let mut reader = Reader::default();
         assert!(reader.read(Path::new("/proc/self"), "status").is_some_and(|text| text.len() > 100));
         assert_eq!(reader.read(Path::new("/proc/self"), "no such file"), None);

@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stat_that_ends_early_or_holds_no_numbers_is_none() {
+    fn a_truncated_or_malformed_stat_has_no_value() {
         let start_ends = STAT.windows(6).position(|field| field == b"152872").unwrap() + 6;
         // A cut in the last number itself cannot be detected.
         for length in 0..start_ends - 5 {

@@ -1,4 +1,4 @@
-//! What the rows of `process.*` read.
+//! The sample that the rows of `process.*` read.
 
 #[cfg(unix)]
 use libc::{rusage, timeval};

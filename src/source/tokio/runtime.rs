@@ -12,7 +12,7 @@ use crate::watch::{Cause, Watched};
 
 pub(super) const WORKER_INDEX: &str = "tokio.worker.index";
 
-/// A runtime and how it is to be reported.
+/// A runtime, and the form in which it is reported.
 pub(crate) struct Runtime {
     pub(super) watched: Arc<Watched>,
     pub(super) per_worker: bool,
@@ -23,7 +23,7 @@ impl Runtime {
         self.watched.metrics.num_workers() as u64
     }
 
-    /// Returns how many workers sleep. A current-thread runtime does not report it.
+    /// Returns the number of sleeping workers. A current-thread runtime does not report it.
     pub(super) fn parked(&self) -> Option<u64> {
         (self.watched.handle.runtime_flavor() == RuntimeFlavor::MultiThread).then(|| {
             let parked = |worker: &usize| self.watched.metrics.worker_park_unpark_count(*worker) % 2 == 1;

@@ -1,4 +1,4 @@
-//! Which runtimes one `RuntimeMetrics` reports, and under which names.
+//! The runtimes that one `RuntimeMetrics` reports, and their names.
 
 use std::sync::{Arc, MutexGuard, Weak};
 
@@ -24,9 +24,9 @@ pub(crate) struct Runtimes {
     per_worker: bool,
     subscription: Subscription,
     names: Mutex<Names>,
-    /// What the histograms of runtimes that have ended still have to pass on.
+    /// The values that histograms of ended runtimes still have to pass on.
     pending: Mutex<Vec<Leftover>>,
-    /// What is to be done at each tick of the watcher.
+    /// Called at each tick of the watcher.
     on_tick: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -63,7 +63,7 @@ impl Runtimes {
         self.names().add(&runtime, &chosen, handle.name().unwrap_or_default());
     }
 
-    /// Watches no runtime any more, and none from now on.
+    /// Stops to watch, for all present and later runtimes.
     pub(crate) fn stop(&self) {
         self.subscription.cancel();
         self.names().list.clear();
@@ -156,7 +156,7 @@ impl Runtimes {
         });
     }
 
-    /// Returns what a row reads of a runtime.
+    /// Returns the histograms that a row reads from a runtime.
     fn histograms(
         &self,
         row: &'static Row<Runtime>,
@@ -217,7 +217,7 @@ impl ShutdownListener for Runtimes {
     }
 }
 
-/// What a histogram of runtimes that have ended still has to pass on.
+/// The values that a histogram of ended runtimes still has to pass on.
 struct Leftover {
     metric: &'static Metric,
     attributes: Attributes,
@@ -226,7 +226,7 @@ struct Leftover {
 }
 
 impl Leftover {
-    /// For how many names at most. If no reader collects, the rest is not missed.
+    /// The most entries. If no reader collects, none are missed.
     const MAX: usize = 200;
 
     fn add(pending: &mut Vec<Self>, metric: &'static Metric, attributes: Attributes, rest: Histogram) {
@@ -246,14 +246,14 @@ impl Leftover {
 #[derive(Default)]
 struct Names {
     list: Vec<Named>,
-    /// Whether points carry the name: not before there have been two runtimes at once, or one with a name.
+    /// True if points carry the name: once two runtimes were watched at the same time, or one with a name.
     shown: bool,
 }
 
 struct Named {
     runtime: Weak<Watched>,
     name: Arc<str>,
-    /// Whether the caller chose it.
+    /// True if the caller chose it.
     is_chosen: bool,
 }
 

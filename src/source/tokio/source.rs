@@ -6,7 +6,7 @@ use super::runtimes::Runtimes;
 use super::table::TABLE;
 use crate::source::table::Source;
 
-/// How many values of a histogram are recorded in one collection: some 30 ms of work. The others wait for the next.
+/// The most values of a histogram that one collection records: some 30 ms of work. The others wait for the next one.
 const MAX_PER_COLLECTION: u64 = 1_000_000;
 
 /// Returns the source of all runtimes that are watched.

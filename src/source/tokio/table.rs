@@ -1,4 +1,4 @@
-//! The rows of `tokio.*`: what the watched runtimes report of themselves, and what the watcher sees of them.
+//! The rows of `tokio.*`: Tokio's metrics of the watched runtimes, and the watcher's.
 
 use super::runtime::{Runtime, WORKER_INDEX};
 use crate::source::row::{counter, counter_of_seconds, histogram, up_down_counter};

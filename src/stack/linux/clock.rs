@@ -53,7 +53,7 @@ pub(super) fn timespec(duration: Duration) -> libc::timespec {
 /// Returns a random duration that is above zero and at most the given one.
 pub(super) fn random_part_of(period: Duration) -> Duration {
     let nanos = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX).max(1);
-    // Each state has keys of its own.
+    // Each state has its own keys.
     Duration::from_nanos(RandomState::new().hash_one(0) % nanos + 1)
 }
 

@@ -145,7 +145,7 @@ impl Attempt<'_> {
     }
 }
 
-/// How well a return address fits a function.
+/// The likelihood that a return address belongs to a function.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fit {
     /// The call before it goes to this function.
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_read_where_nothing_is() {
+    fn an_unmapped_address_has_no_call() {
         assert_eq!(call_before(0), None);
         assert_eq!(call_before(4096), None);
     }

@@ -89,7 +89,7 @@ pub(super) struct Installed {
 impl Drop for Installed {
     fn drop(&mut self) {
         // Ignoring the signal drops those that wait for a thread to take them, which might end the process where that is the
-        // default. With a handler they reach that one, as signals of its own may be among them.
+        // default. With a handler of the program they reach it, since the program's own signals may be among them.
         let has_none = matches!(self.earlier.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN);
         let mut ignore = self.earlier;
         ignore.sa_sigaction = libc::SIG_IGN;
@@ -114,7 +114,7 @@ fn set(signal: libc::c_int, action: Option<&libc::sigaction>) -> Result<libc::si
     Ok(unsafe { before.assume_init() })
 }
 
-/// What comes with a signal: the part of the kernel's structure that all kinds of a queued signal share. libc's has no
+/// The data of a signal: the part of the kernel's structure that all kinds of a queued signal share. libc's has no
 /// fields to write.
 #[repr(C, align(8))]
 pub(super) struct Info {

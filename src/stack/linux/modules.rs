@@ -40,7 +40,7 @@ impl Default for Tables {
     }
 }
 
-/// How many objects the loader has added and removed so far.
+/// The numbers of objects that the loader has added and removed so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Version {
     pub(super) added: u64,
@@ -220,7 +220,7 @@ impl Image<'_> {
 
 /// Returns the stated address of `.eh_frame`, which `.eh_frame_hdr` begins with.
 fn frames_address(index_address: u64, index: &[u8]) -> Option<u64> {
-    // What every linker writes: version 1, four bytes relative to their own place, a table to search.
+    // Every linker writes version 1, four bytes relative to their own place, a table to search.
     const VERSION: u8 = 1;
     const RELATIVE_32: u8 = 0x1b;
     const OMITTED: u8 = 0xff;
@@ -231,7 +231,7 @@ fn frames_address(index_address: u64, index: &[u8]) -> Option<u64> {
 
 /// Returns the last function in an index that begins at an address or before it.
 fn last_before(place: usize, index: &[u8], address: usize) -> Option<usize> {
-    // What every linker writes: the number of functions in four bytes, and a sorted table of their addresses and of the
+    // Every linker writes the number of functions in four bytes, and a sorted table of their addresses and of the
     // places of their tables, each in four bytes relative to the index.
     const COUNT_32: u8 = 0x03;
     const SORTED_RELATIVE_32: u8 = 0x3b;

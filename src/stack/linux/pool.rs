@@ -29,7 +29,7 @@ static RETIRED: Mutex<Vec<Retired>> = Mutex::new(Vec::new());
 static ADDED: AtomicU64 = AtomicU64::new(0);
 static REMOVED: AtomicU64 = AtomicU64::new(0);
 
-/// What one walk at a time uses, apart from what other walks use.
+/// The memory of one walk at a time.
 #[repr(align(128))]
 struct Slot {
     is_taken: AtomicBool,
@@ -43,7 +43,7 @@ unsafe impl Sync for Slot {}
 
 struct Retired(*mut Modules);
 
-// SAFETY: a list is read by many threads, and freed by whichever thread finds that none reads it any more.
+// SAFETY: a list is read by many threads, and freed by the thread that finds it without readers.
 unsafe impl Send for Retired {}
 
 /// Makes walking possible, and takes in objects that were loaded since the last call. Allocates and locks.

@@ -33,7 +33,7 @@ pub(super) fn is_blocked(thread: u32, signal: libc::c_int) -> Result<bool, Reaso
     Ok(mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1))
 }
 
-/// Whether a thread runs, and where it waits if not.
+/// The state of a thread: running, or waiting somewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ThreadState {
     /// On a CPU, or waiting for one.
@@ -58,7 +58,7 @@ impl ThreadState {
     }
 }
 
-/// How often a thread was given the CPU.
+/// Returns the number of times that a thread got a CPU.
 #[derive(PartialEq, Eq)]
 pub(super) struct Switches(String);
 

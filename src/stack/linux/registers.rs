@@ -4,7 +4,7 @@
 
 use framehop::UnwindRegsNative;
 
-/// Where a thread is.
+/// The registers from which a walk starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Registers {
     pub(super) pc: usize,

@@ -30,7 +30,7 @@ use crate::stack::types::{CpuSample, CpuSummary, Stack};
 const SIGNAL: libc::c_int = libc::SIGPROF;
 
 static HANDLER: Handler = Handler::new(SIGNAL, handle);
-/// Where handlers leave their copies while a profile is taken.
+/// The buffers for the copies of handlers while a profile is taken.
 static TRAY: AtomicPtr<Tray> = AtomicPtr::new(ptr::null_mut());
 /// The number of handlers that may be using the tray.
 static INSIDE: AtomicUsize = AtomicUsize::new(0);
@@ -64,7 +64,7 @@ struct Content {
     thread: u32,
     periods: u32,
     task: Option<&'static str>,
-    /// What the thread had used when it was copied.
+    /// The thread's CPU time when it was copied.
     used: Duration,
     copy: Box<Copy>,
 }
@@ -301,9 +301,9 @@ struct Watched {
     /// True if the name was read after the thread had time to set it.
     is_named: bool,
     found: Instant,
-    /// What the thread had used at its last sample.
+    /// The thread's CPU time at its last sample.
     accounted: Duration,
-    /// What it had used when it was last looked at.
+    /// The thread's CPU time at the last check.
     last_used: Duration,
     last: Option<(Stack, Option<&'static str>)>,
 }
@@ -325,7 +325,7 @@ impl Watched {
         })
     }
 
-    /// What a thread uses before it ends without being seen again matters for threads that live shortly.
+    /// The CPU time after the last check and before the end matters for short-lived threads.
     fn is_young(&self) -> bool {
         const YOUNG: Duration = Duration::from_secs(1);
         self.found.elapsed() < YOUNG
@@ -397,7 +397,7 @@ impl Timer {
 
     fn delete(&mut self) {
         if let Some(id) = self.0.take() {
-            // SAFETY: it takes a number, which is that of a timer of ours.
+            // SAFETY: it takes a number, which is that of a timer of this sampler.
             unsafe { libc::syscall(libc::SYS_timer_delete, id) };
         }
     }

@@ -22,7 +22,7 @@ use crate::stack::types::Stack;
 
 const SIGNAL: libc::c_int = libc::SIGURG;
 
-/// How long a thread may take to answer. It runs, so that it answers at once unless it has to wait for a CPU.
+/// The time limit of an answer. A running thread answers at once unless it has to wait for a CPU.
 const TIMEOUT: Duration = Duration::from_millis(100);
 
 static HANDLER: Handler = Handler::new(SIGNAL, handle);
@@ -30,7 +30,7 @@ static HANDLER: Handler = Handler::new(SIGNAL, handle);
 static ASKING: AtomicU32 = AtomicU32::new(0);
 /// The number of the question, times four, and its phase.
 static QUESTION: AtomicU64 = AtomicU64::new(0);
-/// Where the answer goes. Kept for the next question.
+/// The buffer for the answer. Kept for the next request.
 static ANSWER: AtomicPtr<Copy> = AtomicPtr::new(ptr::null_mut());
 /// Why the handler could not copy.
 static FAILURE: AtomicU32 = AtomicU32::new(0);

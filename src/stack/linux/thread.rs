@@ -9,7 +9,7 @@ use super::{pool, signal, walk};
 use crate::stack::reason::Reason;
 use crate::stack::types::{MAX_FRAMES, Stack};
 
-/// How often a thread that goes on while it is copied is tried again.
+/// The number of attempts to copy a thread that goes on meanwhile.
 const MAX_TRIES: usize = 3;
 
 /// Returns the stack of a thread of this process. A thread that waits in the kernel does not notice; a running thread is

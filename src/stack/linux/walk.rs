@@ -71,12 +71,12 @@ fn here_with(
     Walked { len, is_cut: end != End::Root }
 }
 
-/// How a walk ends.
+/// The end of a walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// At the function that the thread began with.
     Root,
-    /// Where tables, memory or a register are missing.
+    /// Tables, memory or a register are missing.
     Lost,
     /// The caller has no more room.
     Full,

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 
-/// Maps memory of its own, which stays. `None` if the system has none. Pages take memory once they are written.
+/// Maps memory that is never unmapped. `None` if the system has none. Pages take memory once they are written.
 #[cfg(unix)]
 pub(super) fn map(bytes: usize) -> Option<&'static [AtomicU64]> {
     let words = bytes / size_of::<AtomicU64>();

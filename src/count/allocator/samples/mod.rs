@@ -1,6 +1,6 @@
 //! The samples of the heap profile: live blocks by address, and sums by where they were allocated.
 //!
-//! Everything lies in memory of its own that is mapped once, and in atomic words: no lock, so that neither threads nor a
+//! Everything lies in separately mapped memory and in atomic words: no lock, so that neither threads nor a
 //! child after `fork` wait for each other. Threads meet only where they sample at the same place, or where two addresses
 //! share a cache line of the table, and then one atomic instruction repeats. A stack is walked before anything is shared.
 
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_use_is_what_was_allocated_less_what_was_freed() {
+    fn bytes_in_use_are_those_allocated_less_those_freed() {
         let store = Store::new(MEMORY).unwrap();
         for index in 0..1000 {
             let frames = [index % 7, 1];
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn more_places_than_there_is_memory_for() {
+    fn places_beyond_the_memory_are_dropped() {
         let store = Store::new(MEMORY).unwrap();
         let mut index = 0;
         while store.record(block(index % 100), 10, 4096, 1.0, &key(&[index, 1, 2, 3])) {
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_share_it() {
+    fn threads_share_the_store() {
         let store = &Store::new(MEMORY).unwrap();
         std::thread::scope(|scope| {
             for thread in 0..4 {

@@ -36,7 +36,7 @@ macro_rules! probe {
     };
 }
 
-/// Tells a profiler of a sample. `weight` is the number of bytes that it stands for.
+/// Reports a sample to a profiler. `weight` is the number of bytes that it stands for.
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 #[inline(never)]
 pub(super) fn alloc(ptr: *mut u8, size: usize, weight: u64) {
@@ -47,7 +47,7 @@ pub(super) fn alloc(ptr: *mut u8, size: usize, weight: u64) {
     probe!("alloc", "8@{ptr} 8@{size} 8@{weight}", ptr, size, weight);
 }
 
-/// Tells a profiler of the end of a sample.
+/// Reports the end of a sample to a profiler.
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 #[inline(never)]
 pub(super) fn free(ptr: *mut u8) {

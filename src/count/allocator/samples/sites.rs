@@ -1,12 +1,12 @@
-//! Where samples were allocated, and the sums of each place.
+//! The places where samples were allocated, and the sums of each place.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 
-/// How many bits of a number of allocations are behind the point.
+/// The number of bits of a number of allocations behind the binary point.
 pub(crate) const FRACTION: u32 = 16;
 
-/// What distinguishes one place from another.
+/// The identity of a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key<'a> {
     /// Return addresses, leaf first.
@@ -196,7 +196,7 @@ impl Sites {
         for head in self.heads {
             for site in self.chain(head.load(Acquire)) {
                 let acquire = |field| self.word(site, field).map_or(0, |word| word.load(Acquire));
-                // What is freed comes first, so that it is not more than what was allocated.
+                // The freed sums are read first, so that they do not exceed the allocated ones.
                 let freed = Sum { bytes: acquire(Field::FreedBytes), objects: acquire(Field::FreedObjects) };
                 let attributes = self.load(site, Field::Attributes);
                 visit(&SiteTotals {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::sites::{FRACTION, Site};
 
-/// What is known of a live sample.
+/// A live sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Record {
     /// The place, and the exponent of the alignment in the lowest 8 bits.
@@ -54,7 +54,7 @@ impl Record {
 const EMPTY: u64 = 0;
 const RESERVED: u64 = 1;
 
-/// How many places an address has in a level: a cache line of keys.
+/// The number of places of an address in a level: a cache line of keys.
 const WAYS: usize = 8;
 
 /// The words of a record and its key.

@@ -5,9 +5,9 @@ use std::time::Duration;
 use axum::http::Uri;
 
 const MAX_SECONDS: u64 = 300;
-/// How long a CPU profile takes by default, as in Go.
+/// The default duration of a CPU profile, as in Go.
 pub(super) const DEFAULT_CPU: Duration = Duration::from_secs(30);
-/// How long finding the names and sending the answer may take.
+/// The time limit for the look-up of names and the answer.
 const ANSWER_TIME: Duration = Duration::from_secs(120);
 
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -17,9 +17,9 @@ use crate::output::debug::vars::command_line;
 use crate::profile::{self, Error, Profile};
 
 const TEXT: &str = "text/plain; charset=utf-8";
-/// How many profiles are taken at the same time. Each needs a thread, and memory for its stacks.
+/// The most profiles that are taken at the same time. Each needs a thread, and memory for its stacks.
 const MAX_PROFILES: usize = 4;
-/// How many addresses `symbol` looks up.
+/// The most addresses that `symbol` looks up.
 const MAX_ADDRESSES: usize = 1000;
 
 /// The profiles, in the order of the index.

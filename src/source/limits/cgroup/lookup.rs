@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_none_is_passed_over() {
+    fn a_malformed_line_is_skipped() {
         for text in ["", "\n\n", "0:", "0", "::", "4:cpuset:/\n", "0:memory", "7::/\n", "memory:/\n"] {
             assert_eq!(group(text, Controller::Memory), None, "{text:?}");
         }
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mount_that_ends_early_is_none() {
+    fn a_truncated_mount_is_skipped() {
         let line = b"41 31 0:38 / /sys/fs/cgroup rw,relatime - cgroup2 cgroup2 rw";
         for length in 0..line.len() - 2 {
             assert!(Mount::parse(&line[..length]).is_none(), "cut after {length} bytes");
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn octal_escapes_are_undone_and_what_only_looks_like_one_is_kept() {
+    fn octal_escapes_are_undone_and_similar_text_is_kept() {
         let cases = [
             (&br"/a\040b\011c\012d\134e"[..], &b"/a b\tc\nd\\e"[..]),
             (br"\377\400\8", b"\xff\\400\\8"),

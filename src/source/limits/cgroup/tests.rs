@@ -79,7 +79,7 @@ fn version_2_the_kernel_throttles_at_memory_high_so_that_it_is_a_limit() {
 }
 
 #[test]
-fn version_2_no_limit_and_no_quota_is_nothing() {
+fn version_2_without_limit_and_quota_has_no_value() {
     let files = [
         ("a/memory.max", "max\n"),
         ("a/memory.high", "max\n"),
@@ -177,7 +177,7 @@ fn a_container_sees_its_own_part_of_the_tree() {
 }
 
 #[test]
-fn of_several_mounts_the_one_that_shows_most_is_read() {
+fn the_mount_that_shows_most_is_read() {
     let part = V2.replace(" / /sys/fs/cgroup", " /a/b /sys/fs/cgroup/part");
     let gone = V2.replace("/sys/fs/cgroup", "/no/longer/there");
     let files = [("a/memory.max", "10\n"), ("a/b/memory.max", "max\n"), ("part/memory.max", "20\n")];
@@ -201,7 +201,7 @@ fn a_process_that_is_moved_is_followed() {
 }
 
 #[test]
-fn what_cannot_be_read_is_nothing() {
+fn unreadable_files_have_no_value() {
     let nothing = tempfile::tempdir().unwrap();
     let mut cgroups = Cgroups::at(nothing.path());
     cgroups.refresh();
@@ -214,7 +214,7 @@ fn what_cannot_be_read_is_nothing() {
 }
 
 #[test]
-fn truncated_statistics_are_nothing() {
+fn truncated_statistics_have_no_value() {
     let whole = "nr_periods 9\nnr_throttled 3\nthrottled_usec 5";
     assert_eq!(throttled(whole.as_bytes(), Version::V2), throttling(3, 5));
     for length in 0..whole.len() {
