@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "../src/watch/observe.rs"]
+mod observe;
 #[allow(dead_code, reason = "the library uses the rest")]
 #[path = "../src/watch/others.rs"]
 mod others;
@@ -12,9 +14,10 @@ mod stall;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use observe::{Inspect, Observation, Poll, State, ThreadTime};
 use others::Others;
 use proptest::prelude::*;
-use stall::{Cause, Config, Inspect, Look, Observation, Poll, State, ThreadTime, Worker};
+use stall::{Cause, Config, Look, Worker};
 
 const CONFIG: Config = Config {
     interval: Duration::from_millis(100),
@@ -446,6 +449,33 @@ fn each_cause_is_counted_under_its_name_and_for_its_time() {
         assert_eq!((world.count(kind.cause()), world.total()), (1, 1), "{kind:?}");
         let error = world.time().as_millis().abs_diff(u128::from(length));
         assert!(error <= 200, "{kind:?}: {:?} of {length} ms", world.time());
+    }
+}
+
+#[test]
+fn the_cause_of_a_named_poll_is_what_its_thread_does_most() {
+    // A period that is none of the watcher's.
+    let kinds = [
+        (8, 3, 2, Cause::Running),
+        (4, 1, 8, Cause::Starved),
+        (3, 9, 1, Cause::Blocked),
+        (4, 0, 9, Cause::Starved),
+    ];
+    for (computes, blocks, starves, cause) in kinds {
+        for phase in 0..10 {
+            let mut world = World::play(&[Act::Park(100 + phase)], &[], false);
+            world.poll = Some((1, world.ticks));
+            for _ in 0..40 {
+                (0..computes).for_each(|_| world.pass(Kind::Computes, true));
+                (0..blocks).for_each(|_| world.pass(Kind::Blocks, true));
+                (0..starves).for_each(|_| world.pass(Kind::Starves, true));
+            }
+            assert_eq!(
+                world.found.first().map(|found| found.1),
+                Some(cause),
+                "{computes} {blocks} {starves}"
+            );
+        }
     }
 }
 

@@ -5,9 +5,10 @@
 //! shuts down it drops its tasks; the destructor of the probe takes the runtime off the list, with its handle and all
 //! that the handle keeps open.
 //!
-//! `stall` decides which workers count as stalled, from observations alone. `thread` reads the threads.
+//! `stall` decides which workers count as stalled, from observations alone (`observe`, `others`). `thread` reads the threads.
 
 mod clock;
+mod observe;
 mod others;
 mod probe;
 mod pulse;

@@ -1,5 +1,5 @@
 //! Finds out whether a worker may have moved to another thread, as `block_in_place` makes it do.
-//! `tests/tokio_stall_rule.rs` includes this file, which therefore uses nothing of the crate but `stall`.
+//! `tests/tokio_stall_rule.rs` includes this file, which therefore uses nothing of the crate but `observe`.
 //!
 //! A worker moves while its thread runs, and to a thread that then runs the worker without a pause: if that thread had
 //! nothing to do it would park, and Tokio would publish that. So a thread that rests for longer than polls take that are
@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::stall::{State, ThreadTime};
+use super::observe::{State, ThreadTime};
 
 /// The threads that a worker could have moved to.
 #[derive(Debug, Default)]

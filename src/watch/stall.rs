@@ -1,5 +1,5 @@
 //! Decides when a worker counts as stalled, and why. It knows nothing but observations; time comes from outside too.
-//! `tests/tokio_stall_rule.rs` includes this file, which therefore uses nothing of the crate.
+//! `tests/tokio_stall_rule.rs` includes this file, which therefore uses nothing of the crate but `observe`.
 //!
 //! A worker counts as stalled only on evidence. Tokio publishes what a worker does when it parks and at every 61st
 //! poll, so that silence alone proves little. Evidence is:
@@ -11,6 +11,8 @@
 //! A thread that waits and runs by turns, longer than 61 such polls take, is *blocked* or *running*, by what it did more.
 
 use std::time::Duration;
+
+use super::observe::{Inspect, Observation, Poll, State, ThreadTime};
 
 /// Why a worker makes no progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,68 +36,6 @@ impl Cause {
             Cause::Starved => "starved",
         }
     }
-}
-
-/// What a worker has published of itself, at one look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Observation {
-    /// Tokio's count of parks and unparks: odd while the worker sleeps.
-    pub(super) park_unpark: u64,
-    /// Tokio's busy time.
-    pub(super) busy: Duration,
-    /// Tokio's count of polls, without those of probes. Only under `tokio_unstable`.
-    pub(super) polls: Option<u64>,
-    /// When the worker last ran a probe.
-    pub(super) probed: Duration,
-}
-
-impl Observation {
-    fn published(&self) -> (u64, Duration) {
-        (self.park_unpark, self.busy)
-    }
-
-    fn is_asleep(&self) -> bool {
-        self.park_unpark % 2 == 1
-    }
-}
-
-/// A poll in progress on a thread: the number of a task's name, and how many polls of that name have ended there. As
-/// long as both stay the same, it is the same poll.
-pub(super) type Poll = (u32, u64);
-
-/// A thread and the CPU time that it has used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ThreadTime {
-    pub(super) id: u32,
-    pub(super) cpu: Duration,
-}
-
-/// What a thread is doing at a moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    /// It waits in the kernel, for a lock, for data or for time to pass.
-    Waiting,
-    /// It runs, or waits for a CPU.
-    Runnable,
-    /// It is stopped, has ended, or may not be looked at.
-    Unknown,
-}
-
-/// Looks at the worker's thread closely. The rule asks only for what it needs, since each answer costs something.
-pub(super) trait Inspect {
-    /// Returns the thread that was last seen to run the worker, and its CPU time.
-    fn time(&mut self) -> Option<ThreadTime>;
-    /// Returns the poll in progress, if it is of a task that is counted by name.
-    fn poll(&mut self) -> Option<Poll>;
-    /// Returns what the thread is doing. If the thread is unknown, it waits if every thread waits that it could be.
-    fn state(&mut self) -> State;
-    /// Returns how long the thread has waited for a CPU in all.
-    fn run_delay(&mut self) -> Option<Duration>;
-    /// Looks at the threads that the worker could have moved to. `still` says since when the worker's own thread has stood
-    /// still, or that it runs; `rest`, how long a thread that runs the worker cannot rest.
-    fn look_at_others(&mut self, now: Duration, still: Option<Duration>, rest: Duration);
-    /// Returns true if none of them can be the worker's thread.
-    fn is_unmoved(&mut self) -> bool;
 }
 
 /// How patient the watcher is.
@@ -139,6 +79,27 @@ pub(super) struct Look {
     pub(super) on_time: bool,
 }
 
+/// What a thread did at the looks that asked for it.
+#[derive(Clone, Copy, Debug, Default)]
+struct States {
+    looks: u32,
+    runnable: u32,
+}
+
+impl States {
+    /// Fewer looks do not show what a thread does most.
+    const ENOUGH: u32 = 5;
+
+    fn count(&mut self, state: State) {
+        self.looks += 1;
+        self.runnable += u32::from(state == State::Runnable);
+    }
+
+    fn share_of_runnable(&self) -> Option<f64> {
+        (self.looks >= Self::ENOUGH).then(|| f64::from(self.runnable) / f64::from(self.looks))
+    }
+}
+
 /// The stretch of time from the first look that found the worker awake without a sign of progress since.
 #[derive(Clone, Copy, Debug)]
 struct Window {
@@ -154,14 +115,16 @@ struct Window {
     /// When the thread's wait for a CPU was read first, and how long it was then.
     delay: Option<(Duration, Duration)>,
     is_suspicious: bool,
+    states: States,
 }
 
 impl Window {
     fn new(now: Duration, thread: Option<ThreadTime>) -> Self {
         let cpu = thread.map(|thread| thread.cpu).unwrap_or_default();
         let (still, late) = (now, now);
-        let (state, runnable, delay, is_suspicious) = (None, None, None, false);
-        Window { since: now, thread, late, still, cpu, state, runnable, delay, is_suspicious }
+        let (state, runnable, delay) = (None, None, None);
+        let (is_suspicious, states) = (false, States::default());
+        Window { since: now, thread, late, still, cpu, state, runnable, delay, is_suspicious, states }
     }
 
     /// The CPU time that the thread has used in it.
@@ -260,21 +223,25 @@ impl Worker {
         if ran {
             window.cpu = time.map(|time| time.cpu).unwrap_or_default();
             (window.still, window.state, window.runnable) = (now, None, None);
-        } else if time.is_some() && now > window.still {
-            let state = thread.state();
-            window.state = Some(state);
-            window.runnable = (state == State::Runnable).then(|| window.runnable.unwrap_or(now));
         }
+        let stands_still = time.is_some() && !ran && now > window.still;
         let silent = now.saturating_sub(window.since);
         let used = window.used();
         let polls_long = self.poll.is_some() && silent >= config.threshold / 2;
-        let suspicious =
-            window.state.is_some() || used.is_some_and(|used| used >= config.silence() / 2) || polls_long;
+        let suspicious = stands_still || used.is_some_and(|used| used >= config.silence() / 2) || polls_long;
         window.is_suspicious |= suspicious;
+        if window.is_suspicious && time.is_some() {
+            let state = thread.state();
+            window.states.count(state);
+            if stands_still {
+                window.state = Some(state);
+                window.runnable = (state == State::Runnable).then(|| window.runnable.unwrap_or(now));
+            }
+        }
         if window.is_suspicious {
             thread.look_at_others(now, (!ran).then_some(window.still), config.rest());
         }
-        if window.delay.is_none() && (silent >= config.threshold || polls_long) {
+        if window.delay.is_none() && silent >= config.threshold {
             window.delay = thread.run_delay().map(|delay| (now, delay));
         }
         let found = self.judge(now, &window, config, thread);
@@ -313,7 +280,7 @@ impl Worker {
                 Some((if mostly_ran { Cause::Running } else { Cause::Blocked }, window.since))
             }
             _ if self.poll.is_some() && lasts(reliable, config.threshold) => {
-                Some((Self::cause_of_poll(now, window, thread), reliable))
+                Self::cause_of_poll(now, window).map(|cause| (cause, reliable))
             }
             _ => None,
         };
@@ -336,24 +303,22 @@ impl Worker {
         }
     }
 
-    /// Returns what the thread did most during one poll.
-    fn cause_of_poll(now: Duration, window: &Window, thread: &mut dyn Inspect) -> Cause {
+    /// Returns what the thread did most during one poll, once that is known.
+    fn cause_of_poll(now: Duration, window: &Window) -> Option<Cause> {
         let passed = now.saturating_sub(window.since);
-        let Some(used) = window.used() else { return Cause::Running };
-        // The part of the time in which it waited for a CPU, as far as it has been read.
-        let delayed = window.delay.zip(thread.run_delay()).map(|((since, before), delay)| {
-            let part = delay.saturating_sub(before).as_secs_f64() / now.saturating_sub(since).as_secs_f64();
-            passed.mul_f64(if part.is_finite() { part.clamp(0.0, 1.0) } else { 0.0 })
-        });
-        let waited = passed.saturating_sub(used).saturating_sub(delayed.unwrap_or_default());
-        match window.state {
-            _ if used * 2 >= passed => Cause::Running,
-            Some(State::Waiting) => Cause::Blocked,
-            Some(State::Runnable) => Cause::Starved,
-            _ if used >= delayed.unwrap_or_default() && used >= waited => Cause::Running,
-            _ if waited > delayed.unwrap_or_default() => Cause::Blocked,
-            _ => Cause::Starved,
+        let Some(used) = window.used() else { return Some(Cause::Running) };
+        if used * 2 >= passed {
+            return Some(Cause::Running);
         }
+        // The system adds a wait for a CPU up when it is over. So the looks are a sample of what the thread does.
+        let runnable = passed.mul_f64(window.states.share_of_runnable()?);
+        let waited = passed.saturating_sub(runnable);
+        let starved = runnable.saturating_sub(used);
+        Some(match used.max(waited).max(starved) {
+            most if most == waited => Cause::Blocked,
+            most if most == starved => Cause::Starved,
+            _ => Cause::Running,
+        })
     }
 
     /// Returns true if the thread has run, or waited for anything but a CPU, for so long.

@@ -16,7 +16,7 @@ mod linux {
     use std::mem::MaybeUninit;
     use std::time::Duration;
 
-    use crate::watch::stall::{State, ThreadTime};
+    use crate::watch::observe::{State, ThreadTime};
 
     const THREADS: &str = "/proc/self/task";
 
@@ -95,7 +95,7 @@ mod linux {
 mod unknown {
     use std::time::Duration;
 
-    use crate::watch::stall::{State, ThreadTime};
+    use crate::watch::observe::{State, ThreadTime};
 
     pub(crate) fn current() -> Option<u32> {
         None
@@ -125,7 +125,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::watch::stall::State;
+    use crate::watch::observe::State;
 
     #[test]
     fn the_state_is_read_after_the_name() {

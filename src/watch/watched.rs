@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{self, Handle, RuntimeFlavor, RuntimeMetrics};
 
 use super::clock;
+use super::observe::{Inspect, Observation, Poll, State, ThreadTime};
 use super::others::Others;
 use super::probe::{Probe, Scout, Task, spawn};
 use super::pulse::Pulse;
-use super::stall::{Cause, Config, Inspect, Look, Observation, Poll, State, ThreadTime, Worker};
+use super::stall::{Cause, Config, Look, Worker};
 use super::thread;
 use crate::count::task;
 use crate::snapshot::Histogram;
