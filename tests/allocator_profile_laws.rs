@@ -14,6 +14,7 @@ use std::thread;
 use mimalloc::MiMalloc;
 use opentelemetry_instrumentation_runtime::profile::{self, Error, HeapProfile, Label, Profile};
 use opentelemetry_instrumentation_runtime::{CountingAllocator, Sampled};
+use support::random::Random;
 use tikv_jemallocator::Jemalloc;
 
 #[global_allocator]
@@ -22,23 +23,6 @@ static ON_JEMALLOC: CountingAllocator<Jemalloc, Sampled> = CountingAllocator::ne
 static ON_MIMALLOC: CountingAllocator<MiMalloc, Sampled> = CountingAllocator::new(MiMalloc).sampled();
 
 const MEAN: u64 = 8 * 1024;
-
-/// Random numbers without an allocation.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    /// From 0 to 1, without 0.
-    fn uniform(&mut self) -> f64 {
-        ((self.next() >> 11) + 1) as f64 / (1_u64 << 53) as f64
-    }
-}
 
 /// The sum of the allocated sizes, and the variance of its estimate.
 #[derive(Clone, Copy, Default)]
@@ -194,10 +178,10 @@ fn check_all(allocator: &'static (impl GlobalAlloc + Sync), over: &str) {
     let workloads: [Sizes; 6] = [
         ("64", 150_000, Box::new(|_| 64)),
         ("1024", 20_000, Box::new(|_| 1024)),
-        ("mix", 50_000, Box::new(|random| 1 << (random.next() % 12))),
-        ("odd", 30_000, Box::new(|random| 1 + (random.next() % 2000) as usize)),
+        ("mix", 50_000, Box::new(|random| 1 << (random.number() % 12))),
+        ("odd", 30_000, Box::new(|random| 1 + (random.number() % 2000) as usize)),
         ("pareto", 50_000, Box::new(|random| (32.0 * random.uniform().powf(-0.7)).min(4e6) as usize)),
-        ("large", 300, Box::new(|random| 20_000 + (random.next() % 100_000) as usize)),
+        ("large", 300, Box::new(|random| 20_000 + (random.number() % 100_000) as usize)),
     ];
     for (name, count, sizes) in workloads {
         twice(|round| check(allocator, &format!("{over} {name} {round}"), &*sizes, count));

@@ -16,6 +16,7 @@ use std::thread;
 use mimalloc::MiMalloc;
 use opentelemetry_instrumentation_runtime::profile::{self, HeapProfile, Label};
 use opentelemetry_instrumentation_runtime::{CountingAllocator, Sampled};
+use support::random::Random;
 use tikv_jemallocator::Jemalloc;
 
 #[global_allocator]
@@ -23,30 +24,19 @@ static GLOBAL: CountingAllocator<System, Sampled> = CountingAllocator::system().
 static ON_JEMALLOC: CountingAllocator<Jemalloc, Sampled> = CountingAllocator::new(Jemalloc).sampled();
 static ON_MIMALLOC: CountingAllocator<MiMalloc, Sampled> = CountingAllocator::new(MiMalloc).sampled();
 
-struct Random(u64);
+fn size(random: &mut Random) -> usize {
+    // Mostly small blocks, some around 32 KiB, where sampling changes, and some large ones.
+    (match random.below(10) {
+        0..6 => 1 + random.below(300),
+        6 | 7 => 1 + random.below(9_000),
+        8 => 32_760 + random.below(16),
+        _ => 1 + random.below(150_000),
+    }) as usize
+}
 
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-
-    fn size(&mut self) -> usize {
-        // Mostly small blocks, some around 32 KiB, where sampling changes, and some large ones.
-        (match self.below(10) {
-            0..6 => 1 + self.below(300),
-            6 | 7 => 1 + self.below(9_000),
-            8 => 32_760 + self.below(16),
-            _ => 1 + self.below(150_000),
-        }) as usize
-    }
-
-    fn layout(&mut self) -> Layout {
-        let align = [1, 1, 8, 8, 8, 16, 32, 64, 512, 2048, 4096, 4096, 8192, 65_536][self.below(14) as usize];
-        Layout::from_size_align(self.size(), align).unwrap()
-    }
+fn layout(random: &mut Random) -> Layout {
+    let align = [1, 1, 8, 8, 8, 16, 32, 64, 512, 2048, 4096, 4096, 8192, 65_536][random.below(14) as usize];
+    Layout::from_size_align(size(random), align).unwrap()
 }
 
 /// A block with bytes that its seed determines.
@@ -80,7 +70,7 @@ impl Block {
     }
 
     fn new(allocator: &'static (dyn GlobalAlloc + Sync), random: &mut Random) -> Block {
-        let layout = random.layout();
+        let layout = layout(random);
         let zeroed = random.below(3) == 0;
         let ptr = unsafe { if zeroed { allocator.alloc_zeroed(layout) } else { allocator.alloc(layout) } };
         assert!(!ptr.is_null());
@@ -93,7 +83,7 @@ impl Block {
     }
 
     fn resize(&mut self, random: &mut Random) {
-        let size = random.size();
+        let size = size(random);
         let ptr = unsafe { self.allocator.realloc(self.ptr as *mut u8, self.layout, size) };
         assert!(!ptr.is_null());
         let kept = self.layout.size().min(size);

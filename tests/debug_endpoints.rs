@@ -10,6 +10,7 @@ use opentelemetry_instrumentation_runtime::{
     CountingAllocator, Monitor, RuntimeMetrics, TaskExt, catalogue, debug,
 };
 use serde_json::Value;
+use support::go::MONITOR_KEYS;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator::system();
@@ -295,18 +296,7 @@ fn a_line_of_the_monitor_has_go_s_keys() {
     BufReader::new(&mut reader).read_line(&mut line).unwrap();
     drop(monitor);
     let line: Value = serde_json::from_str(&line).unwrap();
-    let go = [
-        "Alloc",
-        "TotalAlloc",
-        "Sys",
-        "Mallocs",
-        "Frees",
-        "LiveObjects",
-        "PauseTotalNs",
-        "NumGC",
-        "NumGoroutine",
-    ];
-    for key in go {
+    for key in MONITOR_KEYS {
         assert!(line[key].is_u64(), "{key}: {line}");
     }
     assert_eq!(

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use opentelemetry_instrumentation_runtime::{Monitor, RuntimeMetrics};
 use serde_json::Value;
+use support::go::MONITOR_KEYS;
 
 const INTERVAL: Duration = Duration::from_millis(20);
 /// Far longer than anything here takes.
@@ -74,18 +75,7 @@ fn a_line_of_memstats_has_go_s_keys() {
     drop(monitor);
     assert!(line["Sys"].as_u64().is_some_and(|sys| sys > 100_000), "{line}");
     assert_eq!(line["NumGoroutine"], 1, "{line}");
-    let known = [
-        "Alloc",
-        "TotalAlloc",
-        "Sys",
-        "Mallocs",
-        "Frees",
-        "LiveObjects",
-        "PauseTotalNs",
-        "NumGC",
-        "NumGoroutine",
-    ];
-    assert!(line.as_object().unwrap().keys().all(|key| known.contains(&key.as_str())), "{line}");
+    assert!(line.as_object().unwrap().keys().all(|key| MONITOR_KEYS.contains(&key.as_str())), "{line}");
     go_on.send(()).unwrap();
     runtime.block_on(task).unwrap().unwrap();
 }

@@ -52,13 +52,8 @@ fn the_values_arrive_over_both_protocols_in_every_encoding() {
 #[test]
 fn tls_and_client_certificates_work_over_both_protocols() {
     let files = Certificates::new();
-    let server = format!(
-        "tls: {{cert_file: {}, key_file: {}, client_ca_file: {}}}",
-        files.path("server.pem"),
-        files.path("server.key"),
-        files.path("authority.pem"),
-    );
-    let Some(collector) = Collector::start(&Config { server, ..Config::default() }) else { return };
+    let config = Config { server: files.collector(), ..Config::default() };
+    let Some(collector) = Collector::start(&config) else { return };
     let authority = ("OTEL_EXPORTER_OTLP_CERTIFICATE", files.path("authority.pem"));
     let identity = |name: &str| {
         [

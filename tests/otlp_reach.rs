@@ -358,13 +358,8 @@ fn a_file_of_the_system_that_is_not_there_is_named() {
 #[test]
 fn certificates_are_read_again_when_they_were_replaced() {
     let files = Certificates::new();
-    let server = format!(
-        "tls: {{cert_file: {}, key_file: {}, client_ca_file: {}}}",
-        files.path("server.pem"),
-        files.path("server.key"),
-        files.path("authority.pem"),
-    );
-    let Some(collector) = Collector::start(&Config { server, ..Config::default() }) else { return };
+    let config = Config { server: files.collector(), ..Config::default() };
+    let Some(collector) = Collector::start(&config) else { return };
     for (protocol, port) in [("grpc", collector.ports().grpc), ("http/protobuf", collector.ports().http)] {
         for (from, to) in
             [("other.pem", "now-authority.pem"), ("foreign.pem", "now.pem"), ("foreign.key", "now.key")]

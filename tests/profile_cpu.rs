@@ -7,20 +7,16 @@ use std::hint::black_box;
 use std::mem::MaybeUninit;
 use std::pin::pin;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use opentelemetry_instrumentation_runtime::TaskExt;
 use opentelemetry_instrumentation_runtime::profile::{self, Error, Label, Profile};
-
-/// One test at a time: they share the process's timers and handlers.
-fn alone() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
+use support::signals;
+use support::tasks::alone;
 
 fn thread_time() -> Duration {
     let mut time = MaybeUninit::<libc::timespec>::uninit();
@@ -257,24 +253,10 @@ fn children_are_not_harmed() {
     assert!(profile.total() > 0);
 }
 
-static SEEN: AtomicUsize = AtomicUsize::new(0);
-
-extern "C" fn see(_: libc::c_int) {
-    SEEN.fetch_add(1, SeqCst);
-}
-
 #[test]
 fn a_handler_of_the_programs_gets_its_signals_and_stays() {
     let _alone = alone();
-    let own = see as extern "C" fn(libc::c_int) as usize;
-    let mut action = unsafe { MaybeUninit::<libc::sigaction>::zeroed().assume_init() };
-    action.sa_sigaction = own;
-    action.sa_flags = libc::SA_RESTART;
-    let mut before = MaybeUninit::<libc::sigaction>::uninit();
-    let before = unsafe {
-        assert_eq!(libc::sigaction(libc::SIGPROF, &action, before.as_mut_ptr()), 0);
-        before.assume_init()
-    };
+    let (own, before) = signals::install(libc::SIGPROF);
     let sent = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&sent);
     let (is_over, thread) = repeat(move || {
@@ -285,7 +267,7 @@ fn a_handler_of_the_programs_gets_its_signals_and_stays() {
     let profile = profile::cpu(Duration::from_secs(1)).unwrap();
     is_over.store(true, SeqCst);
     thread.join().unwrap();
-    let (sent, seen) = (sent.load(SeqCst), SEEN.load(SeqCst));
+    let (sent, seen) = (sent.load(SeqCst), signals::seen());
     assert!(profile.total() > 0 && sent > 0);
     // The kernel merges a signal of the library and a pending one of the program.
     assert!(seen <= sent && seen * 10 >= sent * 9, "{seen} of {sent}");

@@ -7,18 +7,14 @@ use std::hint::black_box;
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Condvar, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use opentelemetry_instrumentation_runtime::profile;
-
-/// One test at a time: they count signals.
-fn alone() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
+use support::signals;
+use support::tasks::alone;
 
 /// The stack of a thread, as text.
 fn stack_of(name: &str) -> Option<String> {
@@ -205,20 +201,10 @@ fn waiting_system_calls_are_not_disturbed() {
     assert!(disturbed <= 1, "{disturbed} ended early");
 }
 
-static SEEN: AtomicUsize = AtomicUsize::new(0);
-
-extern "C" fn see(_: libc::c_int) {
-    SEEN.fetch_add(1, SeqCst);
-}
-
 #[test]
 fn a_handler_of_the_programs_gets_its_signals_and_stays() {
     let _alone = alone();
-    let handler = see as extern "C" fn(libc::c_int) as usize;
-    let mut action = unsafe { MaybeUninit::<libc::sigaction>::zeroed().assume_init() };
-    action.sa_sigaction = handler;
-    action.sa_flags = libc::SA_RESTART;
-    assert_eq!(unsafe { libc::sigaction(libc::SIGURG, &action, std::ptr::null_mut()) }, 0);
+    let (handler, _) = signals::install(libc::SIGURG);
     let is_over = std::sync::Arc::new(AtomicBool::new(false));
     let until = std::sync::Arc::clone(&is_over);
     let runner = thread::Builder::new().name("own signals".into()).spawn(move || {
@@ -236,7 +222,7 @@ fn a_handler_of_the_programs_gets_its_signals_and_stays() {
     is_over.store(true, SeqCst);
     let sent: usize = runner.unwrap().join().unwrap();
     assert!(stacks > 0, "no stack of the thread that runs");
-    assert_eq!(SEEN.load(SeqCst), sent, "of {sent} signals");
+    assert_eq!(signals::seen(), sent, "of {sent} signals");
     let mut after = MaybeUninit::<libc::sigaction>::uninit();
     let after = unsafe {
         assert_eq!(libc::sigaction(libc::SIGURG, std::ptr::null(), after.as_mut_ptr()), 0);

@@ -3,7 +3,7 @@
 
 #![cfg(unix)]
 
-use support::runtimes;
+use support::{fork, runtimes};
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -20,22 +20,12 @@ fn a_child_does_not_report_stalls() {
     let reported = |name| !values(&metrics, name).is_empty();
     // The snapshot waits for the locks of a tick, so that the fork finds none held.
     assert!(reported("tokio.worker.stalls"));
-    match unsafe { libc::fork() } {
-        0 => {
-            let as_it_should_be = || !reported("tokio.worker.stalls") && reported("tokio.task.count");
-            // Ends the child if it waits for a lock of a thread that it does not have.
-            unsafe { libc::alarm(20) };
-            // The child never returns to the test: it cannot shut down a runtime without its threads.
-            let good = catch_unwind(AssertUnwindSafe(as_it_should_be)).unwrap_or(false);
-            unsafe { libc::_exit(i32::from(!good)) }
-        }
-        child => {
-            assert!(child > 0, "fork failed");
-            let mut status = 0;
-            assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
-            assert!(libc::WIFEXITED(status), "the child ended by a signal");
-            assert_eq!(libc::WEXITSTATUS(status), 0, "the child reports the wrong metrics");
-        }
-    }
+    fork::child(|| {
+        // Ends the child if it waits for a lock of a thread that it does not have.
+        unsafe { libc::alarm(20) };
+        let checks = || [!reported("tokio.worker.stalls"), reported("tokio.task.count")];
+        // The child never returns to the test: it cannot shut down a runtime without its threads.
+        catch_unwind(AssertUnwindSafe(checks)).unwrap_or_default()
+    });
     assert!(reported("tokio.worker.stalls"), "the parent goes on");
 }

@@ -40,10 +40,8 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Unsupported => f.write_str("profiles are supported on Linux on x86-64 and aarch64 only"),
-            Error::NoUnwindTables => f.write_str("the executable has no unwind tables"),
-            Error::Refused { call, errno } => {
-                write!(f, "the system refuses {call}: {}", std::io::Error::from_raw_os_error(*errno))
-            }
+            Error::NoUnwindTables => Reason::NoTables.fmt(f),
+            Error::Refused { call, errno } => Reason::Refused { call, errno: *errno }.fmt(f),
             Error::AlreadyRunning => f.write_str("another profile of this kind is being taken"),
             Error::NotSampled => {
                 f.write_str("the global allocator is no `CountingAllocator` made by `sampled()`")

@@ -9,6 +9,9 @@ use opentelemetry::metrics::MeterProvider;
 use opentelemetry_instrumentation_runtime::{CountingAllocator, RuntimeMetrics, measure};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 
+#[path = "../support/fork.rs"]
+mod fork;
+
 #[global_allocator]
 static ALLOC: CountingAllocator = CountingAllocator::system();
 
@@ -26,23 +29,13 @@ fn the_counters_of_a_child_continue() {
     let parent = allocated();
     assert!(parent >= 1_000_000);
 
-    match unsafe { libc::fork() } {
-        0 => {
-            let work = || drop(black_box(vec![0_u8; 500_000]));
-            let goes_on = allocated() >= parent;
-            let (_, stats) = measure(work);
-            let exact = stats.allocated == 500_000 && stats.deallocations == 1;
-            let thread = thread::spawn(work).join().is_ok();
-            let total = allocated() >= parent + 1_000_000;
-            let failed = [goes_on, exact, thread, total].iter().position(|good| !good);
-            unsafe { libc::_exit(failed.map_or(0, |index| index as i32 + 1)) }
-        }
-        child => {
-            assert!(child > 0, "fork failed");
-            let mut status = 0;
-            assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
-            assert!(libc::WIFEXITED(status), "the child ended by a signal");
-            assert_eq!(libc::WEXITSTATUS(status), 0, "the number of what failed");
-        }
-    }
+    fork::child(|| {
+        let work = || drop(black_box(vec![0_u8; 500_000]));
+        let continues = allocated() >= parent;
+        let (_, stats) = measure(work);
+        let exact = stats.allocated == 500_000 && stats.deallocations == 1;
+        let thread = thread::spawn(work).join().is_ok();
+        let total = allocated() >= parent + 1_000_000;
+        [continues, exact, thread, total]
+    });
 }

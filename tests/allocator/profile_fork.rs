@@ -2,11 +2,6 @@
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by panicking")]
-#![allow(
-    unsafe_code,
-    clippy::undocumented_unsafe_blocks,
-    reason = "fork, wait and exit, with arguments in plain sight"
-)]
 
 use std::alloc::System;
 use std::hint::black_box;
@@ -15,6 +10,9 @@ use std::thread;
 
 use opentelemetry_instrumentation_runtime::profile::{self, HeapProfile, Profile};
 use opentelemetry_instrumentation_runtime::{CountingAllocator, Sampled};
+
+#[path = "../support/fork.rs"]
+mod fork;
 
 #[global_allocator]
 static ALLOC: CountingAllocator<System, Sampled> = CountingAllocator::system().sampled();
@@ -28,29 +26,18 @@ fn objects(profile: &Profile) -> (i64, i64) {
 fn fork_and_work() {
     let held: Vec<Vec<u8>> = (0..2_000).map(|_| vec![7_u8; 200]).collect();
     let before = objects(&profile::heap());
-    match unsafe { libc::fork() } {
-        0 => {
-            let kept = held.iter().flatten().all(|byte| *byte == 7);
-            drop(held);
-            let freed = objects(&profile::heap());
-            let more = black_box(vec![vec![1_u8; 200]; 2_000]);
-            let after = objects(&profile::heap());
-            let checks = [kept, freed.1 + 1_500 < before.1, after.0 > freed.0 + 1_500, more.len() == 2_000];
-            let failed = checks.iter().position(|good| !good);
-            unsafe { libc::_exit(failed.map_or(0, |index| index as i32 + 1)) }
-        }
-        child => {
-            assert!(child > 0, "fork failed");
-            let mut status = 0;
-            assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
-            assert!(libc::WIFEXITED(status), "the child ended by a signal");
-            assert_eq!(libc::WEXITSTATUS(status), 0, "the number of what failed");
-        }
-    }
+    fork::child(|| {
+        let kept = held.iter().flatten().all(|byte| *byte == 7);
+        drop(held);
+        let freed = objects(&profile::heap());
+        let more = black_box(vec![vec![1_u8; 200]; 2_000]);
+        let after = objects(&profile::heap());
+        [kept, freed.1 + 1_500 < before.1, after.0 > freed.0 + 1_500, more.len() == 2_000]
+    });
 }
 
 #[test]
-fn the_child_s_profile_goes_on() {
+fn the_profile_of_a_child_continues() {
     let heap_profile = HeapProfile::start(20).unwrap();
     let running = &AtomicBool::new(true);
     thread::scope(|scope| {

@@ -46,6 +46,16 @@ impl Certificates {
         self.write(&format!("{name}.key"), &key.serialize_pem());
     }
 
+    /// Returns the TLS settings of a Collector that requires certificates of clients.
+    pub(crate) fn collector(&self) -> String {
+        format!(
+            "tls: {{cert_file: {}, key_file: {}, client_ca_file: {}}}",
+            self.path("server.pem"),
+            self.path("server.key"),
+            self.path("authority.pem"),
+        )
+    }
+
     pub(crate) fn directory(&self) -> &Path {
         self.0.path()
     }

@@ -303,12 +303,7 @@ async fn answer_http(inbox: &Inbox, path: &str, headers: &HeaderMap, body: Bytes
     match inbox.next_answer() {
         Answer::Take => {}
         Answer::TakeAfter(time) => tokio::time::sleep(time).await,
-        Answer::Reject { points, message } => {
-            partial_success = Some(ExportMetricsPartialSuccess {
-                rejected_data_points: points,
-                error_message: message.into(),
-            });
-        }
+        Answer::Reject { points, message } => partial_success = rejected(points, message),
         Answer::Refuse { http, after, message, .. } => {
             let status = StatusCode::from_u16(http).unwrap();
             return match after {
@@ -328,6 +323,10 @@ async fn answer_http(inbox: &Inbox, path: &str, headers: &HeaderMap, body: Bytes
     inbox.keep(path, headers, message);
     let answer = ExportMetricsServiceResponse { partial_success };
     ([("content-type", "application/x-protobuf")], answer.encode_to_vec()).into_response()
+}
+
+fn rejected(points: i64, message: &str) -> Option<ExportMetricsPartialSuccess> {
+    Some(ExportMetricsPartialSuccess { rejected_data_points: points, error_message: message.into() })
 }
 
 /// A body without an end.
@@ -357,12 +356,7 @@ impl MetricsService for Grpc {
         match self.0.next_answer() {
             Answer::Take => {}
             Answer::TakeAfter(time) => tokio::time::sleep(time).await,
-            Answer::Reject { points, message } => {
-                partial_success = Some(ExportMetricsPartialSuccess {
-                    rejected_data_points: points,
-                    error_message: message.into(),
-                });
-            }
+            Answer::Reject { points, message } => partial_success = rejected(points, message),
             Answer::Refuse { grpc, after, message, .. } => {
                 use tonic_types::{ErrorDetails, StatusExt};
                 return Err(match after {

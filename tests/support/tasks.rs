@@ -80,7 +80,7 @@ pub fn fates(snapshot: &Snapshot, name: &str) -> Fates {
     fates
 }
 
-/// Lets one test at a time read the state that all tasks of the process share.
+/// Lets one test of the program run at a time, since they share state of the process: tasks, signals, timers.
 pub fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)

@@ -14,6 +14,19 @@ use crate::snapshot::Snapshot;
 pub(super) const STYLE: &str = include_str!("page.css");
 pub(super) const SCRIPT: &str = include_str!("page.js");
 
+/// Returns the head of a page, with the path of the folder that has the style sheet.
+pub(super) fn head(title: &str, folder: &str) -> Markup {
+    html! {
+        meta charset="utf-8";
+        meta name="viewport" content="width=device-width, initial-scale=1";
+        meta name="color-scheme" content="light dark";
+        title { (title) }
+        // Without an icon the browser requests one.
+        link rel="icon" href="data:,";
+        link rel="stylesheet" href={ (folder) "page.css" };
+    }
+}
+
 /// Returns the whole page with the present plots.
 pub(super) fn page(plots: &Bytes) -> String {
     let plots = String::from_utf8_lossy(plots);
@@ -21,13 +34,7 @@ pub(super) fn page(plots: &Bytes) -> String {
         (DOCTYPE)
         html lang="en" {
             head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                title { "Runtime" }
-                // Without an icon the browser requests one.
-                link rel="icon" href="data:,";
-                link rel="stylesheet" href="runtime/page.css";
+                (head("Runtime", "runtime/"))
                 script src="runtime/page.js" defer {}
             }
             body {

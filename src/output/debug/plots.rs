@@ -3,6 +3,9 @@
 use super::change::{Change, Read};
 use super::line::Unit;
 
+const ALLOCATOR_NEEDED: &str = "needs `CountingAllocator` as global allocator";
+const RUNTIME_NEEDED: &str = "needs a watched runtime";
+const PROBE_NEEDED: &str = "needs a watched runtime and its probe";
 const NAMES_NEEDED: &str = "needs tasks with a name: `with_task_name`";
 
 /// The plots of the page, in their order.
@@ -20,7 +23,7 @@ pub(super) static PLOTS: &[Plot] = &[
     Plot {
         title: "Bytes allocated a second",
         unit: Unit::Bytes,
-        needs: "needs `CountingAllocator` as global allocator",
+        needs: ALLOCATOR_NEEDED,
         lines: Lines::Fixed(&[
             ("allocated", |change| change.rate("rust.memory.allocated")),
             ("deallocated", |change| change.rate("rust.memory.deallocated")),
@@ -29,7 +32,7 @@ pub(super) static PLOTS: &[Plot] = &[
     Plot {
         title: "Allocations a second",
         unit: Unit::Count,
-        needs: "needs `CountingAllocator` as global allocator",
+        needs: ALLOCATOR_NEEDED,
         lines: Lines::Fixed(&[
             ("allocations", |change| change.rate("rust.memory.allocations")),
             ("deallocations", |change| change.rate("rust.memory.deallocations")),
@@ -39,7 +42,7 @@ pub(super) static PLOTS: &[Plot] = &[
     Plot {
         title: "Tasks",
         unit: Unit::Count,
-        needs: "needs a watched runtime",
+        needs: RUNTIME_NEEDED,
         lines: Lines::Fixed(&[("alive", |change| change.value("tokio.task.count"))]),
     },
     Plot {
@@ -63,13 +66,13 @@ pub(super) static PLOTS: &[Plot] = &[
     Plot {
         title: "Queue",
         unit: Unit::Count,
-        needs: "needs a watched runtime",
+        needs: RUNTIME_NEEDED,
         lines: Lines::Fixed(&[("waiting for a worker", |change| change.value("tokio.queue.length"))]),
     },
     Plot {
         title: "Busy",
         unit: Unit::Share,
-        needs: "needs a watched runtime",
+        needs: RUNTIME_NEEDED,
         lines: Lines::Fixed(&[
             // Tokio adds the time of a long poll all at once, when the poll ends.
             ("workers", |change| {
@@ -82,7 +85,7 @@ pub(super) static PLOTS: &[Plot] = &[
     Plot {
         title: "Schedule delay",
         unit: Unit::Seconds,
-        needs: "needs a watched runtime and its probe",
+        needs: PROBE_NEEDED,
         lines: Lines::Fixed(&[
             ("median", |change| change.quantile("tokio.schedule.delay", 0.5)),
             ("slowest", |change| change.quantile("tokio.schedule.delay", 1.0)),
@@ -91,7 +94,7 @@ pub(super) static PLOTS: &[Plot] = &[
     Plot {
         title: "Stalled workers",
         unit: Unit::Count,
-        needs: "needs a watched runtime and its probe",
+        needs: PROBE_NEEDED,
         lines: Lines::Fixed(&[("stalled", stalled_workers)]),
     },
 ];

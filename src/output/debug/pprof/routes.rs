@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 
 use super::request::{DEFAULT_CPU, Form, Request};
 use super::work::{Client, on_thread};
+use crate::output::debug::page::head;
 use crate::output::debug::vars::command_line;
 use crate::profile::{self, Error, Profile};
 
@@ -100,14 +101,7 @@ fn index() -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                title { "Profiles" }
-                link rel="icon" href="data:,";
-                link rel="stylesheet" href="/debug/runtime/page.css";
-            }
+            head { (head("Profiles", "/debug/runtime/")) }
             body {
                 header { h1 { "Profiles" } nav { a href="/debug/runtime" { "runtime" } } }
                 ul.profiles {
