@@ -147,6 +147,13 @@ pub fn init_runtime_metrics(meter: &Meter) -> RuntimeMetrics {
 }
 
 /// Compiles the examples of the README.
-#[cfg(all(doctest, feature = "axum", feature = "otlp", feature = "profile", feature = "view"))]
+#[cfg(all(
+    doctest,
+    feature = "axum",
+    feature = "jemalloc",
+    feature = "otlp",
+    feature = "profile",
+    feature = "view"
+))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -37,7 +37,7 @@ use super::thread::count;
 ///
 /// # async fn serve() {}
 /// fn main() -> std::io::Result<()> {
-///     task_hooks(tokio::runtime::Builder::new_current_thread().enable_all()).build()?.block_on(serve());
+///     task_hooks(tokio::runtime::Builder::new_multi_thread().enable_all()).build()?.block_on(serve());
 ///     Ok(())
 /// }
 /// ```
