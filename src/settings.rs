@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use opentelemetry::KeyValue;
 
-/// The settings, one field for each method of [`Builder`](crate::Builder) that sets one. The methods document them.
+/// The settings, one field for each method of [`Builder`](crate::Builder) that sets a value. The methods document them.
+///
+/// Runtimes and the handler of stalls are objects of the application, not values. The builder passes them on itself.
 #[derive(Debug)]
 pub(crate) struct Settings {
     /// The attributes of every series.

@@ -102,6 +102,32 @@ fn every_file_that_a_document_names_exists() {
     assert!(seen > 50, "{seen} paths");
 }
 
+/// The lines of the Rust blocks of a document that no documentation test compiles.
+fn ignored_blocks<'a>(document: &'a str) -> Vec<Vec<&'a str>> {
+    let blocks = document.split("```rust,ignore\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let lines = |block: &'a str| block.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    blocks.map(lines).collect()
+}
+
+/// The lines of a file's documentation, without indentation.
+fn documentation(source: &str) -> impl Iterator<Item = &str> {
+    source.lines().filter_map(|line| line.trim().strip_prefix("///")).map(str::trim)
+}
+
+/// Documentation tests compile the other recipes of the README.
+#[test]
+fn recipes_that_the_readme_does_not_compile_are_those_of_the_documentation() {
+    let readme = text("README.md");
+    let sources = ["src/count/task/hooks.rs", "src/runtime_metrics/metrics.rs"].map(text);
+    let blocks = ignored_blocks(&readme);
+    assert_eq!(blocks.len(), sources.len(), "{blocks:?}");
+    for block in blocks {
+        let has =
+            |source: &String| block.iter().all(|line| documentation(source).any(|known| known == *line));
+        assert!(sources.iter().any(has), "no documentation has {block:?}");
+    }
+}
+
 #[test]
 fn every_benchmark_is_documented() {
     let manifest = text("benches/Cargo.toml");

@@ -88,10 +88,10 @@ impl RuntimeMetrics {
     /// only if it is watched. With actix-web the factory of `HttpServer::new` runs once on each worker:
     ///
     /// ```ignore
-    /// let metrics = init_runtime_metrics(&meter);
+    /// let metrics = init_runtime_metrics(&telemetry.meter());
     /// HttpServer::new(move || {
     ///     metrics.watch_current_runtime("actix");
-    ///     App::new()
+    ///     App::new().service(order)
     /// })
     /// ```
     ///
