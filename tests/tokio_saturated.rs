@@ -108,30 +108,34 @@ fn a_task_that_computes_and_yields_does_not_stall_its_worker() {
 
 #[test]
 fn one_poll_that_computes_for_long_stalls_its_worker() {
-    let runtime = runtime::Builder::new_multi_thread().worker_threads(WORKERS).build().unwrap();
-    let metrics = build(RuntimeMetrics::builder().runtime("", runtime.handle()));
-    std::thread::sleep(3 * TICK);
-    runtime.block_on(runtime.spawn(async { use_cpu(Duration::from_secs(1)) })).unwrap();
-    std::thread::sleep(2 * TICK);
-    let [blocked, running, _] = stalls_by_cause(&metrics);
-    assert_eq!([blocked, running], [0.0, 1.0]);
+    repeat_when_late(|| {
+        let runtime = runtime::Builder::new_multi_thread().worker_threads(WORKERS).build().unwrap();
+        let metrics = build(RuntimeMetrics::builder().runtime("", runtime.handle()));
+        std::thread::sleep(3 * TICK);
+        runtime.block_on(runtime.spawn(async { use_cpu(Duration::from_secs(1)) })).unwrap();
+        std::thread::sleep(2 * TICK);
+        let [blocked, running, _] = stalls_by_cause(&metrics);
+        assert_eq!([blocked, running], [0.0, 1.0]);
+    });
 }
 
 #[test]
 fn a_named_task_that_computes_for_twice_the_threshold_stalls_its_worker() {
-    let runtime = runtime::Builder::new_multi_thread().worker_threads(WORKERS).build().unwrap();
-    let metrics = build(RuntimeMetrics::builder().runtime("", runtime.handle()));
-    std::thread::sleep(3 * TICK);
-    let task = async { use_cpu(Duration::from_millis(300)) }.with_task_name("computes");
-    runtime.block_on(runtime.spawn(task)).unwrap();
-    std::thread::sleep(2 * TICK);
-    // On a busy machine it may wait for the CPU for longer than it has it.
-    let [blocked, running, starved] = stalls_by_cause(&metrics);
-    assert_eq!([blocked, running + starved], [0.0, 1.0]);
-    let snapshot = metrics.snapshot();
-    let stalls = snapshot.get("rust.task.stalls").expect("a task was stalled");
-    let name = |point: &Point| point.attributes().get("rust.task.name").map(ToString::to_string);
-    assert!(stalls.points().iter().any(|point| name(point).as_deref() == Some("computes")));
+    repeat_when_late(|| {
+        let runtime = runtime::Builder::new_multi_thread().worker_threads(WORKERS).build().unwrap();
+        let metrics = build(RuntimeMetrics::builder().runtime("", runtime.handle()));
+        std::thread::sleep(3 * TICK);
+        let task = async { use_cpu(Duration::from_millis(300)) }.with_task_name("computes");
+        runtime.block_on(runtime.spawn(task)).unwrap();
+        std::thread::sleep(2 * TICK);
+        // On a busy machine it may wait for the CPU for longer than it has it.
+        let [blocked, running, starved] = stalls_by_cause(&metrics);
+        assert_eq!([blocked, running + starved], [0.0, 1.0]);
+        let snapshot = metrics.snapshot();
+        let stalls = snapshot.get("rust.task.stalls").expect("a task was stalled");
+        let name = |point: &Point| point.attributes().get("rust.task.name").map(ToString::to_string);
+        assert!(stalls.points().iter().any(|point| name(point).as_deref() == Some("computes")));
+    });
 }
 
 #[test]

@@ -285,20 +285,19 @@ impl Worker {
             _ => None,
         };
         let silent = lasts(reliable, config.silence());
+        let silent_for_long = lasts(reliable, config.silence().saturating_mul(4));
         match evidence {
             // The thread is known to be stuck. The worker may have moved to another one, which may be short of CPU time:
             // it gets four times as long.
-            Some(evidence) => {
-                let silent_for_long = lasts(reliable, config.silence().saturating_mul(4));
-                (thread.is_unmoved() || silent_for_long).then_some(evidence)
-            }
+            Some(evidence) => (thread.is_unmoved() || silent_for_long).then_some(evidence),
             None if !silent => None,
             // The system does not report what the thread does.
             None if window.state == Some(State::Unknown) => Some((Cause::Blocked, window.still)),
-            None if window.thread.is_none() => {
-                let waits = thread.state() == State::Waiting;
-                Some((if waits { Cause::Blocked } else { Cause::Running }, reliable))
+            None if window.thread.is_none() && thread.state() == State::Waiting => {
+                Some((Cause::Blocked, reliable))
             }
+            // It is not known either whether the thread was given a CPU.
+            None if window.thread.is_none() && silent_for_long => Some((Cause::Running, reliable)),
             None => None,
         }
     }
