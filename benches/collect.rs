@@ -4,6 +4,7 @@
 
 use support::reader;
 
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use opentelemetry::metrics::MeterProvider;
@@ -18,8 +19,11 @@ static ALLOC: CountingAllocator = CountingAllocator::system();
 
 const ROUNDS: usize = 2_000;
 
+/// The share of the other crates' time that a collection may take. More fails the benchmark.
+const MAX_SHARE: f64 = 0.5;
+
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn main() {
+async fn main() -> ExitCode {
     let ours = Reader::cumulative();
     let ours_provider = SdkMeterProvider::builder().with_reader(ours.clone()).build();
     init_runtime_metrics(&ours_provider.meter("ours"));
@@ -44,7 +48,10 @@ async fn main() {
     for _ in 0..ROUNDS {
         rows.iter_mut().for_each(Row::collect);
     }
-    rows.iter_mut().for_each(Row::print);
+    let [ours, theirs, _] = rows.each_mut().map(Row::print);
+    let share = ours / theirs;
+    println!("{share:.2} of the other crates' time, at most {MAX_SHARE}");
+    if share > MAX_SHARE { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 struct Row {
@@ -70,17 +77,20 @@ impl Row {
         self.allocations.push(stats.allocations);
     }
 
-    fn print(&mut self) {
+    /// Prints the row and returns the median of its times, in microseconds.
+    fn print(&mut self) -> f64 {
         self.times.sort();
         self.allocations.sort();
         let metrics = self.reader.export();
+        let median = self.times[ROUNDS / 2].as_secs_f64() * 1e6;
         println!(
             "{:<48} {:>8} {:>8} {:>10.2} {:>10}",
             self.name,
             metrics.len(),
             metrics.values().map(|metric| metric.points.len()).sum::<usize>(),
-            self.times[ROUNDS / 2].as_secs_f64() * 1e6,
+            median,
             self.allocations[ROUNDS / 2],
         );
+        median
     }
 }

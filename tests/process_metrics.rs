@@ -7,6 +7,7 @@ use support::snapshot;
 use std::fs::File;
 use std::hint::black_box;
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::sync::{Arc, Barrier, mpsc};
 use std::time::{Duration, Instant};
@@ -81,11 +82,55 @@ fn count_file_descriptors() {
     // The directory that is listed has one itself.
     let listed = || entries("/proc/self/fd") - 1;
     let without_metrics = listed();
+    let own = metrics();
+    drop(own.snapshot());
+    let kept = listed() - without_metrics;
+    assert!((1..=16).contains(&kept), "{kept} files stay open");
+    drop(own);
+    assert_eq!(listed(), without_metrics, "the last one closes them");
+
     let before = assert_same("process.unix.file_descriptor.count", listed);
-    assert_eq!(before, without_metrics, "snapshots hold none");
     let files: Vec<_> = (0..50).map(|_| File::open("/dev/null").unwrap()).collect();
     assert_eq!(assert_same("process.unix.file_descriptor.count", listed), before + 50);
     drop(files);
+}
+
+#[test]
+fn a_child_after_fork_reads_its_own_files() {
+    alone("fork_with_open_files");
+}
+
+#[test]
+#[ignore = "run by another test, in a process of its own"]
+fn fork_with_open_files() {
+    const SIZE: usize = 64 << 20;
+    let metrics = metrics();
+    let [used, threads] = ["process.memory.usage", "process.thread.count"];
+    let before = value(&metrics, used);
+    assert!(value(&metrics, threads) >= 2.0, "the harness has a thread beside this one");
+    let as_it_should_be = || {
+        let memory = black_box(vec![1_u8; SIZE]);
+        let grown = value(&metrics, used) - before;
+        let alone = value(&metrics, threads) == 1.0;
+        drop(memory);
+        alone && grown > SIZE as f64 / 2.0
+    };
+    match unsafe { libc::fork() } {
+        0 => {
+            // Rather than wait for a lock that another thread held when the child began.
+            unsafe { libc::alarm(60) };
+            let good = catch_unwind(AssertUnwindSafe(as_it_should_be)).unwrap_or(false);
+            unsafe { libc::_exit(i32::from(!good)) }
+        }
+        child => {
+            assert!(child > 0, "fork failed");
+            let mut status = 0;
+            assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+            assert!(libc::WIFEXITED(status), "the child ended by a signal");
+            assert_eq!(libc::WEXITSTATUS(status), 0, "the child reads its own files");
+        }
+    }
+    assert!(value(&metrics, used) < before + SIZE as f64 / 2.0, "the parent reads its own");
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! The sources, their last samples, and the collections of the readers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-use super::total::Total;
+use super::total::Totals;
 use crate::metric::{Kind, Metric};
 use crate::snapshot::{Attributes, CommonAttributes, Point, Reading, Value};
 use crate::source::table::Source;
@@ -21,7 +21,7 @@ pub(crate) struct Collector {
     /// The number of samples so far.
     samples: u64,
     /// The last reported counters of each metric.
-    pub(super) totals: Vec<HashMap<Attributes, Total>>,
+    pub(super) totals: Vec<Totals>,
     /// The recorders of the registered histograms, by index of the metric.
     recorders: BTreeMap<usize, Recorder>,
     /// The sources that panicked and are not logged yet. The holder of the lock must not log.
@@ -63,7 +63,8 @@ impl Collection {
 impl Collector {
     pub(crate) fn new(sources: Vec<Source>, common: Option<CommonAttributes>) -> Self {
         let sources: Vec<_> = sources.into_iter().map(|source| Slot { source, registered: false }).collect();
-        let totals = sources.iter().flat_map(|slot| &slot.source.metrics).map(|_| HashMap::new()).collect();
+        let totals =
+            sources.iter().flat_map(|slot| &slot.source.metrics).map(|_| Totals::default()).collect();
         Collector {
             sources,
             common,
@@ -237,11 +238,7 @@ impl Collector {
         let totals = self.totals.get_mut(first..).unwrap_or_default();
         for (reading, totals) in readings.iter_mut().zip(totals) {
             if matches!(reading.metric.kind(), Kind::Counter | Kind::Histogram) {
-                reading
-                    .points
-                    .iter_mut()
-                    .for_each(|point| Total::make_monotonic(totals, point, self.samples));
-                Total::forget(totals, reading.points.len());
+                totals.make_monotonic(&mut reading.points, self.samples);
             }
             if let Some(common) = &self.common {
                 reading.points.iter_mut().for_each(|point| point.attributes.set_common(common));

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread;
 
 use super::collect::*;
-use super::total::Total;
+use super::total::Totals;
 use crate::snapshot::{AttributeValue, Attributes, CommonAttributes, Value};
 use crate::source::row::{Scope, counter, up_down_counter};
 use crate::source::table::Table;
@@ -180,9 +180,9 @@ fn only_the_last_ended_series_are_kept() {
     for next in 1..10_000 {
         name.store(next, SeqCst);
         assert_eq!(state.sample()[0].points().len(), 2);
-        assert!(state.totals[0].len() <= 2 + 2 * Total::ENDED);
+        assert!(state.totals[0].kept().len() <= 2 + 2 * Totals::ENDED);
     }
-    let known = |name: i64| state.totals[0].contains_key(&Attributes::default().and("name", name));
+    let known = |name: i64| state.totals[0].kept().contains(&&Attributes::default().and("name", name));
     assert!(known(0) && known(9_999) && known(9_999 - 90), "the live series and the last ended ones");
     assert!(!known(1));
 }

@@ -69,8 +69,8 @@ impl Limits {
 
         cgroups.refresh();
         let (quota, throttling) = cgroups.cpu();
-        let cpus =
-            sys::affinity().or_else(|| std::thread::available_parallelism().ok()?.get().try_into().ok());
+        let cpus = sys::affinity(cgroups.process())
+            .or_else(|| std::thread::available_parallelism().ok()?.get().try_into().ok());
         Limits {
             memory: cgroups.memory_limit(),
             cpus: cpus.map(|cpus| quota.map_or(cpus, |quota| cpus.min(whole_cpus(quota)))),

@@ -47,12 +47,12 @@ pub(crate) fn file_descriptor_limit() -> Option<u64> {
     (limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur.into())
 }
 
-/// Returns the number of CPUs that the main thread may run on.
+/// Returns the number of CPUs that the main thread of the process, whose id is that of the process, may run on.
 ///
 /// The calling thread may be pinned to fewer. Returns `None` if the machine has more CPUs than libc's set can hold.
-pub(crate) fn affinity() -> Option<u64> {
+pub(crate) fn affinity(process: u32) -> Option<u64> {
     let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
-    let main_thread = std::process::id().try_into().ok()?;
+    let main_thread = process.try_into().ok()?;
     // SAFETY: `sched_getaffinity` needs a pointer that is valid for writing the given number of bytes, which is `set`'s.
     let done = unsafe { libc::sched_getaffinity(main_thread, size_of_val(&set), set.as_mut_ptr()) } == 0;
     // SAFETY: `set` is made of integers. It was zeroed, so that it is initialised even if the kernel wrote only a part.

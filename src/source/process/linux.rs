@@ -1,46 +1,88 @@
 //! Reads the process from `/proc` and the system calls beside it.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
 use super::sample::{Io, Memory, Process, Stat};
 use crate::source::linux::calls as sys;
-use crate::source::linux::files::{Reader, number_of};
+use crate::source::linux::files::{OpenFile, Reader, number_of};
 
 const SELF: &str = "/proc/self";
 
 pub(super) struct Sampler {
     reader: Reader,
+    memory: OpenFile,
+    threads: OpenFile,
+    file_descriptors: OpenFile,
+    disk_io: Option<OpenFile>,
     page_size: Option<u64>,
     ticks_per_second: Option<u64>,
-    disk_io: bool,
+    /// The id and the start of this process.
+    start: Option<(u32, u64)>,
 }
 
 impl Sampler {
     pub(super) fn new(disk_io: bool) -> Self {
         Sampler {
-            reader: Reader::default(),
+            reader: Reader::new(),
+            memory: OpenFile::new("/proc/self/statm"),
+            threads: OpenFile::new("/proc/self/task"),
+            file_descriptors: OpenFile::new("/proc/self/fd"),
+            disk_io: disk_io.then(|| OpenFile::new("/proc/self/io")),
             page_size: sys::page_size(),
             ticks_per_second: sys::ticks_per_second(),
-            disk_io,
+            start: None,
         }
     }
 
     pub(super) fn sample(&mut self) -> Process {
-        let stat = self.read("stat").and_then(Stat::parse);
+        self.reader.refresh();
         let page_size = self.page_size;
         Process {
             usage: sys::usage(),
-            memory: self.read("statm").and_then(|text| Memory::parse(text, page_size?)),
-            stat,
-            file_descriptors: file_descriptors(),
-            uptime: stat.and_then(|stat| self.since(stat.start)),
-            io: self.disk_io.then(|| self.read("io")).flatten().and_then(Io::parse),
+            memory: self.reader.read_open(&mut self.memory).and_then(|text| Memory::parse(text, page_size?)),
+            threads: self.threads(),
+            file_descriptors: self.file_descriptors(),
+            uptime: self.start().and_then(|start| self.since(start)),
+            io: self.disk_io.as_mut().and_then(|file| self.reader.read_open(file)).and_then(Io::parse),
         }
     }
 
-    fn read(&mut self, name: &str) -> Option<&[u8]> {
-        self.reader.read(Path::new(SELF), name)
+    /// Returns the start of the process, in ticks since the boot. It is read once.
+    fn start(&mut self) -> Option<u64> {
+        let process = self.reader.process();
+        match self.start {
+            Some((known, start)) if known == process => Some(start),
+            _ => {
+                let start = self.stat()?.start;
+                self.start = Some((process, start));
+                Some(start)
+            }
+        }
+    }
+
+    /// Returns the number of threads. `/proc/self/stat` has it too, for which the kernel visits each thread.
+    fn threads(&mut self) -> Option<u64> {
+        // A directory without subdirectories has two links. The kernel adds one for each thread.
+        let links =
+            self.reader.metadata(&mut self.threads).and_then(|directory| directory.nlink().checked_sub(2));
+        links.filter(|threads| *threads > 0).or_else(|| Some(self.stat()?.threads))
+    }
+
+    fn file_descriptors(&mut self) -> Option<u64> {
+        const DIRECTORY: &str = "/proc/self/fd";
+        // A process that must not be traced may look at the directory, but not open it.
+        let directory = self.reader.metadata(&mut self.file_descriptors);
+        match directory.or_else(|| std::fs::metadata(DIRECTORY).ok())?.len() {
+            // A kernel before 6.2. One of the entries is the directory that this call reads.
+            0 => (std::fs::read_dir(DIRECTORY).ok()?.count() as u64).checked_sub(1),
+            size => Some(size),
+        }
+    }
+
+    fn stat(&mut self) -> Option<Stat> {
+        self.reader.read(Path::new(SELF), "stat").and_then(Stat::parse)
     }
 
     fn since(&self, start: u64) -> Option<f64> {
@@ -73,15 +115,6 @@ impl Stat {
 impl Io {
     fn parse(text: &[u8]) -> Option<Self> {
         Some(Io { read: number_of(text, "read_bytes:")?, written: number_of(text, "write_bytes:")? })
-    }
-}
-
-fn file_descriptors() -> Option<u64> {
-    const DIRECTORY: &str = "/proc/self/fd";
-    match std::fs::metadata(DIRECTORY).ok()?.len() {
-        // A kernel before 6.2. One of the entries is the directory that this call reads.
-        0 => (std::fs::read_dir(DIRECTORY).ok()?.count() as u64).checked_sub(1),
-        size => Some(size),
     }
 }
 

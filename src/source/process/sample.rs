@@ -9,7 +9,7 @@ use stand_in::{rusage, timeval};
 pub(crate) struct Process {
     pub(super) usage: Option<rusage>,
     pub(super) memory: Option<Memory>,
-    pub(super) stat: Option<Stat>,
+    pub(super) threads: Option<u64>,
     pub(super) file_descriptors: Option<u64>,
     pub(super) uptime: Option<f64>,
     pub(super) io: Option<Io>,

@@ -31,16 +31,16 @@ pub(crate) static TABLE: Table<Process> = Table {
         .origin("`/proc/self/statm`: `size`.")
         .advice("Large values are normal, since reserved address space costs nothing. A value that rises without end means that mappings or threads leak."),
         up_down_counter("process.thread.count", "{thread}", |process: &Process, to| {
-            to.value(process.stat.map(|stat| stat.threads));
+            to.value(process.threads);
         })
         .description("Threads of the process.")
-        .origin("`/proc/self/stat`: `num_threads`.")
+        .origin("The links of the directory `/proc/self/task`, without the two that each directory has. Where it has no others, `num_threads` in `/proc/self/stat`.")
         .advice("Contains Tokio's workers, its blocking pool of up to 512 threads, and all others. A value that rises and never falls means threads that never end."),
         up_down_counter("process.unix.file_descriptor.count", "{file_descriptor}", |process: &Process, to| {
             to.value(process.file_descriptors);
         })
         .description("Open file descriptors of the process.")
-        .origin("The size of `/proc/self/fd`. On kernels before 6.2, where the size is 0, the number of its entries.")
+        .origin("The size of `/proc/self/fd`. On kernels before 6.2, where the size is 0, the number of its entries. The library itself keeps at most 16 files of `/proc` and of control groups open.")
         .advice("Rises with the number of connections. A value that rises and never falls is a leak. At `rust.file_descriptor.limit` the process can open and accept nothing more."),
         counter("process.context_switches", "{context_switch}", |process: &Process, to| {
             to.with("voluntary", process.count(|usage| usage.ru_nvcsw));

@@ -1,10 +1,10 @@
 //! Reads the limits and the throttling of the groups that were looked up.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::lookup::{Controller, Group, Version};
-use crate::source::linux::files::{Reader, number, number_of};
+use crate::source::linux::files::{OpenFile, Reader, number, number_of};
 
 /// The throttling by CPU quotas so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,57 +19,79 @@ pub(crate) struct Cgroups {
     root: PathBuf,
     proc_self: PathBuf,
     reader: Reader,
+    membership: OpenFile,
     /// The content of `/proc/self/cgroup` when the groups were looked up.
     memberships: Vec<u8>,
-    pub(super) memory: Option<Group>,
-    pub(super) cpu: Option<Group>,
+    pub(super) memory: MemoryFiles,
+    /// The files of the process's own group and of the groups above it.
+    pub(super) cpu: Vec<CpuFiles>,
+}
+
+/// The files with the limits of memory.
+pub(super) enum MemoryFiles {
+    /// Each holds one limit, of the process's own group or of one above it.
+    V2(Vec<OpenFile>),
+    V1 {
+        statistics: OpenFile,
+        limit: OpenFile,
+    },
+}
+
+/// The files of one group with its quota of CPU time.
+pub(super) enum CpuFiles {
+    V2 { quota: OpenFile, statistics: OpenFile },
+    V1 { quota: OpenFile, period: OpenFile, statistics: OpenFile },
 }
 
 impl Cgroups {
     pub(crate) fn at(root: impl Into<PathBuf>) -> Self {
         let root = root.into();
+        let proc_self = root.join("proc/self");
         Cgroups {
-            proc_self: root.join("proc/self"),
+            membership: OpenFile::new(proc_self.join("cgroup")),
+            proc_self,
             root,
-            reader: Reader::default(),
+            reader: Reader::new(),
             memberships: Vec::new(),
-            memory: None,
-            cpu: None,
+            memory: MemoryFiles::V2(Vec::new()),
+            cpu: Vec::new(),
         }
     }
 
     /// Looks the groups up again if the process was moved since the last call.
     pub(crate) fn refresh(&mut self) {
-        let memberships = self.reader.read(&self.proc_self, "cgroup").unwrap_or_default();
+        self.reader.refresh();
+        let memberships = self.reader.read_open(&mut self.membership).unwrap_or_default();
         if memberships != self.memberships {
             self.memberships.clear();
             self.memberships.extend_from_slice(memberships);
             // A separate reader: the buffer of `self.reader` would keep the length of this long file.
-            let mut reader = Reader::default();
+            let mut reader = Reader::new();
             let mounts = reader.read(&self.proc_self, "mountinfo").unwrap_or_default();
             let find = |controller| Group::find(controller, &self.memberships, mounts, &self.root);
-            self.memory = find(Controller::Memory);
-            self.cpu = find(Controller::Cpu);
+            self.memory = MemoryFiles::of(find(Controller::Memory));
+            self.cpu = CpuFiles::of(find(Controller::Cpu));
         }
     }
 
+    /// Returns the id of the process.
+    pub(crate) fn process(&self) -> u32 {
+        self.reader.process()
+    }
+
     pub(crate) fn memory_limit(&mut self) -> Option<u64> {
-        let group = self.memory.as_ref()?;
-        match group.version {
-            Version::V2 => {
-                let reader = &mut self.reader;
-                let mut limit = |level, file| number(reader.read(level, file)?);
-                group.levels().flat_map(|level| MEMORY_LIMITS.map(|file| limit(level, file))).flatten().min()
+        match &mut self.memory {
+            MemoryFiles::V2(limits) => {
+                limits.iter_mut().filter_map(|limit| number(self.reader.read_open(limit)?)).min()
             }
             // The kernel has already taken the groups above into account, even those that a container cannot see.
-            Version::V1 => {
-                let own = group.levels().next()?;
+            MemoryFiles::V1 { statistics, limit } => {
                 let hierarchical = self
                     .reader
-                    .read(own, "memory.stat")
+                    .read_open(statistics)
                     .and_then(|text| number_of(text, "hierarchical_memory_limit"));
                 hierarchical
-                    .or_else(|| number(self.reader.read(own, "memory.limit_in_bytes")?))
+                    .or_else(|| number(self.reader.read_open(limit)?))
                     .filter(|limit| *limit < NO_MEMORY_LIMIT)
             }
         }
@@ -77,20 +99,74 @@ impl Cgroups {
 
     /// Returns the smallest quota in CPUs, and the throttling by all quotas.
     pub(crate) fn cpu(&mut self) -> (Option<f64>, Option<Throttling>) {
-        let Some(group) = &self.cpu else { return (None, None) };
-        let reader = &mut self.reader;
         let (mut smallest, mut throttling) = (None::<f64>, None::<Throttling>);
-        for level in group.levels() {
-            let Some(quota) = quota(reader, group.version, level) else { continue };
+        for files in &mut self.cpu {
+            let Some(quota) = files.quota(&mut self.reader) else { continue };
             smallest = Some(smallest.map_or(quota, |smallest| smallest.min(quota)));
-            if let Some(own) = reader.read(level, "cpu.stat").and_then(|text| throttled(text, group.version))
-            {
+            if let Some(own) = files.throttling(&mut self.reader) {
                 let sum = throttling.get_or_insert_default();
                 sum.count = sum.count.saturating_add(own.count);
                 sum.time = sum.time.saturating_add(own.time);
             }
         }
         (smallest, throttling)
+    }
+}
+
+impl MemoryFiles {
+    fn of(group: Option<Group>) -> Self {
+        let Some(group) = group else { return MemoryFiles::V2(Vec::new()) };
+        match group.version {
+            Version::V2 => {
+                let limits = group
+                    .levels()
+                    .flat_map(|level| MEMORY_LIMITS.map(|limit| OpenFile::new(level.join(limit))));
+                MemoryFiles::V2(limits.collect())
+            }
+            Version::V1 => MemoryFiles::V1 {
+                statistics: OpenFile::new(group.own().join("memory.stat")),
+                limit: OpenFile::new(group.own().join("memory.limit_in_bytes")),
+            },
+        }
+    }
+}
+
+impl CpuFiles {
+    fn of(group: Option<Group>) -> Vec<Self> {
+        let files = |group: &Group| {
+            let levels = group.levels().map(|level| {
+                let file = |name| OpenFile::new(level.join(name));
+                let statistics = file("cpu.stat");
+                match group.version {
+                    Version::V2 => CpuFiles::V2 { quota: file("cpu.max"), statistics },
+                    Version::V1 => {
+                        let (quota, period) = (file("cpu.cfs_quota_us"), file("cpu.cfs_period_us"));
+                        CpuFiles::V1 { quota, period, statistics }
+                    }
+                }
+            });
+            levels.collect()
+        };
+        group.as_ref().map(files).unwrap_or_default()
+    }
+
+    /// Returns the quota of the group, in CPUs.
+    fn quota(&mut self, reader: &mut Reader) -> Option<f64> {
+        match self {
+            CpuFiles::V2 { quota, .. } => cpu_max(reader.read_open(quota)?),
+            CpuFiles::V1 { quota, period, .. } => {
+                let quota = number(reader.read_open(quota)?)?;
+                ratio(quota, number(reader.read_open(period)?)?)
+            }
+        }
+    }
+
+    fn throttling(&mut self, reader: &mut Reader) -> Option<Throttling> {
+        let (statistics, version) = match self {
+            CpuFiles::V2 { statistics, .. } => (statistics, Version::V2),
+            CpuFiles::V1 { statistics, .. } => (statistics, Version::V1),
+        };
+        throttled(reader.read_open(statistics)?, version)
     }
 }
 
@@ -101,17 +177,6 @@ const MEMORY_LIMITS: [&str; 2] = ["memory.max", "memory.high"];
 /// The smallest value by which version 1 says that there is no limit: the largest number of bytes in whole pages that an
 /// `i64` holds. Pages have at most 64 KiB.
 const NO_MEMORY_LIMIT: u64 = i64::MAX as u64 & !0xffff;
-
-/// Returns the quota of a group, in CPUs.
-fn quota(reader: &mut Reader, version: Version, level: &Path) -> Option<f64> {
-    match version {
-        Version::V2 => cpu_max(reader.read(level, "cpu.max")?),
-        Version::V1 => {
-            let quota = number(reader.read(level, "cpu.cfs_quota_us")?)?;
-            ratio(quota, number(reader.read(level, "cpu.cfs_period_us")?)?)
-        }
-    }
-}
 
 /// Parses `quota period`, in which `max` means no quota.
 fn cpu_max(text: &[u8]) -> Option<f64> {

@@ -58,6 +58,11 @@ impl Group {
             .max_by_key(|group| group.levels().count())
     }
 
+    /// Returns the directory of the process's own group.
+    pub(super) fn own(&self) -> &Path {
+        &self.directory
+    }
+
     /// Returns the directories of the process's own group and of the groups above it, in this order.
     pub(super) fn levels(&self) -> impl Iterator<Item = &Path> {
         self.directory.ancestors().take_while(|level| level.starts_with(&self.mount_point))
