@@ -11,6 +11,7 @@ mod screen;
 mod series;
 mod summary;
 mod table;
+mod trend;
 
 use std::error::Error;
 use std::future::pending;

@@ -9,11 +9,9 @@ use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use support::receiver::{Export, points};
 
 use crate::readable::readable;
+use crate::trend::Trend;
 
 pub(crate) const TASK: &str = "rust.task.name";
-
-/// How many samples show a leak: fewer can be the rising half of a wave.
-const MIN_SAMPLES: usize = 8;
 
 /// All series, by metric and attributes.
 #[derive(Default)]
@@ -48,10 +46,7 @@ pub(crate) struct Series {
     last: Sample,
     /// The number of the latest sample of all series that has this one.
     sample: usize,
-    samples: usize,
-    highest: f64,
-    /// The deepest fall below the highest value before it.
-    deepest_fall: f64,
+    trend: Trend,
 }
 
 impl History {
@@ -99,9 +94,7 @@ impl History {
             before: last,
             last,
             sample: 0,
-            samples: 0,
-            highest: last.value,
-            deepest_fall: 0.0,
+            trend: Trend::new(),
         });
         // The export at shutdown can follow too soon for a rate.
         if last.at - series.last.at > Duration::from_millis(500) {
@@ -109,9 +102,7 @@ impl History {
         }
         series.last = last;
         series.sample = self.samples;
-        series.samples += 1;
-        series.highest = series.highest.max(last.value);
-        series.deepest_fall = series.deepest_fall.max(series.highest - last.value);
+        series.trend.add(last.value);
     }
 
     /// Returns how many exports or snapshots were added.
@@ -159,14 +150,9 @@ impl Series {
         self.last.at
     }
 
-    /// Returns true for an amount that rises and does not fall again, which a wave of load does.
+    /// Returns true for an amount that grows for good.
     pub(crate) fn leaks(&self) -> bool {
-        let growth = self.last.value - self.first.value;
-        self.kind == Kind::Amount
-            && self.samples >= MIN_SAMPLES
-            && growth >= 1.0
-            && growth > self.first.value * 0.02
-            && self.deepest_fall <= growth / 4.0
+        self.kind == Kind::Amount && self.trend.is_leak()
     }
 
     pub(crate) fn now(&self) -> String {
