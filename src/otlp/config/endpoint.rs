@@ -8,7 +8,8 @@ use http::uri::{PathAndQuery, Scheme};
 
 use crate::otlp::config::env::{Env, QUOTED, Variable, boolean};
 use crate::otlp::config::options::{Options, Protocol};
-use crate::otlp::config::secrets::{HIDDEN, Secrets, secrets_of_url, shown_url};
+use crate::otlp::config::secrets::{HIDDEN, Secrets};
+use crate::otlp::config::shown::{secrets_of_url, shown_url};
 use crate::otlp::error::Error;
 
 /// The target of requests.

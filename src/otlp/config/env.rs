@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 
-use crate::otlp::config::secrets::{HIDDEN, shown_word};
+use crate::otlp::config::secrets::HIDDEN;
+use crate::otlp::config::shown::shown_word;
 use crate::otlp::error::Error;
 
 /// Reads variables, and collects what to warn of.

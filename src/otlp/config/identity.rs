@@ -1,7 +1,7 @@
 //! The PEM files of TLS, by name.
 
 use crate::otlp::config::env::{Env, QUOTED, Variable};
-use crate::otlp::config::secrets::{looks_like_path, shown_path};
+use crate::otlp::config::shown::{looks_like_path, shown_path};
 use crate::otlp::error::Error;
 
 /// The files that the variables name. They are read when a connection is made, since they are replaced before they

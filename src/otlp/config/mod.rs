@@ -10,5 +10,6 @@ pub(crate) mod proxy;
 pub(crate) mod resource;
 pub(crate) mod secrets;
 pub(crate) mod settings;
+pub(crate) mod shown;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,8 @@ use http::{HeaderValue, Uri};
 use hyper_util::client::proxy::matcher::Matcher;
 
 use crate::otlp::config::env::Env;
-use crate::otlp::config::secrets::{Secrets, secrets_of_url, shown_url};
+use crate::otlp::config::secrets::Secrets;
+use crate::otlp::config::shown::{secrets_of_url, shown_url};
 
 /// A proxy.
 #[derive(Clone)]

@@ -14,7 +14,7 @@ use prost::Message;
 use prost::bytes::Bytes;
 
 use crate::otlp::config::options::Protocol;
-use crate::otlp::config::secrets::shown_url;
+use crate::otlp::config::shown::shown_url;
 use crate::otlp::config::settings::{Compression, Target};
 use crate::otlp::error::error_message;
 use crate::otlp::send::answer;

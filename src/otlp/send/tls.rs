@@ -16,7 +16,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::otlp::config::env::Variable;
 use crate::otlp::config::identity::{Identity, invalid};
-use crate::otlp::config::secrets::shown_path;
+use crate::otlp::config::shown::shown_path;
 use crate::otlp::error::{Error, error_message};
 use crate::otlp::send::outcome::{Retry, SendError};
 use crate::otlp::send::stream::Stream;
