@@ -1,15 +1,15 @@
 //! The resource: the attributes that all metrics of the process have in common.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::{env, process};
 
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::resource::{ResourceDetector, TelemetryResourceDetector};
-use uuid::Uuid;
+use uuid::{Builder, Uuid};
 
 use crate::otlp::config::env::{Env, pairs};
 use crate::otlp::config::options::Options;
-use crate::util::mutex::Mutex;
 
 /// Detected attributes, then the variables, then the builder's; later ones win. The command line is left out on
 /// purpose, since command lines contain passwords.
@@ -59,13 +59,39 @@ fn executable_name() -> String {
 /// A random UUID for the life of the process. Two instances of a service, and two runs of one, are different series.
 /// A fork is another process, hence gets another one.
 fn instance_id() -> Uuid {
-    static ID: Mutex<Option<(u32, Uuid)>> = Mutex::new(None);
-    let process = process::id();
-    let mut id = ID.lock();
-    match *id {
-        Some((of, id)) if of == process => id,
-        _ => id.insert((process, Uuid::new_v4())).1,
+    static PROGRAM: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
+    static PROCESS: AtomicU64 = AtomicU64::new(0);
+    let [high, low] = [&PROGRAM[0], &PROGRAM[1]].map(drawn_once);
+    let low = low & !u64::from(u32::MAX) | u64::from(drawn_for(process::id(), &PROCESS));
+    Builder::from_random_bytes(Uuid::from_u64_pair(high, low).into_bytes()).into_uuid()
+}
+
+/// A random number, the same one for every call. Without a lock, since another thread may hold it while this process
+/// forks, and then the fork waits for it without end.
+fn drawn_once(number: &AtomicU64) -> u64 {
+    let drawn = random() | 1;
+    match number.compare_exchange(0, drawn, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) => drawn,
+        Err(before) => before,
     }
+}
+
+/// A random number for a process, which is kept beside the number of the process.
+fn drawn_for(process: u32, kept: &AtomicU64) -> u32 {
+    let mut before = kept.load(Ordering::Relaxed);
+    let drawn = u64::from(process) << 32 | random() >> 32;
+    // A process of the same number as the one before it, which is a fork of that one's parent, draws anew.
+    while before >> 32 != u64::from(process) {
+        match kept.compare_exchange(before, drawn, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => before = drawn,
+            Err(other) => before = other,
+        }
+    }
+    (before & u64::from(u32::MAX)) as u32
+}
+
+fn random() -> u64 {
+    Uuid::new_v4().as_u64_pair().0 ^ Uuid::new_v4().as_u64_pair().1
 }
 
 #[cfg(test)]
@@ -110,6 +136,67 @@ mod tests {
         let id = || get(&resource(&[], &Options::default()).0, "service.instance.id").unwrap();
         assert_eq!(id(), id());
         assert_eq!(Uuid::parse_str(&id()).unwrap().get_version_num(), 4);
+    }
+
+    #[test]
+    fn a_process_keeps_its_number_and_another_one_draws_anew() {
+        let kept = AtomicU64::new(0);
+        let first = drawn_for(7, &kept);
+        assert_eq!(drawn_for(7, &kept), first);
+        assert_ne!(drawn_for(8, &kept), first);
+        assert_ne!(drawn_for(7, &kept), first, "the number of a process that has ended is given again");
+        let once = AtomicU64::new(0);
+        assert_eq!(drawn_once(&once), drawn_once(&once));
+    }
+
+    /// Other threads ask for the identity at the moment of each fork.
+    #[test]
+    #[cfg(unix)]
+    #[allow(unsafe_code, reason = "there is no other way to fork")]
+    fn a_fork_gets_its_identity_whatever_other_threads_were_doing() {
+        use std::io::Read;
+        use std::os::fd::AsRawFd;
+        use std::sync::atomic::AtomicBool;
+
+        let stop = AtomicBool::new(false);
+        let own = instance_id();
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        assert_eq!(instance_id(), own);
+                    }
+                });
+            }
+            let mut ids = std::collections::HashSet::from([own]);
+            for _ in 0..100 {
+                let (mut ours, theirs) = std::io::pipe().unwrap();
+                // SAFETY: the fork only calls functions that take no lock, and ends without running destructors. The
+                // alarm ends it if it waits for one anyway. The buffer is valid for reads of its length.
+                let fork = unsafe {
+                    match libc::fork() {
+                        0 => {
+                            libc::alarm(20);
+                            let id = instance_id().into_bytes();
+                            let written = libc::write(theirs.as_raw_fd(), id.as_ptr().cast(), id.len());
+                            libc::_exit(i32::from(written != 16));
+                        }
+                        fork => fork,
+                    }
+                };
+                drop(theirs);
+                let mut id = [0; 16];
+                let read = ours.read_exact(&mut id);
+                let mut status = 0;
+                // SAFETY: it is a child of this process, and the status can be written to.
+                unsafe { libc::waitpid(fork, &raw mut status, 0) };
+                stop.store(status != 0, Ordering::Relaxed);
+                assert_eq!(status, 0, "the fork waits for a lock");
+                read.unwrap();
+                assert!(ids.insert(Uuid::from_bytes(id)), "two processes have one identity");
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
     }
 
     #[test]
