@@ -33,6 +33,12 @@ impl<'a> Env<'a> {
         }
     }
 
+    /// True if the variable is set to nothing, which counts as not set here but not elsewhere.
+    #[cfg(feature = "otlp-tls")]
+    pub(crate) fn is_empty(&self, name: &str) -> bool {
+        (self.read)(name).is_ok_and(|value| value.is_empty())
+    }
+
     /// As [`get`](Self::get), for a setting of the exporter. The variable for metrics goes before that for all signals.
     pub(crate) fn exporter(&self, setting: &str) -> Result<Option<Variable>, Error> {
         for name in exporter_names(setting) {

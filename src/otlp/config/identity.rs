@@ -1,7 +1,8 @@
 //! The PEM files of TLS, by name.
 
 use crate::otlp::config::env::{Env, QUOTED, Variable};
-use crate::otlp::config::shown::{looks_like_path, shown_path};
+use crate::otlp::config::secrets::HIDDEN;
+use crate::otlp::config::shown::shown_path;
 use crate::otlp::error::Error;
 
 /// The files that the variables name. They are read when a connection is made, since they are replaced before they
@@ -9,9 +10,12 @@ use crate::otlp::error::Error;
 pub(crate) struct Identity {
     pub(crate) authority: Option<Variable>,
     pub(crate) client: Option<Client>,
-    /// The files of the system's authorities, if they are not in the usual places.
-    pub(crate) system: Option<Variable>,
+    /// The file and the directory of the system's authorities, if they are not in the usual places.
+    pub(crate) system: Vec<Variable>,
 }
+
+const SYSTEM_FILE: &str = "SSL_CERT_FILE";
+const SYSTEM: [&str; 2] = [SYSTEM_FILE, "SSL_CERT_DIR"];
 
 /// A client certificate and its key.
 pub(crate) struct Client {
@@ -30,10 +34,14 @@ impl Identity {
             }
             (None, Some(key)) => return Err(invalid(&key, "set OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE too")),
         };
-        let system = match env.get("SSL_CERT_FILE")? {
-            Some(file) => Some(file),
-            None => env.get("SSL_CERT_DIR")?,
-        };
+        let mut system = Vec::new();
+        for name in SYSTEM {
+            system.extend(env.get(name)?);
+        }
+        // Unlike other variables, an empty one is read: as the name of a file that is not there.
+        if env.is_empty(SYSTEM_FILE) {
+            system.push(Variable::new(SYSTEM_FILE, ""));
+        }
         Ok(Identity { authority: file(env, "CERTIFICATE")?, client, system })
     }
 }
@@ -48,11 +56,12 @@ fn file(env: &Env<'_>, setting: &str) -> Result<Option<Variable>, Error> {
 
 /// Shows the value only if it looks like the name of a file.
 pub(crate) fn invalid(file: &Variable, problem: &str) -> Error {
-    let problem = match looks_like_path(&file.value) {
-        true => problem.to_owned(),
-        false => format!("it must be the name of a PEM file; {problem}"),
+    let shown = shown_path(&file.value);
+    let problem = match shown == HIDDEN {
+        true => format!("it must be the name of a PEM file; {problem}"),
+        false => problem.to_owned(),
     };
-    Error::setting(&file.name, shown_path(&file.value), problem)
+    Error::setting(&file.name, &shown, problem)
 }
 
 #[cfg(test)]
@@ -83,6 +92,9 @@ mod tests {
             "-----BEGIN PRIVATE KEY-----\ns3cret\n-----END PRIVATE KEY-----",
             "-----BEGIN PRIVATE KEY-----\\ns3cret\\n-----END PRIVATE KEY-----",
             "LS0tLS1CRUdJTiBs3cretBLRVktLS0tLQ==",
+            "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.s3cretDozjgNryP4J3jVmNHl0w5N",
+            "s3cret.a1b2.c3d4",
+            "/s3cret+x0Yz1Ab2Cd3Ef4Gh5Ij6Kl==",
         ] {
             let error = error(&[(KEY, key)]);
             assert!(

@@ -24,7 +24,8 @@ fn starts_with_host(text: &str) -> bool {
     let (name, port) = host.split_once(':').unwrap_or((host, ""));
     let is_name = |word: &str| word.len() < TOKEN && word.chars().all(|c| c.is_ascii_alphanumeric());
     let is_port = port.len() <= 5 && port.chars().all(|c| c.is_ascii_digit());
-    name.split(['.', '-']).all(is_name)
+    !is_random(host, MIN_RANDOM_PATH)
+        && name.split(['.', '-']).all(is_name)
         && is_port
         && (!port.is_empty() || name.contains('.') || name == "localhost")
         || text.starts_with("unix:/")
@@ -64,24 +65,171 @@ pub(crate) fn secrets_of_url(text: &str, secrets: &mut Secrets) {
 pub(crate) fn shown_word(value: &str) -> &str {
     const MAX_WORD: usize = 16;
     let is_plain = value.chars().all(|character| character.is_ascii_graphic() || character == ' ');
-    if is_plain && value.len() <= MAX_WORD { value } else { HIDDEN }
+    if is_plain && value.len() <= MAX_WORD && !is_random(value, MIN_RANDOM_WORD) { value } else { HIDDEN }
 }
 
-/// The name of a file. Anything that does not look like one may be the text of a key.
+/// In characters. A shorter text is not judged by [`is_random`].
+const MIN_RANDOM_WORD: usize = 10;
+const MIN_RANDOM_PATH: usize = 22;
+
+/// True if the text changes between small letters, capitals and digits as often as a random one does.
+fn is_random(text: &str, min_length: usize) -> bool {
+    let class = |character: char| (character.is_ascii_digit(), character.is_ascii_uppercase());
+    let mut changes = 0;
+    let mut length = 0;
+    let mut last = None;
+    for character in text.chars() {
+        if character.is_ascii_alphanumeric() {
+            length += 1;
+            changes += usize::from(last.is_some_and(|last| last != class(character)));
+            last = Some(class(character));
+        } else {
+            last = None;
+        }
+    }
+    length >= min_length && changes * 10 >= length * 3
+}
+
+/// The name of a file, without parts that look like tokens. Anything that does not look like a name may be the text of
+/// a key or another secret.
 #[cfg(feature = "otlp-tls")]
-pub(crate) fn shown_path(value: &str) -> &str {
-    if looks_like_path(value) { value } else { HIDDEN }
+pub(crate) fn shown_path(value: &str) -> String {
+    if let Some((quote, inner)) = quoted(value) {
+        return format!("{quote}{}{quote}", shown_path(inner));
+    }
+    if value.is_empty() {
+        return String::new();
+    }
+    if !looks_like_path(value) {
+        return HIDDEN.to_owned();
+    }
+    let is_separator = |character: char| character == '/' || character == '\\';
+    let parts = value.split_inclusive(is_separator).map(|part| {
+        let name = part.trim_end_matches(is_separator);
+        let is_shown = !is_token(name) && name.len() <= MAX_NAME;
+        if is_shown { part.to_owned() } else { part.replace(name, HIDDEN) }
+    });
+    parts.collect()
 }
 
 #[cfg(feature = "otlp-tls")]
-pub(crate) fn looks_like_path(value: &str) -> bool {
-    const MAX_NAME: usize = 64;
-    let names = || value.split(['/', '\\']);
-    let is_rooted = value.starts_with(['/', '~', '.']) || value.get(1..3) == Some(":\\");
-    let has_extension =
-        value.rsplit_once('.').is_some_and(|(_, extension)| (1..=4).contains(&extension.len()));
+fn quoted(value: &str) -> Option<(char, &str)> {
+    let quote = value.chars().next().filter(|first| ['"', '\''].contains(first))?;
+    Some((quote, value.strip_prefix(quote)?.strip_suffix(quote)?))
+}
+
+/// In bytes. The names of files of keys are shorter.
+#[cfg(feature = "otlp-tls")]
+const MAX_NAME: usize = 64;
+
+/// True if one of the words of a name is as long as a token.
+#[cfg(feature = "otlp-tls")]
+fn is_token(name: &str) -> bool {
+    let is_between = |character: char| !character.is_ascii_alphanumeric();
+    name.split(is_between).any(|word| word.len() >= TOKEN)
+}
+
+/// What the files of certificates and keys are called.
+#[cfg(feature = "otlp-tls")]
+const EXTENSIONS: [&str; 11] = ["ca", "cer", "cert", "crt", "der", "key", "p12", "pem", "pfx", "pub", "txt"];
+
+/// True if the value begins as a path does or ends as the name of a key or a certificate does. A token has dots and
+/// slashes too, but is random.
+#[cfg(feature = "otlp-tls")]
+fn looks_like_path(value: &str) -> bool {
+    let is_drive = value.get(1..3).is_some_and(|rest| [":\\", ":/"].contains(&rest));
+    let is_rooted = ["/", "~/", "./", "../", "\\\\"].iter().any(|root| value.starts_with(root)) || is_drive;
+    let extension = value.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
+    let has_extension = extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()));
+    let is_plain = |character: char| character.is_alphanumeric() || "/\\.-_ ~:+@,()".contains(character);
     !value.contains("-----")
-        && !value.chars().any(char::is_control)
-        && names().all(|name| name.len() <= MAX_NAME)
+        && value.chars().all(is_plain)
+        && !is_random(value, MIN_RANDOM_PATH)
         && (is_rooted || has_extension)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_shown_without_secrets() {
+        for (url, shown) in [
+            ("http://h:4318/v1/metrics", "http://h:4318/v1/metrics"),
+            ("https://user:p@ss@h:1/x", "https://[hidden]@h:1/x"),
+            ("https://user:pa/ss@h:1/x", "https://[hidden]@h:1/x"),
+            ("https://h/in/0123456789abcdefghijklmn/x?k=v#f", "https://h/in/[hidden]/x?[hidden]"),
+            ("https://h/#access_token=s3cret", "https://h/?[hidden]"),
+            ("https://h/a;s3cret", "https://h/[hidden]"),
+            ("s3cret://h", "[hidden]://h"),
+            ("collector.example:4317", "collector.example:4317"),
+            ("unix:/run/otel.sock", "unix:/run/otel.sock"),
+            ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl", HIDDEN),
+            ("aB3dE5fG7hJ9.kL1mN3pQ5rS7", HIDDEN),
+            ("s3cret", HIDDEN),
+        ] {
+            assert_eq!(shown_url(url), shown, "{url}");
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "otlp-tls")]
+    fn names_of_files_are_shown() {
+        for path in [
+            "/etc/ssl/certs/ca-certificates.crt",
+            "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt",
+            "/run/secrets/otel-collector-client-certificate.pem",
+            "/tmp/.tmpA1b2C3/authority.pem",
+            "..data/tls.key",
+            "./client",
+            "~/certs/Client 2.PEM",
+            "client.pem",
+            "C:\\certs\\client.pem",
+            "/srv/schl\u{fc}ssel/k.key",
+            "'/c.key'",
+            "",
+        ] {
+            assert_eq!(shown_path(path), path);
+        }
+        assert_eq!(
+            shown_path("/nix/store/6ww5ni1p3zkc0g3i9ysln3hm5z6iv6zh-nss-cacert/etc/ssl/certs/ca-bundle.crt"),
+            "/nix/store/[hidden]/etc/ssl/certs/ca-bundle.crt"
+        );
+    }
+
+    #[test]
+    #[cfg(feature = "otlp-tls")]
+    fn keys_and_tokens_are_no_names_of_files() {
+        for secret in [
+            "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U",
+            "eyJhbGciOiJIUzI1NiJ9.e30.abcd",
+            "xoxb-1234.abcd",
+            "SG.ab12.cd34",
+            "/9j/4AAQSkZJRgABAQEAYABgAAD",
+            "/eyJhbGciOiJIUzI1NiJ9.eyJzdWIi.c2ln",
+            "./aB3dE5fG7hJ9kL1mN3pQ5rS7",
+            "~s3cret",
+            ".s3cret",
+            "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcw",
+            "glsa_x1Y2z3.dEf",
+            "hunter2.pass",
+            "-----BEGIN PRIVATE KEY-----.pem",
+            "/a\nb.pem",
+            "/p$ss%word",
+        ] {
+            assert_eq!(shown_path(secret), HIDDEN, "{secret}");
+        }
+        assert_eq!(shown_path("/correcthorsebatterystaple"), "/[hidden]");
+        assert_eq!(shown_path("correcthorsebatterystaple.pem"), HIDDEN);
+    }
+
+    #[test]
+    fn short_words_are_shown_and_random_ones_are_not() {
+        for word in ["60s", "1e3", "http/xml", "Delta2", "otlp,prometheus", "\"otlp\"", "2024-01-01"] {
+            assert_eq!(shown_word(word), word);
+        }
+        for secret in ["aB3dE5fG7hJ9", "s3cret-that-went-astray", "12ab34cd56ef"] {
+            assert_eq!(shown_word(secret), HIDDEN, "{secret}");
+        }
+    }
 }

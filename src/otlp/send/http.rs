@@ -14,8 +14,8 @@ use prost::Message;
 use prost::bytes::Bytes;
 
 use crate::otlp::config::options::Protocol;
-use crate::otlp::config::shown::shown_url;
 use crate::otlp::config::settings::{Compression, Target};
+use crate::otlp::config::shown::shown_url;
 use crate::otlp::error::error_message;
 use crate::otlp::send::answer;
 use crate::otlp::send::connect::{Client, Connector, MAX_ANSWER};

@@ -11,6 +11,8 @@ mod grpc;
 #[cfg(feature = "otlp-http")]
 mod http;
 pub(crate) mod outcome;
+#[cfg(feature = "otlp-tls")]
+mod roots;
 pub(crate) mod stream;
 #[cfg(feature = "otlp-tls")]
 mod tls;

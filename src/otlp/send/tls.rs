@@ -16,9 +16,9 @@ use tokio_rustls::client::TlsStream;
 
 use crate::otlp::config::env::Variable;
 use crate::otlp::config::identity::{Identity, invalid};
-use crate::otlp::config::shown::shown_path;
-use crate::otlp::error::{Error, error_message};
+use crate::otlp::error::Error;
 use crate::otlp::send::outcome::{Retry, SendError};
+use crate::otlp::send::roots;
 use crate::otlp::send::stream::Stream;
 use crate::util::mutex::Mutex;
 
@@ -72,17 +72,23 @@ fn stamp(identity: &Identity) -> u64 {
         identity.authority.as_ref(),
         client.map(|client| &client.certificate),
         client.map(|client| &client.key),
-        identity.system.as_ref(),
     ];
     let mut hasher = DefaultHasher::new();
     for file in files {
         file.and_then(|file| fs::read(&file.value).ok()).hash(&mut hasher);
     }
+    for path in roots::system_files(&identity.system) {
+        fs::read(&path).ok().hash(&mut hasher);
+    }
     hasher.finish()
 }
 
 fn config(identity: &Identity) -> Result<ClientConfig, Error> {
-    let trusting = trusting(roots(identity)?)?;
+    let roots = match &identity.authority {
+        Some(authority) => roots::of_file(authority, certificates(authority)?)?,
+        None => roots::of_system(&identity.system)?,
+    };
+    let trusting = trusting(roots)?;
     let Some(client) = &identity.client else { return Ok(trusting.with_no_client_auth()) };
     let key = key(&client.key)?;
     trusting.with_client_auth_cert(certificates(&client.certificate)?, key).map_err(|error| match error {
@@ -91,43 +97,6 @@ fn config(identity: &Identity) -> Result<ClientConfig, Error> {
         }
         error => invalid(&client.certificate, &error.to_string()),
     })
-}
-
-fn roots(identity: &Identity) -> Result<RootCertStore, Error> {
-    let mut roots = RootCertStore::empty();
-    if let Some(authority) = &identity.authority {
-        for certificate in certificates(authority)? {
-            roots.add(certificate).map_err(|error| invalid(authority, &error.to_string()))?;
-        }
-        return Ok(roots);
-    }
-    let system = rustls_native_certs::load_native_certs();
-    // Systems have odd certificates among their many. One that cannot be parsed is left out.
-    roots.add_parsable_certificates(system.certs);
-    #[cfg(feature = "otlp-tls-webpki-roots")]
-    if roots.is_empty() {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        return Ok(roots);
-    }
-    match &identity.system {
-        _ if !roots.is_empty() => Ok(roots),
-        Some(file) => {
-            let why = system
-                .errors
-                .first()
-                .map_or("there is no certificate in it".to_owned(), |error| error_message(error));
-            Err(Error::setting(
-                &file.name,
-                shown_path(&file.value),
-                format!("no authority could be read from it: {why}"),
-            ))
-        }
-        None => Err(Error::Start(
-            "this system has no certificates of authorities; set OTEL_EXPORTER_OTLP_CERTIFICATE, \
-             or use the Cargo feature `otlp-tls-webpki-roots`"
-                .into(),
-        )),
-    }
 }
 
 fn trusting(roots: RootCertStore) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, Error> {
@@ -145,10 +114,18 @@ fn certificates(file: &Variable) -> Result<Vec<CertificateDer<'static>>, Error> 
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match certificates {
         Ok(certificates) if certificates.is_empty() => {
-            Err(invalid(file, "there is no certificate in that file"))
+            Err(invalid(file, &format!("there is no certificate in that file{}", binary(&pem, "x509"))))
         }
         Ok(certificates) => Ok(certificates),
         Err(_) => Err(invalid(file, "the file is not valid PEM")),
+    }
+}
+
+/// What to do with a file that is not a text, hence in DER.
+fn binary(content: &[u8], command: &str) -> String {
+    match content.starts_with(&[0x30]) {
+        true => format!("; it may be DER; convert it with `openssl {command} -inform DER -in FILE -out PEM`"),
+        false => String::new(),
     }
 }
 
@@ -161,7 +138,9 @@ fn key(file: &Variable) -> Result<PrivateKeyDer<'static>, Error> {
         ));
     }
     PrivateKeyDer::from_pem_slice(&pem).map_err(|error| match error {
-        rustls::pki_types::pem::Error::NoItemsFound => invalid(file, "there is no private key in that file"),
+        rustls::pki_types::pem::Error::NoItemsFound => {
+            invalid(file, &format!("there is no private key in that file{}", binary(&pem, "pkey")))
+        }
         _ => invalid(file, "the file is not valid PEM"),
     })
 }
@@ -200,6 +179,9 @@ pub(crate) fn sentence(error: &rustls::Error) -> String {
             CertificateError::Expired | CertificateError::ExpiredContext { .. },
         ) => "has a certificate that has expired; renew it",
         rustls::Error::InvalidCertificate(
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+        ) => "has a certificate that is not valid yet; compare the clocks of both machines",
+        rustls::Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         ) => "has a certificate for another host; use one of its names in the endpoint",
         rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
@@ -217,7 +199,18 @@ pub(crate) fn sentence(error: &rustls::Error) -> String {
         rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
             "does not speak the protocol of OTEL_EXPORTER_OTLP_PROTOCOL on this port"
         }
-        _ => "refuses TLS, or is refused",
+        rustls::Error::AlertReceived(AlertDescription::UnrecognisedName) => {
+            "has no certificate for this host; use one of its names in the endpoint"
+        }
+        rustls::Error::AlertReceived(
+            AlertDescription::ProtocolVersion
+            | AlertDescription::HandshakeFailure
+            | AlertDescription::InsufficientSecurity,
+        )
+        | rustls::Error::PeerIncompatible(_) => {
+            "has no version or cipher of TLS in common with this client; let it speak TLS 1.2 or 1.3"
+        }
+        _ => "refuses TLS, or is refused; compare the settings of TLS on both sides",
     };
     format!("{advice} ({error})")
 }
