@@ -25,6 +25,7 @@ fn the_log_adds_up_losses() {
         advice_is_no_loss(protocol);
         losses_are_added_up(protocol);
         a_loss_that_lasts_until_the_end_is_added_up_too(protocol);
+        a_loss_at_the_end_is_reported_once(protocol);
     }
     json_counts_like_protobuf();
 }
@@ -96,6 +97,30 @@ fn a_loss_that_lasts_until_the_end_is_added_up_too(protocol: Protocol) {
     let lines = log::take();
     assert_eq!(lines.len(), 2, "{lines:#?}");
     assert!(lines[1].contains("until the end") && lines[1].contains("3 exports were lost"), "{lines:#?}");
+}
+
+/// Dropping reports nothing that the exporting thread has reported.
+fn a_loss_at_the_end_is_reported_once(protocol: Protocol) {
+    let receiver = Receiver::start();
+    drop(telemetry(&receiver.endpoint(), protocol));
+    assert_eq!(log::take(), [""; 0], "nothing is lost");
+    receiver.always(Answer::Refuse {
+        http: 400,
+        grpc: tonic::Code::InvalidArgument,
+        after: None,
+        message: "on purpose",
+    });
+    drop(telemetry(&receiver.endpoint(), protocol));
+    let refused = log::take();
+    let endpoint = receiver.endpoint();
+    drop(receiver);
+    drop(telemetry(&endpoint, protocol));
+    let unreachable = log::take();
+    for (lines, why) in [(refused, "on purpose"), (unreachable, "no connection")] {
+        assert_eq!(lines.len(), 2, "{lines:#?}");
+        assert_eq!(lines.iter().filter(|line| line.contains(why)).count(), 1, "{lines:#?}");
+        assert!(lines[1].contains("until the end") && lines[1].contains("1 exports were lost"), "{lines:#?}");
+    }
 }
 
 fn json_counts_like_protobuf() {

@@ -59,6 +59,39 @@ fn an_endpoint_that_is_never_reached_delays_the_end_by_a_second() {
     }
 }
 
+/// Something accepts connections in the place of an endpoint that is gone, as a proxy beside the service does.
+#[test]
+fn an_endpoint_that_never_answers_to_tls_delays_the_end_by_two_seconds() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("https://{}", listener.local_addr().unwrap());
+    for protocol in BOTH {
+        let start = Instant::now();
+        let error = telemetry(&endpoint, protocol).shutdown().unwrap_err().to_string();
+        assert!(start.elapsed() < Duration::from_secs(2) + GRACE, "{:?}", start.elapsed());
+        assert!(error.contains(&endpoint) && error.contains("no connection in 2s"), "{error}");
+    }
+}
+
+/// `main` has another error right after the start.
+#[test]
+fn an_error_at_the_start_is_not_delayed_by_a_dead_endpoint() {
+    fn start(endpoint: &str, protocol: Protocol) -> Result<(), String> {
+        let _telemetry = telemetry(endpoint, protocol);
+        Err("the port of the service is taken".into())
+    }
+    let refused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for endpoint in
+        [format!("http://{refused}"), format!("https://{refused}"), "http://h.invalid:4318".into()]
+    {
+        for protocol in BOTH {
+            let begin = Instant::now();
+            start(&endpoint, protocol).unwrap_err();
+            let time = begin.elapsed();
+            assert!(time < Duration::from_secs(1) + GRACE, "{endpoint} {protocol:?}: {time:?}");
+        }
+    }
+}
+
 #[test]
 fn an_endpoint_that_hangs_delays_the_end_by_five_seconds() {
     let receiver = Receiver::start();

@@ -1,11 +1,7 @@
 //! A malformed variable never stops a service: it is ignored with one warning, or an error names it, without secrets.
 
-use std::collections::BTreeSet;
-
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_instrumentation_runtime::otlp;
-use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
 use support::child::{child, results};
 use support::log;
 use support::receiver::Receiver;
@@ -157,63 +153,4 @@ fn settings_that_cannot_work_are_errors_with_their_sentence() {
             "{set:?}: {error}"
         );
     }
-}
-
-/// All variables of the table in the documentation of the module.
-fn variables() -> BTreeSet<String> {
-    let source = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../src/otlp/mod.rs")).unwrap();
-    let rows = source.lines().filter_map(|line| line.strip_prefix("//! | `"));
-    let is_name = |word: &&str| word.len() > 3 && word.chars().all(|c| c.is_ascii_uppercase() || c == '_');
-    let names: BTreeSet<_> = rows
-        .filter_map(|row| row.split('|').next())
-        .flat_map(|column| column.split('`').filter(is_name).map(str::to_owned).collect::<Vec<_>>())
-        .collect();
-    assert!(names.len() > 15, "{names:?}");
-    names
-}
-
-#[test]
-fn a_secret_in_any_variable_is_never_printed() {
-    let names: Vec<_> = variables().into_iter().collect();
-    let shape =
-        prop_oneof!["[a-zA-Z0-9]{32}", "[a-zA-Z0-9+/]{40}==", "Bearer [a-zA-Z0-9_.-]{30}", "[!-~]{24,50}"];
-    let wrap = prop_oneof![
-        Just(("", "")),
-        Just(("x-api-key=", "")),
-        Just(("http://user:", "@127.0.0.1:1")),
-        Just(("http://127.0.0.1:1/", "/in")),
-        Just(("http://127.0.0.1:1?token=", "")),
-        Just(("-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----")),
-        Just(("\"", "\"")),
-    ];
-    let mut runner = TestRunner::new(Config { cases: 40, failure_persistence: None, ..Config::default() });
-    let strategy = (prop::sample::select(names), shape, wrap, any::<bool>());
-    let case = |(name, secret, (before, after), https): (String, String, (&str, &str), bool)| {
-        let value = format!("{before}{secret}{after}");
-        let endpoint = if https { "https://0.0.0.0:1" } else { "http://0.0.0.0:1" };
-        let mut set = vec![
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint),
-            ("OTEL_EXPORTER_OTLP_TIMEOUT", "500"),
-            // The shorter one counts.
-            ("OTEL_METRIC_EXPORT_TIMEOUT", "500"),
-        ];
-        set.retain(|(other, _)| *other != name);
-        set.push((&name, &value));
-        // The name of the service is no secret, and is exported.
-        prop_assume!(name != "OTEL_SERVICE_NAME" && name != "OTEL_RESOURCE_ATTRIBUTES");
-        prop_assume!(name != "NO_PROXY" && name != "SSL_CERT_FILE" && name != "SSL_CERT_DIR");
-        // A segment of a path has no slash.
-        prop_assume!(!before.ends_with(":1/") || secret.chars().all(|c| c.is_ascii_alphanumeric()));
-        // A value that looks like the name of a file is shown.
-        prop_assume!(!value.starts_with(['/', '.', '~']) && !value.contains('.') || value.contains("-----"));
-        let (result, lines) = export(&set);
-        let shown = [vec![result], lines].concat().join("\n");
-        let secret = secret.trim_start_matches("Bearer ");
-        let pieces = secret.as_bytes().windows(8).map(String::from_utf8_lossy);
-        for piece in pieces {
-            prop_assert!(!shown.contains(&*piece), "{}={} shows {}: {}", name, value, piece, shown);
-        }
-        Ok(())
-    };
-    runner.run(&strategy, case).unwrap();
 }

@@ -51,7 +51,8 @@ impl Telemetry {
     /// a runtime, without one, and while a panic unwinds. Further calls return the result of the first one.
     ///
     /// A shutdown takes no longer than [`shutdown_timeout`](super::Builder::shutdown_timeout), by default 5 s. If there was never a
-    /// connection to the endpoint, there is one attempt, which waits for a connection for 1 s at most.
+    /// connection to the endpoint, there is one attempt, which waits for a connection for 1 s at most, and for TLS over it as
+    /// long again.
     ///
     /// # Errors
     /// Why the last export was not delivered.
@@ -64,8 +65,12 @@ impl Telemetry {
 
 impl Drop for Telemetry {
     fn drop(&mut self) {
-        let already = self.reader.as_ref().is_none_or(Reader::has_ended);
-        if let (false, Err(error)) = (already, self.shutdown()) {
+        let Some(reader) = self.reader.as_ref().filter(|reader| !reader.has_ended()) else { return };
+        let result = self.shutdown();
+        // The exporting thread logs every loss that it knows of, with the number of all.
+        if let Err(error) = result
+            && !reader.has_answered()
+        {
             crate::util::log::warn("the last metrics were lost", &error.to_string());
         }
     }

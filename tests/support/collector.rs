@@ -32,6 +32,8 @@ pub struct Config {
     pub server: String,
     /// More settings of the gRPC server.
     pub grpc: String,
+    /// Listens on Unix sockets in this directory, `grpc.sock` and `http.sock`, rather than on ports.
+    pub sockets: Option<PathBuf>,
     /// A processor's name and its settings.
     pub processor: Option<(&'static str, &'static str)>,
 }
@@ -145,7 +147,11 @@ impl Drop for Collector {
 }
 
 fn yaml(ports: Ports, config: &Config) -> String {
-    let Config { server, grpc, processor } = config;
+    let Config { server, grpc, sockets, processor } = config;
+    let endpoint = |port: u16, name: &str| match sockets {
+        Some(directory) => format!("\"{}\", transport: unix", directory.join(name).display()),
+        None => format!("\"127.0.0.1:{port}\""),
+    };
     let (processors, used) = match processor {
         Some((name, settings)) => (format!("processors: {{{name}: {settings}}}\n"), format!("[{name}]")),
         None => (String::new(), "[]".to_owned()),
@@ -153,18 +159,18 @@ fn yaml(ports: Ports, config: &Config) -> String {
     let separate = |settings: &str| if settings.is_empty() { String::new() } else { format!(", {settings}") };
     format!(
         "receivers:\n  otlp:\n    protocols:\n      \
-         grpc: {{endpoint: \"127.0.0.1:{}\"{}{}}}\n      \
-         http: {{endpoint: \"127.0.0.1:{}\"{}}}\n\
+         grpc: {{endpoint: {}{}{}}}\n      \
+         http: {{endpoint: {}{}}}\n\
          {processors}\
          exporters:\n  debug: {{verbosity: detailed}}\n\
          service:\n  telemetry: {{metrics: {{level: none}}}}\n  pipelines:\n    \
          metrics: {{receivers: [otlp], processors: {used}, exporters: [debug]}}\n    \
          traces: {{receivers: [otlp], exporters: [debug]}}\n    \
          logs: {{receivers: [otlp], exporters: [debug]}}\n",
-        ports.grpc,
+        endpoint(ports.grpc, "grpc.sock"),
         separate(server),
         separate(grpc),
-        ports.http,
+        endpoint(ports.http, "http.sock"),
         separate(server),
     )
 }

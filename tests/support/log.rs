@@ -1,4 +1,4 @@
-//! Collects the log of this process from level `info` upwards.
+//! Collects the log of this process, from level `info` upwards or all of it.
 
 use std::fmt::{Debug, Write};
 use std::sync::Mutex;
@@ -12,7 +12,12 @@ static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// Begins to collect. Once in a process.
 pub fn listen() {
-    tracing::subscriber::set_global_default(Lines).unwrap();
+    tracing::subscriber::set_global_default(Lines(Level::INFO)).unwrap();
+}
+
+/// As [`listen`], to every level.
+pub fn listen_to_all() {
+    tracing::subscriber::set_global_default(Lines(Level::TRACE)).unwrap();
 }
 
 /// Returns the lines since the last call.
@@ -20,11 +25,12 @@ pub fn take() -> Vec<String> {
     std::mem::take(&mut *LINES.lock().unwrap())
 }
 
-struct Lines;
+/// Collects from this level upwards.
+struct Lines(Level);
 
 impl Subscriber for Lines {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= Level::INFO
+        *metadata.level() <= self.0
     }
 
     fn event(&self, event: &Event<'_>) {

@@ -200,6 +200,15 @@ mod tests {
     }
 
     #[test]
+    fn a_scheme_may_be_in_upper_case() {
+        let http = endpoint(Protocol::HttpProtobuf, &[(ALL, "HTTP://H:1")]).unwrap();
+        assert_eq!((http.url.scheme(), http.url.path()), (Some(&Scheme::HTTP), "/v1/metrics"));
+        if cfg!(feature = "otlp-tls") {
+            assert!(endpoint(Protocol::HttpProtobuf, &[(ALL, "HTTPS://h:1")]).unwrap().is_https());
+        }
+    }
+
+    #[test]
     fn grpc_keeps_the_base_path() {
         let grpc = |set: &[(&str, &str)]| url(Protocol::Grpc, set).unwrap();
         assert_eq!(grpc(&[]), "http://localhost:4317/");

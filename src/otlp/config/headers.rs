@@ -19,8 +19,10 @@ pub(crate) struct Headers {
 
 const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
-/// The client sets these itself. With another value a request would be cut, or answered without being read.
-const FRAMING: [&str; 14] = [
+/// The client sets these itself. With another value a request would be cut or answered without being read, or its answer
+/// could not be read.
+const FRAMING: [&str; 18] = [
+    "accept-encoding",
     "connection",
     "content-encoding",
     "content-length",
@@ -28,11 +30,14 @@ const FRAMING: [&str; 14] = [
     "expect",
     "grpc-accept-encoding",
     "grpc-encoding",
+    "grpc-timeout",
     "host",
+    "http2-settings",
     "keep-alive",
     "proxy-connection",
     "te",
     "trailer",
+    "trailers",
     "transfer-encoding",
     "upgrade",
 ];

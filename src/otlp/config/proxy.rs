@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use http::{HeaderValue, Uri};
 use hyper_util::client::proxy::matcher::Matcher;
 
-use crate::otlp::config::env::Env;
+use crate::otlp::config::env::{Env, QUOTED, Variable};
 use crate::otlp::config::secrets::Secrets;
 use crate::otlp::config::shown::{secrets_of_url, shown_url};
 
@@ -38,13 +38,18 @@ impl Proxy {
         }
         let proxy = read(env, &names)?;
         let exceptions = read(env, &["NO_PROXY", "no_proxy"]).unwrap_or_default();
+        let exceptions = exceptions_for(to, &exceptions);
         let shown = shown_url(&proxy);
         secrets_of_url(&proxy, secrets);
         let usable = Matcher::builder().all(proxy.clone()).build().intercept(to);
         let Some(found) =
             usable.filter(|found| found.uri().scheme_str().is_some_and(|scheme| scheme.starts_with("http")))
         else {
-            env.warn(format!("{variable}={}: it must be a URL that begins with http:// or https://", shown));
+            let problem = match Variable::new(variable, &proxy).is_quoted() {
+                true => QUOTED,
+                false => "it must be a URL that begins with http:// or https://",
+            };
+            env.warn(format!("{variable}={shown}: {problem}"));
             return None;
         };
         if found.uri().scheme_str() == Some("https") && !cfg!(feature = "otlp-tls") {
@@ -73,6 +78,32 @@ impl Proxy {
 
 fn read(env: &Env<'_>, names: &[&str]) -> Option<String> {
     names.iter().find_map(|name| env.parse(name, |value| Ok(value.to_owned())))
+}
+
+/// The entries of `NO_PROXY` that hold for the port of a URL, as the matcher knows them: without ports, without `*` before
+/// a domain, and with addresses out of their brackets.
+fn exceptions_for(to: &Uri, list: &str) -> String {
+    let port = port_of(to);
+    let entries = list.split([',', ';', ' ', '\t']).filter(|entry| !entry.is_empty()).filter_map(|entry| {
+        let entry = entry.split_once("://").map_or(entry, |(_, rest)| rest).trim_end_matches('/');
+        let (host, wanted) = match entry.rsplit_once(':') {
+            // Colons within an address are no beginning of a port.
+            Some((host, wanted)) if !host.contains(':') || host.ends_with(']') => (host, Some(wanted)),
+            _ => (entry, None),
+        };
+        if wanted.is_some_and(|wanted| wanted != "*" && wanted.parse() != Ok(port)) {
+            return None;
+        }
+        let host = host.strip_prefix('*').filter(|rest| rest.starts_with('.')).unwrap_or(host);
+        let host = host.strip_prefix('[').map_or(host, |inner| inner.trim_end_matches(']'));
+        Some(if host == "." { host } else { host.trim_end_matches('.') }.to_owned())
+    });
+    entries.collect::<Vec<_>>().join(",")
+}
+
+/// The port that a URL names or its scheme means.
+pub(crate) fn port_of(to: &Uri) -> u16 {
+    to.port_u16().unwrap_or(if to.scheme_str() == Some("https") { 443 } else { 80 })
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -117,6 +148,85 @@ mod tests {
     }
 
     #[test]
+    fn exceptions_have_many_forms() {
+        let is_used = |to: &'static str, exceptions: &str| {
+            let set = [("HTTP_PROXY", "http://p:1"), ("HTTPS_PROXY", "http://p:1"), ("NO_PROXY", exceptions)];
+            let (proxy, warnings) = proxy(to, &set);
+            assert_eq!(warnings, [""; 0]);
+            proxy.is_some()
+        };
+        for (to, exceptions) in [
+            ("http://h.org:4318/", "*"),
+            ("http://h.org:4318/", "h.org"),
+            ("http://h.org:4318/", "H.ORG"),
+            ("http://h.org:4318/", ".h.org"),
+            ("http://a.h.org:4318/", "h.org"),
+            ("http://a.h.org:4318/", ".h.org"),
+            ("http://a.h.org:4318/", "*.h.org"),
+            ("http://h.org:4318/", "h.org."),
+            ("http://h.org:4318/", "h.org:4318"),
+            ("http://h.org:4318/", "h.org:*"),
+            ("http://a.h.org:4318/", ".h.org:4318"),
+            ("http://h.org/", "h.org:80"),
+            ("https://h.org/", "h.org:443"),
+            ("http://h.org:4318/", "http://h.org/"),
+            ("http://h.org:4318/", "x, h.org ,y"),
+            ("http://h.org:4318/", "x h.org y"),
+            ("http://h.org:4318/", ",,h.org,"),
+            ("http://10.1.2.3:4318/", "10.0.0.0/8"),
+            ("http://10.1.2.3:4318/", "10.1.2.3"),
+            ("http://10.1.2.3:4318/", "10.1.2.3:4318"),
+            ("http://[fd00::1]:4318/", "fd00::/8"),
+            ("http://[fd00::1]:4318/", "fd00::1"),
+            ("http://[fd00::1]:4318/", "[fd00::1]"),
+            ("http://[fd00::1]:4318/", "[fd00::1]:4318"),
+        ] {
+            assert!(!is_used(to, exceptions), "{to} is an exception by {exceptions}");
+        }
+        for (to, exceptions) in [
+            ("http://h.org:4318/", "h.org:4317"),
+            ("http://h.org:4318/", "other.org"),
+            ("http://noth.org:4318/", "h.org"),
+            ("http://noth.org:4318/", "*h.org"),
+            ("http://h.org:4318/", "a.h.org"),
+            ("http://11.1.2.3:4318/", "10.0.0.0/8"),
+            ("http://10.1.2.3:4318/", "10.1.2.3:4317"),
+            ("http://[fd00::1]:4318/", "[fd00::1]:4317"),
+            ("http://[fd00::1]:4318/", "fe80::/10"),
+        ] {
+            assert!(is_used(to, exceptions), "{to} is no exception by {exceptions}");
+        }
+    }
+
+    #[test]
+    fn no_password_in_the_url_of_a_proxy_is_shown() {
+        for (url, shown) in [
+            ("http://user:s3cret@p:1", "http://[hidden]@p:1"),
+            ("http://user:s3%63ret%21@p:1", "http://[hidden]@p:1"),
+            ("http://s3cret@p:1", "http://[hidden]@p:1"),
+            ("https://user:s3cret@p:1/", "https://[hidden]@p:1/"),
+            ("user:s3cret@p:1", "[hidden]@p:1"),
+        ] {
+            let mut secrets = Secrets::default();
+            let to = Uri::from_static("http://h:4318/");
+            let proxy = with(&[("HTTP_PROXY", url)], |env| {
+                let proxy = Proxy::new(&to, env, &mut secrets);
+                (proxy, warnings(env))
+            });
+            let (Some(proxy), _) = proxy else {
+                assert!(!cfg!(feature = "otlp-tls") && url.starts_with("https"), "{url}");
+                continue;
+            };
+            assert_eq!(proxy.name(), format!("the proxy {shown} of HTTP_PROXY"));
+            let authorization = proxy.authorization.unwrap();
+            let echo = format!("no user s3cret by {}", authorization.to_str().unwrap());
+            let shown = secrets.excerpt(&echo);
+            let encoded = authorization.to_str().unwrap().split(' ').nth(1).unwrap();
+            assert!(!shown.contains("s3cret") && !shown.contains(encoded), "{url}: {shown}");
+        }
+    }
+
+    #[test]
     fn this_machine_is_reached_directly() {
         for to in [
             "http://localhost:1/",
@@ -131,7 +241,9 @@ mod tests {
 
     #[test]
     fn a_malformed_proxy_is_ignored_with_a_warning_that_hides_the_password() {
-        for value in ["socks5://user:s3cret@p:1", "ftp://user:s3cret@p", "http://"] {
+        for value in
+            ["socks5://user:s3cret@p:1", "ftp://user:s3cret@p", "http://", "'http://user:s3cret@p:1'"]
+        {
             let (proxy, warnings) = proxy("http://h/", &[("HTTP_PROXY", value)]);
             assert!(proxy.is_none());
             assert_eq!(warnings.len(), 1, "{value}");

@@ -169,7 +169,7 @@ mod tests {
                 });
             }
             let mut ids = std::collections::HashSet::from([own]);
-            for _ in 0..100 {
+            for _ in 0..50 {
                 let (mut ours, theirs) = std::io::pipe().unwrap();
                 // SAFETY: the fork only calls functions that take no lock, and ends without running destructors. The
                 // alarm ends it if it waits for one anyway. The buffer is valid for reads of its length.

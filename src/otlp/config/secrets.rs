@@ -12,6 +12,8 @@ pub(crate) const HIDDEN: &str = "[hidden]";
 const MAX_EXCERPT: usize = 300;
 /// The part of an answer that is read, in bytes. It leaves enough for an excerpt after much is hidden.
 const MAX_TEXT: usize = 8 * 1024;
+/// In characters, of what is left out before such an end: more than [`PIECE`] characters take, however they are escaped.
+const MARGIN: usize = 256;
 /// Any part of a secret that is as long as this is hidden, so that an endpoint may cut it where it likes.
 const PIECE: usize = 6;
 /// Shorter secrets are none, such as a tenant's number, and would hide parts of ordinary words.
@@ -63,8 +65,14 @@ impl Secrets {
         while !text.is_char_boundary(end) {
             end -= 1;
         }
-        let text = text.get(..end).unwrap_or_default();
-        one_line(&self.redact(text)).chars().take(MAX_EXCERPT).collect()
+        let seen = text.get(..end).unwrap_or_default();
+        let mut redacted = self.redact(seen);
+        if end < text.len() {
+            // A secret that the end cuts is not recognised by the few characters before it.
+            let kept = redacted.chars().count().saturating_sub(MARGIN);
+            redacted = redacted.chars().take(kept).collect();
+        }
+        one_line(&redacted).chars().take(MAX_EXCERPT).collect()
     }
 
     fn redact(&self, text: &str) -> String {
@@ -191,8 +199,11 @@ impl View {
         })
     }
 
+    /// With colons between the bytes or without.
     fn hexadecimal(&self, offset: usize) -> Option<View> {
-        self.digits(4, offset, |byte| char::from(byte).to_digit(16))
+        let bytes = self.bytes.iter().copied().zip(self.spans.iter().copied());
+        let plain: View = bytes.filter(|(byte, _)| *byte != b':').collect();
+        plain.digits(4, offset, |byte| char::from(byte).to_digit(16))
     }
 
     /// Undoes the escapes of URLs, JSON, HTML and C, once. `None` if there are none.
@@ -255,28 +266,68 @@ fn escape(text: &[u8]) -> Option<(char, usize)> {
     };
     match text {
         [b'%', a, b, ..] => Some((number(&[*a, *b], 16)?, 3)),
+        [b'\\', b'u', b'{', ..] => {
+            let end = text.iter().take(10).position(|byte| *byte == b'}')?;
+            Some((number(text.get(3..end)?, 16)?, end + 1))
+        }
         [b'\\', b'u', a, b, c, d, ..] => Some((number(&[*a, *b, *c, *d], 16)?, 6)),
         [b'\\', b'x', a, b, ..] => Some((number(&[*a, *b], 16)?, 4)),
+        [b'\\', b'U', digits @ ..] => Some((number(digits.get(..8)?, 16)?, 10)),
+        [b'\\', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..] => {
+            Some((number(&[*a, *b, *c], 8)?, 4))
+        }
         // A line break in a string is white space, and left out.
         [b'\\', b'n' | b'r' | b't', ..] => Some((' ', 2)),
         [b'\\', byte, ..] if byte.is_ascii_punctuation() => Some((char::from(*byte), 2)),
         [b'&', ..] => {
             let length = text.iter().take(10).position(|byte| *byte == b';')? + 1;
             let character = match text.get(1..length - 1)? {
-                b"amp" => '&',
-                b"quot" => '"',
-                b"apos" => '\'',
-                b"lt" => '<',
-                b"gt" => '>',
                 [b'#', b'x' | b'X', digits @ ..] => number(digits, 16)?,
                 [b'#', digits @ ..] => number(digits, 10)?,
-                _ => return None,
+                name => ENTITIES.iter().find(|(known, _)| known.as_bytes() == name)?.1,
             };
             Some((character, length))
         }
         _ => None,
     }
 }
+
+/// What some writers of HTML escape beyond letters and digits.
+const ENTITIES: [(&str, char); 33] = [
+    ("amp", '&'),
+    ("apos", '\''),
+    ("ast", '*'),
+    ("bsol", '\\'),
+    ("colon", ':'),
+    ("comma", ','),
+    ("commat", '@'),
+    ("dollar", '$'),
+    ("equals", '='),
+    ("excl", '!'),
+    ("grave", '`'),
+    ("gt", '>'),
+    ("Hat", '^'),
+    ("hyphen", '-'),
+    ("lbrace", '{'),
+    ("lbrack", '['),
+    ("lcub", '{'),
+    ("lowbar", '_'),
+    ("lpar", '('),
+    ("lsqb", '['),
+    ("lt", '<'),
+    ("num", '#'),
+    ("percnt", '%'),
+    ("period", '.'),
+    ("plus", '+'),
+    ("quest", '?'),
+    ("quot", '"'),
+    ("rcub", '}'),
+    ("rpar", ')'),
+    ("rsqb", ']'),
+    ("semi", ';'),
+    ("sol", '/'),
+    ("vert", '|'),
+];
 
 /// One line without control characters, and without those that change the direction of a text or cannot be seen.
 fn one_line(text: &str) -> String {
@@ -287,4 +338,65 @@ fn one_line(text: &str) -> String {
     let spaced: String =
         text.chars().map(|character| if is_invisible(character) { ' ' } else { character }).collect();
     spaced.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secrets(values: &[&str]) -> Secrets {
+        let mut secrets = Secrets::default();
+        values.iter().for_each(|value| secrets.add(value));
+        secrets
+    }
+
+    #[test]
+    fn an_excerpt_is_one_readable_line_cut_between_characters() {
+        let none = Secrets::default();
+        assert_eq!(none.excerpt("a\u{1b}[1m\r\n\tb\u{0}\u{202e}c\u{feff}"), "a [1m b c");
+        for character in ["x", "\u{e9}", "\u{65e5}", "\u{1f980}"] {
+            let excerpt = none.excerpt(&character.repeat(MAX_TEXT));
+            assert_eq!(excerpt, character.repeat(MAX_EXCERPT));
+        }
+    }
+
+    #[test]
+    fn secrets_are_hidden_before_the_text_is_cut() {
+        let secret = "0123456789VWQZKJ";
+        let secrets = secrets(&[secret]);
+        for before in 0..40 {
+            // By either limit.
+            for around in [MAX_EXCERPT - 30 + before, MAX_TEXT - 30 + before] {
+                for filler in [" ", "x", "\u{e9}"] {
+                    let text = filler.repeat(around / filler.len()) + secret + "zzz";
+                    let excerpt = secrets.excerpt(&text);
+                    assert!(!excerpt.contains(|c: char| secret.contains(c)), "{around}: {excerpt}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn escapes_of_many_languages_are_undone() {
+        let secret = "k/9+a_b=c&d<e";
+        let secrets = secrets(&[secret]);
+        let each = |write: &dyn Fn(char) -> String| secret.chars().map(write).collect::<String>();
+        let code = |character: char| u32::from(character);
+        for echo in [
+            each(&|c| format!("\\u{{{:x}}}", code(c))),
+            each(&|c| format!("\\U{:08x}", code(c))),
+            each(&|c| format!("\\{:03o}", code(c))),
+            each(&|c| format!("\\x{:02X}", code(c))),
+            each(&|c| format!("&#x{:x};", code(c))),
+            each(&|c| format!("{:02x}:", code(c))),
+            each(&|c| format!("{:02x} ", code(c))),
+            "k&sol;9&plus;a&lowbar;b&equals;c&amp;d&lt;e".into(),
+            "k\\/9+a_b=c\\u0026d\\u003ce".into(),
+            "k%2F9%2Ba_b%3Dc%26d%3Ce".into(),
+            "k%252F9%252Ba_b%253Dc%2526d%253Ce".into(),
+        ] {
+            let excerpt = secrets.excerpt(&format!("no {echo}"));
+            assert_eq!(excerpt.trim_end_matches([':', ' ']), "no [hidden]", "{echo}");
+        }
+    }
 }

@@ -22,8 +22,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// An endpoint that asks for more quiet than this is not believed.
 const MAX_QUIET: Duration = Duration::from_secs(600);
-/// The time that the last export waits for the first connection. A process that ends must not wait for an endpoint that was
-/// never there, and a connection takes a fraction of this to any place on earth.
+/// The time that the last export waits for the first connection, and again for TLS over it. A process that ends must not
+/// wait for an endpoint that was never there, and a connection takes a fraction of this to any place on earth.
 const LAST_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Delivery {
@@ -71,31 +71,35 @@ impl Delivery {
 
     async fn attempt(&mut self, metrics: &ResourceMetrics, is_last: bool) -> Result<Outcome, SendError> {
         let notes = self.transport.notes().cloned();
-        let name = self.transport.name();
+        let name = self.transport.route();
         let attempt = self.transport.send(metrics);
         if !is_last || is_reached(notes.as_ref()) {
             return attempt.await;
         }
         tokio::pin!(attempt);
-        tokio::select! {
-            biased;
-            result = &mut attempt => return result,
-            () = sleep(LAST_CONNECT_TIMEOUT) => {}
+        // One time for the connection itself, and one for TLS over it.
+        for tries in 1..=2 {
+            tokio::select! {
+                biased;
+                result = &mut attempt => return result,
+                () = sleep(LAST_CONNECT_TIMEOUT) => {}
+            }
+            if is_reached(notes.as_ref()) {
+                break;
+            }
+            if tries == 2 || !notes.as_ref().is_some_and(Notes::is_begun) {
+                let time = LAST_CONNECT_TIMEOUT * tries;
+                return Err(SendError::new(format!("{name}: no connection in {time:?}"), Retry::Never));
+            }
         }
-        match is_reached(notes.as_ref()) {
-            true => attempt.await,
-            false => Err(SendError::new(
-                format!("{name}: no connection in {LAST_CONNECT_TIMEOUT:?}"),
-                Retry::Never,
-            )),
-        }
+        attempt.await
     }
 
     /// Time is up: an endpoint that did not answer is not asked again on the same connection.
     pub(crate) fn abandon(&mut self) -> SendError {
         self.transport.reconnect();
         let silent =
-            || SendError::new(format!("{} did not answer in time", self.transport.name()), Retry::Soon);
+            || SendError::new(format!("{} did not answer in time", self.transport.route()), Retry::Soon);
         self.last.take().unwrap_or_else(silent)
     }
 }

@@ -64,6 +64,11 @@ impl Reader {
         self.0.ended.get_or_init(|| self.0.request(true, self.0.times.shutdown_timeout)).clone()
     }
 
+    /// True if the exporting thread has done what a shutdown asked for, well or not.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.0.ended.get().is_some_and(|result| !matches!(result, Err(Error::TimedOut(_) | Error::Ended)))
+    }
+
     pub(crate) fn has_ended(&self) -> bool {
         self.0.is_forked() || self.0.ended.get().is_some()
     }

@@ -24,24 +24,22 @@ impl Media {
         let media = headers.get(CONTENT_TYPE).and_then(|media| media.to_str().ok()).unwrap_or_default();
         let media = media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         match media.as_str() {
-            "application/x-protobuf" | "application/protobuf" | "application/vnd.google.protobuf" => {
-                Media::Protobuf
-            }
             "text/html" | "application/xhtml+xml" => Media::Html,
-            media if media == "application/json" || media == "text/json" || media.ends_with("+json") => {
-                Media::Json
-            }
-            _ => {
-                let start: Vec<u8> =
-                    body.trim_ascii_start().iter().take(14).map(u8::to_ascii_lowercase).collect();
-                if start.starts_with(b"{") {
-                    Media::Json
-                } else if start.starts_with(b"<!doctype html") || start.starts_with(b"<html") {
-                    Media::Html
-                } else {
-                    Media::Other
-                }
-            }
+            media if media.contains("protobuf") => Media::Protobuf,
+            media if media.ends_with("json") => Media::Json,
+            _ => Self::of_body(body),
+        }
+    }
+
+    fn of_body(body: &[u8]) -> Self {
+        let start: Vec<u8> =
+            without_mark(body).trim_ascii_start().iter().take(14).map(u8::to_ascii_lowercase).collect();
+        if start.starts_with(b"{") {
+            Media::Json
+        } else if start.starts_with(b"<!doctype html") || start.starts_with(b"<html") {
+            Media::Html
+        } else {
+            Media::Other
         }
     }
 }
@@ -64,7 +62,13 @@ pub(crate) fn outcome(
             Some(response) => Ok(Outcome::of_response(response, secrets)),
             // The status came in, hence the export was accepted.
             None if !is_whole => Ok(Outcome::ACCEPTED),
-            None => Err("a message in protobuf that is not of OTLP".into()),
+            // Some name one media type for all that they answer.
+            None => match (Media::of_body(body), std::str::from_utf8(body)) {
+                (Media::Html, _) => Err(message(&HeaderMap::new(), body)),
+                (Media::Json, _) => Ok(of_json(body, secrets)),
+                (_, Ok(text)) if !text.chars().any(is_odd) => Ok(Outcome::ACCEPTED),
+                _ => Err("a message in protobuf that is not of OTLP".into()),
+            },
         },
         Media::Other => {
             Ok(decoded().map_or(Outcome::ACCEPTED, |response| Outcome::of_response(response, secrets)))
@@ -72,15 +76,23 @@ pub(crate) fn outcome(
     }
 }
 
+/// Without the mark that some systems begin a text with.
+fn without_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body)
+}
+
 /// The names are those of JSON or of protobuf, and a number may be a string.
 fn of_json(body: &[u8], secrets: &Secrets) -> Outcome {
     let field = |object: &Value, names: [&str; 2]| names.iter().find_map(|name| object.get(name).cloned());
-    let part = serde_json::from_slice(body)
+    let part = serde_json::from_slice(without_mark(body))
         .ok()
         .and_then(|body| field(&body, ["partialSuccess", "partial_success"]));
     let Some(part) = part else { return Outcome::ACCEPTED };
     let rejected = match field(&part, ["rejectedDataPoints", "rejected_data_points"]) {
-        Some(Value::String(number)) => number.trim().parse().unwrap_or(0),
+        Some(Value::String(number)) => {
+            let number = number.trim();
+            number.parse().or_else(|_| number.parse::<f64>().map(|number| number as i64)).unwrap_or(0)
+        }
         Some(number) => number.as_i64().or_else(|| Some(number.as_f64()? as i64)).unwrap_or(0),
         None => 0,
     };
@@ -112,12 +124,15 @@ pub(crate) fn message(headers: &HeaderMap, body: &[u8]) -> String {
 
 /// The fields in which APIs put their messages.
 fn json_message(body: &[u8]) -> Option<String> {
-    let body: Value = serde_json::from_slice(body).ok()?;
-    let places = ["message", "error", "detail", "error_description", "title"];
+    let body: Value = serde_json::from_slice(without_mark(body)).ok()?;
+    let places = ["message", "error", "detail", "error_description", "title", "errors"];
     places.iter().find_map(|place| match body.get(place)? {
         Value::String(text) => Some(text.clone()),
-        Value::Object(inner) => inner.get("message")?.as_str().map(str::to_owned),
-        _ => None,
+        Value::Array(list) => match list.first()? {
+            Value::String(text) => Some(text.clone()),
+            inner => inner.get("message")?.as_str().map(str::to_owned),
+        },
+        inner => inner.get("message")?.as_str().map(str::to_owned),
     })
 }
 
@@ -133,13 +148,14 @@ fn title(page: &str) -> Option<String> {
 /// Returns the value as text, if it is one.
 fn text(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
-    let is_odd = |character: &char| {
-        *character == char::REPLACEMENT_CHARACTER || character.is_control() && !character.is_whitespace()
-    };
-    match text.chars().filter(is_odd).count() * 4 > text.chars().count() {
+    match text.chars().filter(|character| is_odd(*character)).count() * 4 > text.chars().count() {
         true => format!("{} bytes that are not text", body.len()),
         false => text.into_owned(),
     }
+}
+
+fn is_odd(character: char) -> bool {
+    character == char::REPLACEMENT_CHARACTER || character.is_control() && !character.is_whitespace()
 }
 
 #[cfg(test)]
@@ -167,11 +183,26 @@ mod tests {
 
     #[test]
     fn rejected_points_are_read_in_every_encoding_and_spelling() {
-        for media in ["application/x-protobuf", "Application/X-Protobuf; v=1", "application/protobuf", ""] {
+        for media in [
+            "application/x-protobuf",
+            "Application/X-Protobuf; v=1",
+            "application/protobuf",
+            "APPLICATION/VND.GOOGLE.PROTOBUF ;encoding=delimited",
+            "",
+        ] {
             assert_eq!(read(media, PROTOBUF), rejected(40, "old"), "{media}");
         }
-        for media in ["application/json", "Application/JSON; charset=UTF-8", "application/problem+json", ""] {
-            for number in ["40", "\"40\"", "40.0"] {
+        for media in [
+            "application/json",
+            "Application/JSON; charset=UTF-8",
+            "application/problem+json",
+            "TEXT/JSON",
+            "application/x-json;a=b;c=d",
+            "application/x-protobuf",
+            "text/plain",
+            "",
+        ] {
+            for number in ["40", "\"40\"", "40.0", "4e1", "\" 40.0\""] {
                 for (part, points, said) in [
                     ("partialSuccess", "rejectedDataPoints", "errorMessage"),
                     ("partial_success", "rejected_data_points", "error_message"),
@@ -207,13 +238,20 @@ mod tests {
             ("application/json", "null"),
             ("application/octet-stream", "\u{1}"),
             ("text/html", ""),
+            ("application/x-protobuf", "OK"),
+            ("application/x-protobuf", "{}"),
+            ("Application/Protobuf", "accepted\r\n"),
+            ("application/json", "\u{feff}{}"),
         ] {
             assert_eq!(read(media, body.as_bytes()), Ok(Outcome::ACCEPTED), "{media} {body}");
         }
         assert!(read("application/x-protobuf", &[0xff; 9]).is_err());
-        for (media, body) in
-            [("Text/HTML; charset=x", "<title>Sign in</title>"), ("", " <!DOCTYPE html><h1>Sign in</h1>")]
-        {
+        for (media, body) in [
+            ("Text/HTML; charset=x", "<title>Sign in</title>"),
+            ("", " <!DOCTYPE html><h1>Sign in</h1>"),
+            ("application/x-protobuf", "<html><h1>Sign in</h1>"),
+            ("Application/XHTML+XML", "<title>Sign in</title>"),
+        ] {
             assert_eq!(read(media, body.as_bytes()), Err("a page of HTML: Sign in".into()));
         }
     }
@@ -224,6 +262,8 @@ mod tests {
         assert_eq!(said("Application/X-Protobuf", b"\x08\x03\x12\x03old"), "old");
         assert_eq!(said("application/json", b"{\"code\":3,\"message\":\"old\"}"), "old");
         assert_eq!(said("application/json", b"{\"error\":{\"message\":\"old\"}}"), "old");
+        assert_eq!(said("application/json", b"{\"error\":[\"old\"]}"), "old");
+        assert_eq!(said("text/json", b"{\"errors\":[{\"message\":\"old\"}]}"), "old");
         assert_eq!(said("application/json", b"[1]"), "[1]");
         assert_eq!(said("text/plain", b"old\n"), "old\n");
         assert_eq!(said("", &[0, 1, 2, 0xff]), "4 bytes that are not text");

@@ -16,14 +16,14 @@ use tower_service::Service;
 
 use crate::otlp::config::endpoint::Endpoint;
 use crate::otlp::config::options::Protocol;
-use crate::otlp::config::proxy::Proxy;
+use crate::otlp::config::proxy::{Proxy, port_of};
 use crate::otlp::config::secrets::Secrets;
 use crate::otlp::config::settings::Target;
 use crate::otlp::error::error_message;
 use crate::otlp::send::outcome::{Retry, SendError};
 use crate::otlp::send::stream::{Notes, Stream};
 #[cfg(feature = "otlp-tls")]
-use crate::otlp::send::tls::{Tls, sentence};
+use crate::otlp::send::tls::{ENDPOINT, Peer, Tls, sentence};
 
 /// A client that keeps its connection open from one export to the next.
 pub(crate) type Client<B> = legacy::Client<Connector, B>;
@@ -123,16 +123,19 @@ impl Connector {
             }
             (None, Some(proxy)) => Stream::new(self.tunnel(proxy, &to).await?, notes),
         };
-        self.notes.connected();
+        self.notes.restarted();
         #[cfg(feature = "otlp-tls")]
         if shared.endpoint.is_https()
             && let Some(tls) = &shared.tls
         {
             let protocol: &[u8] = if shared.is_http2 { b"h2" } else { b"http/1.1" };
             let host = to.host().unwrap_or_default();
-            let stream = tls.handshake(host, protocol, &shared.endpoint.name, stream).await?;
+            let peer = Peer { name: &shared.endpoint.name, setting: ENDPOINT };
+            let stream = tls.handshake(host, protocol, &peer, stream).await?;
+            self.notes.connected();
             return Ok(Stream::new(stream, self.notes));
         }
+        self.notes.connected();
         Ok(stream)
     }
 
@@ -245,7 +248,7 @@ async fn unix(_: &std::path::Path, to: &str, _: &Notes) -> Result<Stream, SendEr
 
 /// A tunnel needs a port.
 fn with_port(to: &Uri) -> Uri {
-    let port = to.port_u16().unwrap_or(if to.scheme_str() == Some("https") { 443 } else { 80 });
+    let port = port_of(to);
     let host = to.host().unwrap_or_default();
     let with_port = Uri::builder()
         .scheme(to.scheme_str().unwrap_or("http"))
@@ -286,7 +289,8 @@ impl ToProxy {
         {
             let host = proxy.url.host().unwrap_or_default();
             let stream = Stream::new(tcp, Notes::default());
-            return Ok(Stream::new(tls.handshake(host, b"http/1.1", &name, stream).await?, self.notes));
+            let peer = Peer { name: &name, setting: proxy.variable };
+            return Ok(Stream::new(tls.handshake(host, b"http/1.1", &peer, stream).await?, self.notes));
         }
         Ok(Stream::new(tcp, self.notes))
     }

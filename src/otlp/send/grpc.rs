@@ -93,10 +93,14 @@ fn hint(status: &Status) -> Option<&'static str> {
     let said = status.message();
     // In the words of tonic, for an answer without a status of gRPC.
     let is_http = said.contains("HTTP status code") || said.contains("receiving response with status");
-    if is_http && ["400", "404", "405", "415"].iter().any(|code| said.contains(code)) {
+    let is_no_grpc = said.contains("invalid compression flag");
+    if is_no_grpc || is_http && ["400", "404", "405", "415"].iter().any(|code| said.contains(code)) {
         return Some(
             "it answers as an HTTP server; set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf, or use its port for gRPC, as a rule 4317",
         );
+    }
+    if is_http && ["301", "302", "307", "308"].iter().any(|code| said.contains(code)) {
+        return Some("it has moved, and gRPC does not say where; the endpoint must name its new place");
     }
     let is_unknown = status.code() == Code::Unimplemented;
     is_unknown.then_some("it speaks gRPC but has no OTLP service for metrics at this endpoint")

@@ -66,14 +66,14 @@ impl Http {
         let location = head.headers.get(LOCATION).and_then(|location| location.to_str().ok());
         let said = secrets.excerpt(&answer::message(&head.headers, &body));
         if let Some(location) = location.filter(|_| head.status.is_redirection()) {
-            let to = secrets.excerpt(&shown_url(location));
+            let to = secrets.excerpt(&shown_url(&self.absolute(location)));
             message += &format!("; it has moved to {to}, which the endpoint must name");
         } else if !said.is_empty() {
             message += &format!(": {said}");
         } else if let Some(Broken::Off(why)) = broken {
             message += &format!(", and the connection broke: {}", secrets.excerpt(&why));
         }
-        if let Some(hint) = self.hint(head.status, &said) {
+        if let Some(hint) = self.hint(head.status, &String::from_utf8_lossy(&body)) {
             message += &format!("; {hint}");
         }
         Err(SendError::new(message, retry(head.status, &head.headers, SystemTime::now())))
@@ -99,12 +99,27 @@ impl Http {
         Ok(request)
     }
 
-    /// Returns the remedy, if the status and the message show it.
-    fn hint(&self, status: StatusCode, said: &str) -> Option<&'static str> {
+    /// Returns a whole URL. A redirection may leave out the parts that do not change.
+    fn absolute(&self, location: &str) -> String {
+        let (url, location) = (&self.target.endpoint.url, location.trim());
+        let scheme = url.scheme_str().unwrap_or("http");
+        match (location.strip_prefix("//"), url.authority()) {
+            (Some(rest), _) => format!("{scheme}://{rest}"),
+            (None, Some(authority)) if !location.contains("://") => {
+                let path = url.path().rsplit_once('/').map_or("", |(parent, _)| parent);
+                let path = if location.starts_with('/') { String::new() } else { format!("{path}/") };
+                format!("{scheme}://{authority}{path}{location}")
+            }
+            _ => location.to_owned(),
+        }
+    }
+
+    /// Returns the remedy, if the status and the body show it.
+    fn hint(&self, status: StatusCode, body: &str) -> Option<&'static str> {
         let path = self.target.endpoint.url.path();
         match status.as_u16() {
             // Servers for HTTPS say so in plain HTTP.
-            400 | 426 if !self.target.endpoint.is_https() && said.to_ascii_lowercase().contains("https") => {
+            400 | 426 | 497 if !self.target.endpoint.is_https() && names_tls(body) => {
                 Some("it expects TLS; begin the endpoint with https://")
             }
             404 | 405 if !path.ends_with("/v1/metrics") => Some(
@@ -114,6 +129,11 @@ impl Http {
             _ => None,
         }
     }
+}
+
+fn names_tls(body: &str) -> bool {
+    let body = body.to_ascii_lowercase();
+    ["https", "ssl", "tls"].iter().any(|word| body.contains(word))
 }
 
 /// Why an answer is not whole.

@@ -81,11 +81,7 @@ fn unread(variables: &[Variable], errors: &[rustls_native_certs::Error], is_empt
     let problems = variables.iter().filter_map(|variable| {
         let why = errors.iter().find_map(|error| match &error.kind {
             // Its text names the path, which may be a secret.
-            ErrorKind::Io { inner, path }
-                if env::split_paths(&variable.value).any(|named| named == *path) =>
-            {
-                Some(inner.to_string())
-            }
+            ErrorKind::Io { inner, path } if names(variable, path) => Some(inner.to_string()),
             _ => None,
         });
         let why = why.or_else(|| is_empty.then(|| "there is no certificate in it".to_owned()))?;

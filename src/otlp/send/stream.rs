@@ -26,6 +26,7 @@ pub(crate) struct Notes(Arc<Mutex<NotesState>>);
 
 #[derive(Default)]
 struct NotesState {
+    is_begun: bool,
     is_connected: bool,
     first: Vec<u8>,
     #[cfg(feature = "otlp-tls")]
@@ -36,8 +37,20 @@ struct NotesState {
 const MAX_FIRST: usize = 128;
 
 impl Notes {
+    /// A connection is being made, and forgets what the one before it has brought.
+    pub(crate) fn restarted(&self) {
+        let mut state = self.0.lock();
+        *state = NotesState { is_begun: true, is_connected: state.is_connected, ..NotesState::default() };
+    }
+
+    /// True once the endpoint or its proxy accepted a connection, whatever came of TLS over it.
+    pub(crate) fn is_begun(&self) -> bool {
+        self.0.lock().is_begun
+    }
+
+    /// A connection is made, with TLS where there is any.
     pub(crate) fn connected(&self) {
-        *self.0.lock() = NotesState { is_connected: true, ..NotesState::default() };
+        self.0.lock().is_connected = true;
     }
 
     /// True once a connection was made, also if it broke later.

@@ -45,14 +45,15 @@ impl Tls {
         Ok(Arc::clone(&last.1))
     }
 
-    /// `protocol` is that of ALPN. `to` is named in errors.
+    /// `protocol` is that of ALPN.
     pub(crate) async fn handshake(
         &self,
         host: &str,
         protocol: &[u8],
-        to: &str,
+        peer: &Peer<'_>,
         stream: Stream,
     ) -> Result<TokioIo<TlsStream<TokioIo<Stream>>>, SendError> {
+        let to = peer.name;
         // The files may be in the middle of being replaced.
         let config = self.config().map_err(|error| SendError::new(format!("{to}: {error}"), Retry::Soon))?;
         let mut config = ClientConfig::clone(&config);
@@ -61,8 +62,15 @@ impl Tls {
         let name = ServerName::try_from(host)
             .map_err(|_| SendError::new(format!("{to}: its host is not a name for TLS"), Retry::Never))?;
         let handshake = TlsConnector::from(Arc::new(config)).connect(name, TokioIo::new(stream)).await;
-        handshake.map(TokioIo::new).map_err(|error| failure(to, &error))
+        handshake.map(TokioIo::new).map_err(|error| failure(peer, &error))
     }
+}
+
+/// The other side of a connection, for errors.
+pub(crate) struct Peer<'a> {
+    pub(crate) name: &'a str,
+    /// The name of the setting with its URL: the endpoint, or the variable of a proxy.
+    pub(crate) setting: &'a str,
 }
 
 /// Hashes the contents of all files. A file that cannot be read has none.
@@ -146,18 +154,23 @@ fn key(file: &Variable) -> Result<PrivateKeyDer<'static>, Error> {
 }
 
 /// Why a handshake failed.
-fn failure(to: &str, error: &io::Error) -> SendError {
+fn failure(peer: &Peer<'_>, error: &io::Error) -> SendError {
+    let Peer { name: to, setting } = peer;
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let Some(tls) = tls else {
         return SendError::new(
             format!(
-                "{to} ended the TLS handshake ({error}); if it does not expect TLS, begin the endpoint with http://"
+                "{to} ended the TLS handshake ({error}); if it does not expect TLS, begin {setting} with http://"
             ),
             Retry::Soon,
         );
     };
-    SendError::new(format!("{to} {}", sentence(tls)), Retry::Never)
+    let sentence = sentence(tls).replace(ENDPOINT, setting);
+    SendError::new(format!("{to} {sentence}"), Retry::Never)
 }
+
+/// The name of the URL in the sentences.
+pub(crate) const ENDPOINT: &str = "the endpoint";
 
 /// Returns the remedy, and the error in parentheses.
 pub(crate) fn sentence(error: &rustls::Error) -> String {

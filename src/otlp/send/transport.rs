@@ -58,6 +58,21 @@ impl Transport {
         }
     }
 
+    /// The endpoint and the way to it, for messages.
+    pub(crate) fn route(&self) -> String {
+        let target = match self {
+            #[cfg(feature = "otlp-grpc")]
+            Transport::Grpc(grpc) => grpc.target(),
+            #[cfg(feature = "otlp-http")]
+            Transport::Http(http) => http.target(),
+            Transport::Console => return self.name(),
+        };
+        match &target.proxy {
+            Some(proxy) => format!("{} through {}", target.endpoint.name, proxy.name()),
+            None => target.endpoint.name.clone(),
+        }
+    }
+
     /// The bytes that its connections have received so far. `None` without connections.
     pub(crate) fn notes(&self) -> Option<&Notes> {
         match self {
