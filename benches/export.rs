@@ -148,7 +148,7 @@ fn measure(metrics: &RuntimeMetrics, flush: impl Fn()) {
 fn allocated(metrics: &RuntimeMetrics) -> [f64; 2] {
     let snapshot = metrics.snapshot();
     ["rust.memory.allocations", "rust.memory.allocated"].map(|name| {
-        let reading = snapshot.get(name).expect("our allocator is the global one");
+        let reading = snapshot.get(name).expect("the counting allocator is the global one");
         reading.points()[0].value().as_f64().expect("a number")
     })
 }

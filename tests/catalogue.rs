@@ -68,7 +68,7 @@ fn kind(metric: &Metric) -> &'static str {
         Kind::UpDownCounter => "up-down counter",
         Kind::Gauge => "gauge",
         Kind::Histogram => "histogram",
-        _ => panic!("a kind without a word"),
+        _ => panic!("an unknown kind"),
     }
 }
 
@@ -77,7 +77,7 @@ fn availability(metric: &Metric) -> &'static str {
         Availability::Default => "default",
         Availability::OptIn => "on request",
         Availability::Unstable => "unstable",
-        _ => panic!("a level without a word"),
+        _ => panic!("an unknown availability"),
     }
 }
 

@@ -69,7 +69,7 @@ fn axum_service() {
     let mut answer = String::new();
     connection.read_to_string(&mut answer).unwrap();
     assert!(answer.ends_with("hello\n"), "{answer}");
-    // SAFETY: it sends a signal to our child, which has not been waited for.
+    // SAFETY: it sends a signal to a child of this process, which has not been waited for.
     unsafe { libc::kill(service.id().cast_signed(), libc::SIGINT) };
     assert!(service.wait().unwrap().success());
     let export = receiver.last().expect("an export has arrived");

@@ -413,7 +413,7 @@ fn child_forks() {
         }
         fork => {
             let mut status = 0;
-            // SAFETY: `fork` is our child, and `status` is there to be written to.
+            // SAFETY: `fork` is a child of this process, and `status` is there to be written to.
             assert_eq!(unsafe { libc::waitpid(fork, &raw mut status, 0) }, fork);
             assert_eq!(status, 0, "the fork was not fine");
             count(&telemetry, 1);

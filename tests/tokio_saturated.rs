@@ -25,7 +25,7 @@ fn saturate(poll: Duration) -> ((f64, f64), Duration) {
         let (over, progress) = (Arc::clone(&over), Arc::clone(&progress));
         runtime.spawn(async move {
             while !over.load(Relaxed) {
-                // To the runtime it is all the same what a poll does, and this one needs no idle machine.
+                // A poll that sleeps keeps a worker busy too, and needs no idle machine.
                 std::thread::sleep(poll);
                 polled(progress.get(runtime::worker_index().unwrap()).unwrap());
                 tokio::task::yield_now().await;

@@ -13,7 +13,7 @@ use crate::otlp::export::reader::Reader;
 #[must_use = "dropping it ends the export"]
 pub struct Telemetry {
     provider: SdkMeterProvider,
-    /// `None` if exporting is switched off.
+    /// `None` if exporting is turned off.
     reader: Option<Reader>,
 }
 

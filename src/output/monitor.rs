@@ -89,7 +89,7 @@ impl Monitor {
         mut format: impl FnMut(&Sample, &Sample, &mut Vec<u8>) -> serde_json::Result<()> + Send + 'static,
     ) -> Self {
         let metrics = metrics.clone();
-        // An `Instant` cannot represent every `Duration`, and a year is as good as never.
+        // An `Instant` cannot represent every `Duration`, and a year stands for never.
         let interval = interval.clamp(Duration::from_millis(1), Duration::from_secs(365 * 86_400));
         let (running, stop) = mpsc::channel();
         let run = move || {

@@ -18,7 +18,7 @@ fn the_error_names_the_reason() {
         assert_eq!(profile.error(), Some(&Error::NotSampled));
         assert!(profile.samples().is_empty());
         assert_eq!(profile.sample_types().len(), 4);
-        assert!(!profile.to_pprof().is_empty(), "it can be written all the same");
+        assert!(!profile.to_pprof().is_empty(), "an empty profile is a valid file");
     }
     // The builder warns and continues.
     let metrics = RuntimeMetrics::builder().heap_profile(1).build(&SdkMeterProvider::default().meter("test"));

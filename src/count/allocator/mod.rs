@@ -1,4 +1,4 @@
-//! The counting allocator: what a program allocates, exact to the byte, for a handful of plain instructions.
+//! The counting allocator. It counts allocations, exact to the byte, with a handful of plain instructions.
 
 #![allow(unsafe_code, reason = "an allocator is unsafe by trade, and its hot path has no room for checks")]
 

@@ -31,7 +31,7 @@ pub(crate) type Client<B> = legacy::Client<Connector, B>;
 /// The part of an answer that is kept, in bytes. Endpoints send a few hundred.
 pub(crate) const MAX_ANSWER: usize = 64 * 1024;
 
-/// The kernel finds out that an endpoint has vanished without a word before the next export, as a rule.
+/// The kernel usually finds out that an endpoint has vanished silently before the next export.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 const KEEPALIVE_RETRY: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;

@@ -54,7 +54,7 @@ impl Handler {
         self.earlier.store(action.sa_sigaction, Release);
     }
 
-    /// Calls the earlier handler. What the system would do without one is not done: these signals are ours to expect.
+    /// Calls the earlier handler. Without one it does nothing, since the library expects these signals.
     ///
     /// # Safety
     /// The arguments are those of a handler that runs.

@@ -36,7 +36,7 @@ static TRAY: AtomicPtr<Tray> = AtomicPtr::new(ptr::null_mut());
 static INSIDE: AtomicUsize = AtomicUsize::new(0);
 /// Makes the timers of each profile differ.
 static PROFILES: AtomicU32 = AtomicU32::new(0);
-/// Makes the values of our timers differ from those of others.
+/// Makes the values of the sampler's timers differ from those of others.
 const MARK: u64 = 0x6f74_6370 << 32;
 
 /// Returns the name of the task that the calling thread polls. A signal handler calls it.
