@@ -35,11 +35,11 @@ static TAKEN_BY: AtomicU32 = AtomicU32::new(0);
 /// one. Threads that start meanwhile are included, the calling thread is left out.
 ///
 /// [`Profile::exact_total`] is the CPU time of the process by the kernel's account. Time that belongs to no stack, because its
-/// thread ended before it was seen or used too little to be sampled, is a sample of its own without a stack, so
-/// that [`Profile::total`] is the same number.
+/// thread ended before it was seen or used too little to be sampled, is a separate sample without a stack, so that
+/// [`Profile::total`] is the same number.
 ///
-/// It uses SIGPROF and a timer for each thread. While it runs, a SIGPROF handler of the program's gets the signals that are not
-/// ours; afterwards, timers and handler are gone. As with every profile by signals, a system call of a thread that has just
+/// It uses SIGPROF and a timer for each thread. While it runs, the program's SIGPROF handler gets the signals that
+/// the library has not sent; afterwards, timers and handler are gone. As with every profile by signals, a system call of a thread that has just
 /// used up 10 ms of CPU time may end early with `EINTR`.
 ///
 /// # Errors
