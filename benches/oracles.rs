@@ -3,7 +3,6 @@
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::hint::black_box;
-use std::sync::Mutex;
 
 use opentelemetry::global;
 use opentelemetry_instrumentation_runtime::{CountingAllocator, RuntimeMetrics, measure};
@@ -13,12 +12,14 @@ use tikv_jemallocator::Jemalloc;
 #[global_allocator]
 static GLOBAL: CountingAllocator<Jemalloc> = CountingAllocator::new(Jemalloc);
 
-/// One test at a time, since the figures belong to the process.
-static ALONE: Mutex<()> = Mutex::new(());
-
+/// One test, since the figures belong to the process: a thread that ends gives back what jemalloc has cached for it.
 #[test]
+fn the_figures_of_jemalloc_and_of_the_counting_allocator_agree() {
+    jemalloc_counts_the_same();
+    only_the_global_allocator_is_reported();
+}
+
 fn jemalloc_counts_the_same() {
-    let _alone = ALONE.lock();
     let allocated = thread::allocatedp::read().unwrap();
     let deallocated = thread::deallocatedp::read().unwrap();
     // Size classes of jemalloc, which it does not round up.
@@ -50,9 +51,7 @@ fn jemalloc_counts_the_same() {
     assert_eq!(stats.deallocated, deallocated.get() - before.1);
 }
 
-#[test]
 fn only_the_global_allocator_is_reported() {
-    let _alone = ALONE.lock();
     let metrics = RuntimeMetrics::builder().glibc(true).build(&global::meter("oracles"));
     let read = || {
         let snapshot = metrics.snapshot();
