@@ -106,11 +106,6 @@ impl Pulse {
         self.workers.iter().all(|notes| notes.thread.lock().is_some())
     }
 
-    /// Returns true if this thread is known to run a worker.
-    pub(super) fn has_thread(&self, id: u32) -> bool {
-        self.workers.iter().any(|notes| notes.thread.lock().is_some_and(|thread| thread.id == id))
-    }
-
     /// Returns true if a thread runs the tasks, as far as that can be known. A multi-thread runtime has its own
     /// threads. A current-thread runtime has one while a thread is inside `block_on`, which Tokio does not report: it
     /// counts as driven from the first run of a probe until that thread ends or is found elsewhere.

@@ -210,11 +210,6 @@ impl Watched {
         }
     }
 
-    /// Returns true if a thread is known to run one of its workers.
-    fn has_thread(&self, id: u32) -> bool {
-        self.pulse.has_thread(id)
-    }
-
     /// Looks at the workers once. `all` are the runtimes that are watched, this one included. Returns true if a worker is
     /// to be looked at again soon.
     pub(super) fn look(&self, look: Look, tick: bool, config: &Config, all: &[Arc<Watched>]) -> bool {
@@ -255,6 +250,14 @@ impl Watched {
         }
     }
 
+    /// Returns true if a worker was last seen on this thread and is awake. A worker that sleeps may have left the thread,
+    /// which then runs another one.
+    fn is_awake_on(&self, thread: u32) -> bool {
+        let is_here = |worker: &usize| self.pulse.thread(*worker).is_some_and(|here| here.id == thread);
+        let is_awake = |worker| self.metrics.worker_park_unpark_count(worker).is_multiple_of(2);
+        (0..self.metrics.num_workers()).filter(is_here).any(is_awake)
+    }
+
     fn mark_absent(&self) {
         self.workers.lock().iter_mut().for_each(|worker| worker.rule.mark_absent());
     }
@@ -291,11 +294,11 @@ impl Inspector<'_> {
         cfg!(tokio_unstable) || self.runtime.handle.runtime_flavor() == RuntimeFlavor::CurrentThread
     }
 
-    /// Returns the threads of the same pool as this one that no watched runtime is known to run a worker on.
+    /// Returns the threads of the same pool as this one on which no watched runtime is known to run a worker.
     fn others(&self, id: u32) -> Option<Vec<ThreadTime>> {
         let is_known = |id| self.others.as_ref().is_some_and(|others| others.contains(id));
         let mut others = thread::pool(id, is_known)?;
-        others.retain(|other| !self.all.iter().any(|runtime| runtime.has_thread(other.id)));
+        others.retain(|other| !self.all.iter().any(|runtime| runtime.is_awake_on(other.id)));
         Some(others)
     }
 }
