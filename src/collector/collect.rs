@@ -13,7 +13,7 @@ use crate::source::table::Source;
 
 /// All sources and their last samples.
 pub(crate) struct Collector {
-    pub(crate) sources: Vec<Slot>,
+    pub(crate) sources: Vec<SourceEntry>,
     /// The attributes of every series.
     common: Option<CommonAttributes>,
     /// The present collection of each reader's thread.
@@ -37,7 +37,7 @@ pub(crate) struct Unregistered {
 }
 
 /// A source and the state of its instruments.
-pub(crate) struct Slot {
+pub(crate) struct SourceEntry {
     pub(crate) source: Source,
     pub(crate) registered: bool,
 }
@@ -62,9 +62,10 @@ impl Collection {
 
 impl Collector {
     pub(crate) fn new(sources: Vec<Source>, common: Option<CommonAttributes>) -> Self {
-        let sources: Vec<_> = sources.into_iter().map(|source| Slot { source, registered: false }).collect();
+        let sources: Vec<_> =
+            sources.into_iter().map(|source| SourceEntry { source, registered: false }).collect();
         let totals =
-            sources.iter().flat_map(|slot| &slot.source.metrics).map(|_| Totals::default()).collect();
+            sources.iter().flat_map(|entry| &entry.source.metrics).map(|_| Totals::default()).collect();
         Collector {
             sources,
             common,
@@ -77,7 +78,7 @@ impl Collector {
     }
 
     fn metrics(&self) -> impl Iterator<Item = &'static Metric> {
-        self.sources.iter().flat_map(|slot| slot.source.metrics.iter().copied())
+        self.sources.iter().flat_map(|entry| entry.source.metrics.iter().copied())
     }
 
     /// Returns the metrics whose source has appeared since the last call.
@@ -87,15 +88,15 @@ impl Collector {
         let mut new = Vec::new();
         let mut histograms = Vec::new();
         let mut index = 0;
-        for slot in &mut self.sources {
-            let was_registered = slot.registered;
-            slot.registered |= (slot.source.exists)();
-            for metric in &slot.source.metrics {
+        for entry in &mut self.sources {
+            let was_registered = entry.registered;
+            entry.registered |= (entry.source.exists)();
+            for metric in &entry.source.metrics {
                 if metric.kind() == Kind::Histogram {
-                    if slot.registered && !self.recorders.contains_key(&index) {
+                    if entry.registered && !self.recorders.contains_key(&index) {
                         histograms.push(index);
                     }
-                } else if slot.registered && !was_registered {
+                } else if entry.registered && !was_registered {
                     new.push(Unregistered { index, metric, bounds: None });
                 }
                 index += 1;
@@ -143,7 +144,7 @@ impl Collector {
     /// Records the new values of the histograms. Called in a callback, so that they belong to the same collection.
     fn replay(&mut self) {
         let mut first = 0;
-        for Slot { source, .. } in &mut self.sources {
+        for SourceEntry { source, .. } in &mut self.sources {
             for (index, recorder) in self.recorders.range(first..first + source.metrics.len()) {
                 if let (Some(metric), Ok(_)) = (source.metrics.get(index - first), &source.state) {
                     (source.replay)(metric, &mut |attributes, value, times| match &self.common {
@@ -216,7 +217,7 @@ impl Collector {
         let mut rest = &mut *readings;
         let mut first = 0;
         for source in 0..self.sources.len() {
-            let count = self.sources.get(source).map_or(0, |slot| slot.source.metrics.len());
+            let count = self.sources.get(source).map_or(0, |entry| entry.source.metrics.len());
             let (own, others) = rest.split_at_mut(count.min(rest.len()));
             rest = others;
             self.fill_from(source, first, own);
@@ -226,7 +227,7 @@ impl Collector {
 
     /// Reads one source into the readings of its metrics, of which `first` is the index of the first.
     fn fill_from(&mut self, source: usize, first: usize, readings: &mut [Reading]) {
-        let Some(Slot { source, .. }) = self.sources.get_mut(source) else { return };
+        let Some(SourceEntry { source, .. }) = self.sources.get_mut(source) else { return };
         readings.iter_mut().for_each(|reading| reading.points.clear());
         if let Ok(fill) = &mut source.state
             && catch_unwind(AssertUnwindSafe(|| fill(readings))).is_err()

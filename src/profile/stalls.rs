@@ -132,7 +132,7 @@ fn take(seen: &StallSeen) -> Option<StallStack> {
 /// Logs a stall, for programs that have no handler: at most once a minute for each distinct stack. Names are looked up on
 /// another thread, since the watcher has to go on.
 pub(crate) fn warn(stall: &Arc<Stall>) {
-    if !cfg!(feature = "internal-logs") || !SEEN.lock().is_to_be_logged(stall) {
+    if !cfg!(feature = "internal-logs") || !SEEN.lock().take_log_turn(stall) {
         return;
     }
     let stall = Arc::clone(stall);
@@ -258,7 +258,7 @@ impl Seen {
     }
 
     /// Returns true if a stall with this stack was not logged within the last minute, and notes that it is logged now.
-    fn is_to_be_logged(&mut self, stall: &Stall) -> bool {
+    fn take_log_turn(&mut self, stall: &Stall) -> bool {
         const PAUSE: Duration = Duration::from_secs(60);
         let row = Row::of(stall);
         self.logged.retain(|_, time| time.elapsed() < PAUSE);
@@ -357,7 +357,7 @@ mod tests {
         let mut seen = Seen::default();
         let (_, first) = stall(1, Instant::now());
         let (_, second) = stall(2, Instant::now());
-        assert!(seen.is_to_be_logged(&first) && seen.is_to_be_logged(&second));
-        assert!(!seen.is_to_be_logged(&first));
+        assert!(seen.take_log_turn(&first) && seen.take_log_turn(&second));
+        assert!(!seen.take_log_turn(&first));
     }
 }

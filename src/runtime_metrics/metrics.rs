@@ -194,13 +194,13 @@ impl fmt::Debug for RuntimeMetrics {
         let mut map = f.debug_map();
         let problem = self.shared.audience.problem();
         match self.shared.lock().as_ref() {
-            Some(state) => state.sources.iter().for_each(|slot| {
-                let status = match slot.source.state {
-                    Ok(_) if slot.registered => "on",
+            Some(state) => state.sources.iter().for_each(|entry| {
+                let status = match entry.source.state {
+                    Ok(_) if entry.registered => "on",
                     Ok(_) => "nothing to read yet",
                     Err(why) => why,
                 };
-                map.entry(&slot.source.name, &status);
+                map.entry(&entry.source.name, &status);
             }),
             None => {
                 map.entry(&"all", &"stopped");

@@ -49,9 +49,9 @@ pub(crate) struct Stats {
 pub(crate) fn source() -> Source {
     use crate::source::row::Scope;
 
-    match read::Names::find() {
+    match read::Mibs::find() {
         _ if !read::is_global() => TABLE.off("jemalloc is not the global allocator"),
-        Ok(names) => TABLE.on(false, move |visit| visit(&Scope::default(), &names.read())),
+        Ok(mibs) => TABLE.on(false, move |visit| visit(&Scope::default(), &mibs.read())),
         Err(_) => TABLE.off("jemalloc was built without statistics"),
     }
 }
@@ -70,7 +70,7 @@ mod read {
     use crate::source::jemalloc::Stats;
 
     /// The positions of the statistics in jemalloc's tree, looked up once.
-    pub(super) struct Names {
+    pub(super) struct Mibs {
         epoch: epoch_mib,
         allocated: stats::allocated_mib,
         active: stats::active_mib,
@@ -80,9 +80,9 @@ mod read {
         metadata: stats::metadata_mib,
     }
 
-    impl Names {
+    impl Mibs {
         pub(super) fn find() -> Result<Self> {
-            Ok(Names {
+            Ok(Mibs {
                 epoch: epoch::mib()?,
                 allocated: stats::allocated::mib()?,
                 active: stats::active::mib()?,

@@ -76,7 +76,7 @@ impl Scouting {
     const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
     /// Returns true if it is time, and then waits for longer than last time.
-    fn is_due(&mut self, now: Duration, interval: Duration) -> bool {
+    fn take_due(&mut self, now: Duration, interval: Duration) -> bool {
         let due = now >= self.next;
         if due {
             self.rounds = self.rounds.saturating_add(1);
@@ -269,7 +269,7 @@ impl Watched {
         let mut scouting = self.scouting.lock();
         if workers < 2 || thread::current().is_none() || self.pulse.knows_all_threads() {
             *scouting = Scouting::default();
-        } else if scouting.is_due(now, config.interval) {
+        } else if scouting.take_due(now, config.interval) {
             drop(scouting);
             (0..workers).for_each(|_| spawn(&self.handle, Scout::new(&self.pulse)));
         }

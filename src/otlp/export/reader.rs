@@ -15,7 +15,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use crate::otlp::config::settings::Times;
 use crate::otlp::error::Error;
 use crate::otlp::export::request::Request;
-use crate::otlp::export::worker::Worker;
+use crate::otlp::export::worker::ExportWorker;
 use crate::otlp::send::transport::Transport;
 use crate::util::thread as background;
 
@@ -40,7 +40,7 @@ impl Reader {
     pub(crate) fn start(transport: Transport, times: Times, temporality: Temporality) -> Result<Self, Error> {
         let manual = Arc::new(ManualReader::builder().with_temporality(temporality).build());
         let (requests, inbox) = unbounded_channel();
-        let worker = Worker::new(Arc::clone(&manual), transport, inbox, times);
+        let worker = ExportWorker::new(Arc::clone(&manual), transport, inbox, times);
         let thread = thread::Builder::new().name("otlp-export".into());
         let thread = background::spawn_with_runtime(thread, move |runtime| worker.run(runtime));
         let thread = thread.map_err(|error| Error::Start(error.to_string()))?.thread().id();

@@ -21,7 +21,7 @@ use crate::otlp::export::request::Request;
 use crate::otlp::send::stream::Notes;
 use crate::otlp::send::transport::Transport;
 
-pub(crate) struct Worker {
+pub(crate) struct ExportWorker {
     manual: Arc<ManualReader>,
     exporter: Exporter,
     interval: Duration,
@@ -29,7 +29,7 @@ pub(crate) struct Worker {
     metrics: ResourceMetrics,
 }
 
-impl Worker {
+impl ExportWorker {
     pub(crate) fn new(
         manual: Arc<ManualReader>,
         transport: Transport,
@@ -45,7 +45,7 @@ impl Worker {
             timeout: times.timeout,
         };
         let next = Instant::now() + times.interval;
-        Worker { manual, exporter, interval: times.interval, next, metrics: ResourceMetrics::default() }
+        ExportWorker { manual, exporter, interval: times.interval, next, metrics: ResourceMetrics::default() }
     }
 
     pub(crate) fn run(mut self, runtime: Runtime) {

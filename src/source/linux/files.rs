@@ -8,21 +8,21 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Reads files one after the other into the same buffer.
-pub(crate) struct Reader {
+pub(crate) struct FileReader {
     /// The process that reads. A child after `fork` is another one.
     process: u32,
     path: PathBuf,
     buffer: Vec<u8>,
 }
 
-impl Reader {
+impl FileReader {
     /// The longest text that is read. The longest file in practice, the list of mounts, is far shorter.
     const MAX_LENGTH: usize = 1 << 24;
     /// Room for each of the files that a collection reads.
     const FIRST_LENGTH: usize = 1 << 13;
 
     pub(crate) fn new() -> Self {
-        Reader { process: std::process::id(), path: PathBuf::new(), buffer: vec![0; Self::FIRST_LENGTH] }
+        FileReader { process: std::process::id(), path: PathBuf::new(), buffer: vec![0; Self::FIRST_LENGTH] }
     }
 
     /// Finds out which process reads. Must be called before each collection.
@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_missing_file_has_no_content_and_the_next_one_is_read_afresh() {
-        let mut reader = Reader::new();
+        let mut reader = FileReader::new();
         assert!(reader.read(Path::new("/proc/self"), "status").is_some_and(|text| text.len() > 100));
         assert_eq!(reader.read(Path::new("/proc/self"), "no such file"), None);
         assert_eq!(reader.read(Path::new("/proc"), "self"), None, "a directory");
@@ -251,8 +251,10 @@ mod tests {
     fn an_open_file_is_read_from_its_start_each_time() {
         let directory = tempfile::tempdir().unwrap();
         let path = written(directory.path(), "a", "long text");
-        let (mut reader, mut file) = (Reader::new(), OpenFile::new(&path));
-        for text in ["long text", "text", "", &"x".repeat(Reader::FIRST_LENGTH), &"y".repeat(30_000), "end"] {
+        let (mut reader, mut file) = (FileReader::new(), OpenFile::new(&path));
+        for text in
+            ["long text", "text", "", &"x".repeat(FileReader::FIRST_LENGTH), &"y".repeat(30_000), "end"]
+        {
             std::fs::write(&path, text).unwrap();
             assert_eq!(reader.read_open(&mut file), Some(text.as_bytes()));
         }
@@ -266,7 +268,7 @@ mod tests {
         let text = |number: usize| format!("text {number}");
         let file = |number| OpenFile::new(written(directory.path(), &text(number), &text(number)));
         let mut files: Vec<_> = (0..OpenFile::MAX + 10).map(file).collect();
-        let mut reader = Reader::new();
+        let mut reader = FileReader::new();
         for _ in 0..2 {
             for (number, file) in files.iter_mut().enumerate() {
                 assert_eq!(reader.read_open(file), Some(text(number).as_bytes()));
@@ -278,7 +280,7 @@ mod tests {
     #[test]
     fn the_file_of_another_process_is_opened_again() {
         let mut file = OpenFile::new("/proc/self/statm");
-        let mut reader = Reader::new();
+        let mut reader = FileReader::new();
         let parent = reader.process.wrapping_add(1);
         assert!(file.opened_by(parent).is_ok());
         assert_eq!(file.open.as_ref().map(|open| open.process), Some(parent));
@@ -293,7 +295,7 @@ mod tests {
         let [ours, theirs] = ["ours", "theirs"].map(|name| written(directory.path(), name, name));
         let theirs = File::open(theirs).unwrap();
         for is_read_again in [true, false] {
-            let (mut reader, mut file) = (Reader::new(), OpenFile::new(&ours));
+            let (mut reader, mut file) = (FileReader::new(), OpenFile::new(&ours));
             let taken = file.opened_by(reader.process).unwrap().as_raw_fd();
             // SAFETY: `dup2` takes any two descriptors. The owner of `taken` is to find out that it is another file.
             assert_eq!(unsafe { libc::dup2(theirs.as_raw_fd(), taken) }, taken);

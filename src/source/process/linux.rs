@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use super::sample::{Io, Memory, Process, Stat};
 use crate::source::linux::calls as sys;
-use crate::source::linux::files::{OpenFile, Reader, number_of};
+use crate::source::linux::files::{FileReader, OpenFile, number_of};
 
 const SELF: &str = "/proc/self";
 
 pub(super) struct Sampler {
-    reader: Reader,
+    reader: FileReader,
     memory: OpenFile,
     threads: OpenFile,
     file_descriptors: OpenFile,
@@ -25,7 +25,7 @@ pub(super) struct Sampler {
 impl Sampler {
     pub(super) fn new(disk_io: bool) -> Self {
         Sampler {
-            reader: Reader::new(),
+            reader: FileReader::new(),
             memory: OpenFile::new("/proc/self/statm"),
             threads: OpenFile::new("/proc/self/task"),
             file_descriptors: OpenFile::new("/proc/self/fd"),

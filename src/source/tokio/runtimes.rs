@@ -23,7 +23,7 @@ use crate::watch::{PresentStall, ShutdownListener, Subscription, Watched};
 pub(crate) struct Runtimes {
     per_worker: bool,
     subscription: Subscription,
-    names: Mutex<Names>,
+    names: Mutex<RuntimeNames>,
     /// The values that histograms of ended runtimes still have to pass on.
     pending: Mutex<Vec<Leftover>>,
     /// Called at each tick of the watcher.
@@ -175,7 +175,7 @@ impl Runtimes {
     fn scopes(&self) -> Vec<(Scope, Arc<Watched>)> {
         let mut names = self.names();
         names.remove_ended();
-        let Names { list, shown } = &*names;
+        let RuntimeNames { list, shown } = &*names;
         let scope = |named: &Named| {
             let runtime = named.alive()?;
             let attributes = match shown {
@@ -187,7 +187,7 @@ impl Runtimes {
         list.iter().filter_map(scope).collect()
     }
 
-    fn names(&self) -> MutexGuard<'_, Names> {
+    fn names(&self) -> MutexGuard<'_, RuntimeNames> {
         self.names.lock()
     }
 }
@@ -244,7 +244,7 @@ impl Leftover {
 }
 
 #[derive(Default)]
-struct Names {
+struct RuntimeNames {
     list: Vec<Named>,
     /// True if points carry the name: once two runtimes were watched at the same time, or one with a name.
     shown: bool,
@@ -263,7 +263,7 @@ impl Named {
     }
 }
 
-impl Names {
+impl RuntimeNames {
     fn add(&mut self, runtime: &Arc<Watched>, chosen: &str, own: &str) {
         self.remove_ended();
         let known = self.list.iter().position(|known| known.runtime.as_ptr() == Arc::as_ptr(runtime));

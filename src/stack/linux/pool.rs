@@ -1,10 +1,10 @@
 //! Publishes the list of objects to threads that walk, and lends them the memory that a walk needs.
 //!
-//! A walk may happen inside an allocator, so that it must not lock or allocate. It takes one of a fixed number of slots,
+//! A walk may happen inside an allocator, so that it must not lock or allocate. It takes one of a fixed number of workspaces,
 //! writes into it which list it reads, and returns it afterwards. A new list replaces the old one by one store; the old
-//! one is freed once no slot names it.
+//! one is freed once no workspace names it.
 
-#![allow(unsafe_code, reason = "slots are shared by a flag, and lists by pointers")]
+#![allow(unsafe_code, reason = "workspaces are shared by a flag, and lists by pointers")]
 
 use std::cell::UnsafeCell;
 use std::ptr;
@@ -22,8 +22,8 @@ use crate::stack::types::Object;
 pub(super) type Cache = CacheNative<MustNotAllocateDuringUnwind>;
 
 static CURRENT: AtomicPtr<Modules> = AtomicPtr::new(ptr::null_mut());
-static SLOTS: OnceLock<Box<[Slot]>> = OnceLock::new();
-/// Lists that were replaced while some slot still named them.
+static WORKSPACES: OnceLock<Box<[Workspace]>> = OnceLock::new();
+/// Lists that were replaced while some workspace still named them.
 static RETIRED: Mutex<Vec<Retired>> = Mutex::new(Vec::new());
 /// The version of the current list.
 static ADDED: AtomicU64 = AtomicU64::new(0);
@@ -31,7 +31,7 @@ static REMOVED: AtomicU64 = AtomicU64::new(0);
 
 /// The memory of one walk at a time.
 #[repr(align(128))]
-struct Slot {
+struct Workspace {
     is_taken: AtomicBool,
     /// The list that is being read.
     list: AtomicPtr<Modules>,
@@ -39,7 +39,7 @@ struct Slot {
 }
 
 // SAFETY: only the thread that has set `is_taken` uses the cache, which may be used by any thread.
-unsafe impl Sync for Slot {}
+unsafe impl Sync for Workspace {}
 
 struct Retired(*mut Modules);
 
@@ -48,10 +48,10 @@ unsafe impl Send for Retired {}
 
 /// Makes walking possible, and takes in objects that were loaded since the last call. Allocates and locks.
 pub(crate) fn prepare() -> Result<(), Reason> {
-    SLOTS.get_or_init(|| {
+    WORKSPACES.get_or_init(|| {
         // A walk takes microseconds, so that twice as many as can run at once leaves room for those that are interrupted.
         let cpus = thread::available_parallelism().map_or(4, usize::from);
-        (0..(2 * cpus).clamp(8, 128)).map(|_| Slot::new()).collect()
+        (0..(2 * cpus).clamp(8, 128)).map(|_| Workspace::new()).collect()
     });
     refresh();
     let is_walkable = with(|modules, _| modules.objects.iter().any(|o| o.path.is_none() && o.is_walkable));
@@ -61,7 +61,7 @@ pub(crate) fn prepare() -> Result<(), Reason> {
 /// Takes in objects that were loaded or unloaded since the last call, once [`prepare`] has been called. Costs a few hundred
 /// nanoseconds if there are none.
 pub(crate) fn refresh() {
-    if SLOTS.get().is_none() {
+    if WORKSPACES.get().is_none() {
         return;
     }
     let known = Version { added: ADDED.load(Acquire), removed: REMOVED.load(Acquire) };
@@ -75,14 +75,14 @@ pub(crate) fn objects() -> Vec<Object> {
     with(|modules, _| modules.objects.clone()).unwrap_or_default()
 }
 
-/// Calls a function with the current list and a cache. `None` if nothing is prepared or all slots are taken. Takes no lock
+/// Calls a function with the current list and a cache. `None` if nothing is prepared or all workspaces are taken. Takes no lock
 /// and allocates nothing, unless the function does.
 #[inline]
 pub(super) fn with<R>(walk: impl FnOnce(&Modules, &mut Cache) -> R) -> Option<R> {
-    let slot = Taken::new(SLOTS.get()?)?;
-    let modules = slot.0.protect()?;
-    // SAFETY: this thread has taken the slot, and gives it back after the call.
-    Some(walk(modules, unsafe { &mut *slot.0.cache.get() }))
+    let workspace = Taken::new(WORKSPACES.get()?)?;
+    let modules = workspace.0.protect()?;
+    // SAFETY: this thread has taken the workspace, and gives it back after the call.
+    Some(walk(modules, unsafe { &mut *workspace.0.cache.get() }))
 }
 
 /// Replaces the current list.
@@ -100,10 +100,11 @@ pub(super) fn publish(modules: Modules) {
         retired.push(Retired(old));
     }
     retired.retain(|list| {
-        let is_read =
-            SLOTS.get().is_none_or(|slots| slots.iter().any(|slot| slot.list.load(SeqCst) == list.0));
+        let is_read = WORKSPACES.get().is_none_or(|workspaces| {
+            workspaces.iter().any(|workspace| workspace.list.load(SeqCst) == list.0)
+        });
         if !is_read {
-            // SAFETY: it came from a box, it is not current any more, and no slot names it. A slot that would name it from
+            // SAFETY: it came from a box, it is not current any more, and no workspace names it. A workspace that would name it from
             // now on finds that it is not current.
             drop(unsafe { Box::from_raw(list.0) });
         }
@@ -111,24 +112,24 @@ pub(super) fn publish(modules: Modules) {
     });
 }
 
-impl Slot {
+impl Workspace {
     fn new() -> Self {
-        Slot {
+        Workspace {
             is_taken: AtomicBool::new(false),
             list: AtomicPtr::new(ptr::null_mut()),
             cache: UnsafeCell::new(Cache::new_in()),
         }
     }
 
-    /// Keeps the current list from being freed while this slot is taken.
+    /// Keeps the current list from being freed while this workspace is taken.
     fn protect(&self) -> Option<&Modules> {
         let mut list = CURRENT.load(Acquire);
         loop {
             self.list.store(list, SeqCst);
             let current = CURRENT.load(SeqCst);
             if current == list {
-                // SAFETY: it was current after the slot named it. The thread that replaces it looks at the slots after
-                // that, so that it is not freed before the slot names another one.
+                // SAFETY: it was current after the workspace named it. The thread that replaces it looks at the workspaces after
+                // that, so that it is not freed before the workspace names another one.
                 return unsafe { list.as_ref() };
             }
             list = current;
@@ -136,19 +137,19 @@ impl Slot {
     }
 }
 
-struct Taken<'a>(&'a Slot);
+struct Taken<'a>(&'a Workspace);
 
 impl<'a> Taken<'a> {
     #[inline]
-    fn new(slots: &'a [Slot]) -> Option<Self> {
-        // Threads begin at different slots, by where their stacks are.
+    fn new(workspaces: &'a [Workspace]) -> Option<Self> {
+        // Threads begin at different workspaces, by where their stacks are.
         let marker = 0_u8;
         let first = ((&raw const marker).addr() >> 12).wrapping_mul(0x9E37_79B9) >> 8;
-        (0..slots.len()).find_map(|next| {
-            let slot = slots.get(first.wrapping_add(next) % slots.len())?;
-            let is_free = slot.is_taken.compare_exchange(false, true, Acquire, Relaxed).is_ok();
-            // Not `then_some`: dropping a `Taken` that was not taken would release the slot of another thread.
-            is_free.then(|| Taken(slot))
+        (0..workspaces.len()).find_map(|next| {
+            let workspace = workspaces.get(first.wrapping_add(next) % workspaces.len())?;
+            let is_free = workspace.is_taken.compare_exchange(false, true, Acquire, Relaxed).is_ok();
+            // Not `then_some`: dropping a `Taken` that was not taken would release the workspace of another thread.
+            is_free.then(|| Taken(workspace))
         })
     }
 }

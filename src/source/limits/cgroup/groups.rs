@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::lookup::{Controller, Group, Version};
-use crate::source::linux::files::{OpenFile, Reader, number, number_of};
+use crate::source::linux::files::{FileReader, OpenFile, number, number_of};
 
 /// The throttling by CPU quotas so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub(crate) struct Cgroups {
     /// The root of the file system: `/`, except in tests.
     root: PathBuf,
     proc_self: PathBuf,
-    reader: Reader,
+    reader: FileReader,
     membership: OpenFile,
     /// The content of `/proc/self/cgroup` when the groups were looked up.
     memberships: Vec<u8>,
@@ -51,7 +51,7 @@ impl Cgroups {
             membership: OpenFile::new(proc_self.join("cgroup")),
             proc_self,
             root,
-            reader: Reader::new(),
+            reader: FileReader::new(),
             memberships: Vec::new(),
             memory: MemoryFiles::V2(Vec::new()),
             cpu: Vec::new(),
@@ -66,7 +66,7 @@ impl Cgroups {
             self.memberships.clear();
             self.memberships.extend_from_slice(memberships);
             // A separate reader: the buffer of `self.reader` would keep the length of this long file.
-            let mut reader = Reader::new();
+            let mut reader = FileReader::new();
             let mounts = reader.read(&self.proc_self, "mountinfo").unwrap_or_default();
             let find = |controller| Group::find(controller, &self.memberships, mounts, &self.root);
             self.memory = MemoryFiles::of(find(Controller::Memory));
@@ -151,7 +151,7 @@ impl CpuFiles {
     }
 
     /// Returns the quota of the group, in CPUs.
-    fn quota(&mut self, reader: &mut Reader) -> Option<f64> {
+    fn quota(&mut self, reader: &mut FileReader) -> Option<f64> {
         match self {
             CpuFiles::V2 { quota, .. } => cpu_max(reader.read_open(quota)?),
             CpuFiles::V1 { quota, period, .. } => {
@@ -161,7 +161,7 @@ impl CpuFiles {
         }
     }
 
-    fn throttling(&mut self, reader: &mut Reader) -> Option<Throttling> {
+    fn throttling(&mut self, reader: &mut FileReader) -> Option<Throttling> {
         let (statistics, version) = match self {
             CpuFiles::V2 { statistics, .. } => (statistics, Version::V2),
             CpuFiles::V1 { statistics, .. } => (statistics, Version::V1),
