@@ -109,7 +109,7 @@ fn exceptions_are_reached_without_the_proxy() {
         // There is no such host.
         for exceptions in ["*", "collector.test", ".test", "*.test", "a,collector.test:4318"] {
             let error = export(&[&set[..], &[("NO_PROXY", exceptions)]].concat());
-            assert!(error.contains("http://collector.test:4318"), "{protocol} {exceptions}: {error}");
+            assert!(error.starts_with("the metrics were not delivered"), "{protocol} {exceptions}: {error}");
         }
         assert_eq!(proxy.heads(), [""; 0]);
         for others in ["other.test", "collector.test:4317", "10.0.0.0/8"] {

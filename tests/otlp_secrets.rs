@@ -34,7 +34,7 @@ fn export(builder: Builder, endpoint: &str, protocol: Protocol) -> (String, Resu
 }
 
 fn runner(cases: u32) -> TestRunner {
-    TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() })
+    TestRunner::new(Config { cases, max_shrink_iters: 30, failure_persistence: None, ..Config::default() })
 }
 
 /// How a server may write what it echoes.

@@ -37,8 +37,10 @@ impl Scripted {
                     break;
                 }
                 let request = read(&mut connection, first);
-                let _ = connection.write_all(&answer(&request));
+                let answer = answer(&request);
+                // A test may look for the request as soon as it has the answer.
                 kept.lock().unwrap().push(request);
+                let _ = connection.write_all(&answer);
                 // The answer must arrive before the reset.
                 if first == ReadFirst::Beginning {
                     thread::sleep(Duration::from_millis(50));

@@ -9,7 +9,7 @@ use http::uri::{PathAndQuery, Scheme};
 use crate::otlp::config::env::{Env, QUOTED, Variable, boolean};
 use crate::otlp::config::options::{Options, Protocol};
 use crate::otlp::config::secrets::{HIDDEN, Secrets};
-use crate::otlp::config::shown::{secrets_of_url, shown_url};
+use crate::otlp::config::shown::{is_no_host, secrets_of_url, shown_url};
 use crate::otlp::error::Error;
 
 /// The target of requests.
@@ -86,6 +86,9 @@ fn url(given: &Variable, is_base: bool, protocol: Protocol, env: &Env<'_>) -> Re
             given.value.clone()
         }
         Some(_) => return Err(invalid(given, "it must begin with http://, https:// or unix://")),
+        None if is_grpc && is_no_host(&given.value) => {
+            return Err(invalid(given, "it must be a URL, as in http://localhost:4317"));
+        }
         None if is_grpc => match env.parse_exporter("INSECURE", boolean) {
             Some(true) => format!("http://{}", given.value),
             _ => format!("https://{}", given.value),
@@ -298,6 +301,9 @@ mod tests {
         {
             assert!(!error(value).contains("s3cret"), "{}", error(value));
         }
+        let jwt = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl";
+        let error = url(Protocol::Grpc, &[(METRICS, jwt)]).unwrap_err();
+        assert!(error.contains("=[hidden]: it must be a URL"), "{error}");
         let token = "0123456789abcdefghijklmn";
         let good =
             endpoint(Protocol::HttpProtobuf, &[(METRICS, &format!("https://h:1/in/{token}/x?k=s3cret"))]);

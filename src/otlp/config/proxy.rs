@@ -7,7 +7,7 @@ use hyper_util::client::proxy::matcher::Matcher;
 
 use crate::otlp::config::env::{Env, QUOTED, Variable};
 use crate::otlp::config::secrets::Secrets;
-use crate::otlp::config::shown::{secrets_of_url, shown_url};
+use crate::otlp::config::shown::{is_no_host, secrets_of_url, shown_url};
 
 /// A proxy.
 #[derive(Clone)]
@@ -42,9 +42,8 @@ impl Proxy {
         let shown = shown_url(&proxy);
         secrets_of_url(&proxy, secrets);
         let usable = Matcher::builder().all(proxy.clone()).build().intercept(to);
-        let Some(found) =
-            usable.filter(|found| found.uri().scheme_str().is_some_and(|scheme| scheme.starts_with("http")))
-        else {
+        let is_http = |scheme: &str| scheme.starts_with("http") && !is_no_host(&proxy);
+        let Some(found) = usable.filter(|found| found.uri().scheme_str().is_some_and(is_http)) else {
             let problem = match Variable::new(variable, &proxy).is_quoted() {
                 true => QUOTED,
                 false => "it must be a URL that begins with http:// or https://",
@@ -241,9 +240,13 @@ mod tests {
 
     #[test]
     fn a_malformed_proxy_is_ignored_with_a_warning_that_hides_the_password() {
-        for value in
-            ["socks5://user:s3cret@p:1", "ftp://user:s3cret@p", "http://", "'http://user:s3cret@p:1'"]
-        {
+        for value in [
+            "socks5://user:s3cret@p:1",
+            "ftp://user:s3cret@p",
+            "http://",
+            "'http://user:s3cret@p:1'",
+            "eyJhbGciOiJIUzI1NiJ9.eyJzdWIi.s3cret-signature-of-forty",
+        ] {
             let (proxy, warnings) = proxy("http://h/", &[("HTTP_PROXY", value)]);
             assert!(proxy.is_none());
             assert_eq!(warnings.len(), 1, "{value}");

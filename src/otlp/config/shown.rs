@@ -17,6 +17,18 @@ pub(crate) fn shown_url(text: &str) -> String {
     format!("{}://{}", if is_known { scheme } else { HIDDEN }, shown_after_scheme(rest))
 }
 
+/// True for a text without a scheme that is no host, hence a secret that got into the wrong variable. It must not even be
+/// looked up.
+pub(crate) fn is_no_host(text: &str) -> bool {
+    let host = text.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    let is_token = |word: &str| word.len() >= TOKEN;
+    // Some clouds name hosts at random, but a token has no port.
+    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    let is_random = is_random(host, MIN_RANDOM_PATH) || host.split(['.', '-']).any(is_token);
+    !text.contains("://") && !has_port && is_random
+}
+
 /// Without a scheme, a text may be anything.
 fn starts_with_host(text: &str) -> bool {
     let host = text.split(['/', '?', '#']).next().unwrap_or_default();
@@ -170,6 +182,23 @@ mod tests {
         ] {
             assert_eq!(shown_url(url), shown, "{url}");
         }
+    }
+
+    #[test]
+    fn tokens_are_no_hosts() {
+        for secret in [
+            "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl",
+            "user:s3cret@eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl/",
+            "correcthorsebatterystaple",
+        ] {
+            assert!(is_no_host(secret), "{secret}");
+        }
+        for host in ["collector", "h:4317", "user:s3cret@p:1", "10.0.0.1:3128", "[fd00::1]:3128", "http://x"]
+        {
+            assert!(!is_no_host(host), "{host}");
+        }
+        assert!(!is_no_host("a0b1c2d3e4f5a6b7c8d9e0f1a2b3c4d5-1234.elb.example:4317"));
+        assert!(!is_no_host("opentelemetry-collector.monitoring.svc.cluster.local:4317"));
     }
 
     #[test]
