@@ -19,8 +19,8 @@ use crate::util::log;
 /// Starts exporting as the standard variables say, and makes the provider the global one.
 ///
 /// # Errors
-/// An endpoint, a header or a file of TLS that cannot be used, by the name of its variable; or the operating system has
-/// no thread left.
+/// Returns an error that names the variable if an endpoint, a header or a file of TLS cannot be used, and an error if the
+/// operating system has no thread left.
 pub fn install() -> Result<Telemetry, Error> {
     builder().install()
 }
@@ -30,7 +30,7 @@ pub fn builder() -> Builder {
     Builder::default()
 }
 
-/// Settings in code. Each goes before its variable; the rest is read from the environment.
+/// The settings of an exporter in code. Each has precedence over its variable; the rest is read from the environment.
 #[derive(Default)]
 #[must_use = "nothing is exported before `install` or `build`"]
 pub struct Builder {
@@ -55,7 +55,7 @@ impl Builder {
         self
     }
 
-    /// Sets how OTLP is spoken, as `OTEL_EXPORTER_OTLP_PROTOCOL` does. The default is `http/protobuf` if it is compiled,
+    /// Sets the protocol, as `OTEL_EXPORTER_OTLP_PROTOCOL` does. The default is `http/protobuf` if it is compiled,
     /// else gRPC.
     pub fn protocol(mut self, protocol: Protocol) -> Self {
         self.options.protocol = Some(protocol);
@@ -125,8 +125,8 @@ impl Builder {
     /// Starts exporting and makes the provider the global one.
     ///
     /// # Errors
-    /// An endpoint, a header or a file of TLS that cannot be used, by the name of its setting; or the operating system
-    /// has no thread left. Any other variable that cannot be used is ignored with a warning.
+    /// Returns an error that names the setting if an endpoint, a header or a file of TLS cannot be used, and an error if
+    /// the operating system has no thread left. Any other variable that cannot be used is ignored with a warning.
     pub fn install(self) -> Result<Telemetry, Error> {
         let telemetry = self.build()?;
         global::set_meter_provider(telemetry.provider().clone());

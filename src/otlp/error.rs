@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-/// Why metrics cannot be, or were not, delivered.
+/// The reason why metrics cannot be, or were not, delivered.
 ///
 /// No error contains the value of a header, the text of a key, or a secret in a URL.
 #[derive(Clone, PartialEq, Eq)]

@@ -42,7 +42,7 @@ impl Telemetry {
     /// Exports now, and waits until the endpoint has accepted it.
     ///
     /// # Errors
-    /// Why it was not delivered. A flush takes no longer than the timeout of an export.
+    /// Returns the reason why it was not delivered. A flush takes no longer than the timeout of an export.
     pub fn force_flush(&self) -> Result<(), Error> {
         self.reader.as_ref().map_or(Ok(()), Reader::flush)
     }
@@ -55,7 +55,7 @@ impl Telemetry {
     /// long again.
     ///
     /// # Errors
-    /// Why the last export was not delivered.
+    /// Returns the reason why the last export was not delivered.
     pub fn shutdown(&self) -> Result<(), Error> {
         // Ends the provider as well, which shuts the reader down. The reader keeps the error itself, not the SDK's text of it.
         let _ = self.provider.shutdown();

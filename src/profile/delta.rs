@@ -3,7 +3,7 @@
 use super::sampled::{Profile, add_up};
 
 impl Profile {
-    /// Returns what has changed since an earlier profile of the same kind: each value is this profile's less the earlier one's,
+    /// Returns the change since an earlier profile of the same kind: each value is this profile's less the earlier one's,
     /// so that values may be negative. Samples without any change are left out.
     ///
     /// ```no_run

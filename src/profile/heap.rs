@@ -141,7 +141,7 @@ impl HeapProfile {
     }
 }
 
-/// Returns what every place in the program holds and has allocated, what is in use first, like Go's `heap` profile.
+/// Returns the memory in use and allocated by each place in the program, sorted by use, like Go's `heap` profile.
 ///
 /// The values are Go's: `alloc_objects`, `alloc_space`, `inuse_objects`, `inuse_space`, estimated for what was allocated
 /// since the profile was started. [`Profile::exact_total`] is the exact number of bytes in use of the whole process,
@@ -155,7 +155,7 @@ pub fn heap() -> Profile {
     profile(ProfileKind::Heap, Totals::used, samples::variance_in_use)
 }
 
-/// Returns the same samples as [`heap`], what was allocated first, like Go's `allocs` profile.
+/// Returns the same samples as [`heap`], sorted by allocated memory, like Go's `allocs` profile.
 ///
 /// [`Profile::exact_total`] is the exact number of bytes that the whole process has allocated since its start.
 pub fn allocs() -> Profile {

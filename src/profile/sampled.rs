@@ -183,7 +183,7 @@ impl Profile {
         self.samples.sort_by(|a, b| value(b).abs().cmp(&value(a).abs()).then_with(|| a.stack.cmp(&b.stack)));
     }
 
-    /// Returns what the profile is about.
+    /// Returns the subject of the profile.
     pub fn kind(&self) -> ProfileKind {
         self.kind
     }
@@ -225,7 +225,7 @@ impl Profile {
         self.samples.iter().filter_map(|sample| sample.values.get(index)).sum()
     }
 
-    /// Returns what [`total`](Self::total) estimates, counted exactly. `None` if nothing counts it.
+    /// Returns the exact count of the quantity that [`total`](Self::total) estimates. `None` if nothing counts it.
     pub fn exact_total(&self) -> Option<u64> {
         self.exact_total
     }
