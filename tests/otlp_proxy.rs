@@ -1,4 +1,4 @@
-//! Proxies: for every protocol, with TLS on either side of them and on both, and with exceptions.
+//! Proxies work for every protocol, with TLS on either side and on both, and with exceptions.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -21,13 +21,13 @@ const PROTOCOLS: [&str; 3] = ["grpc", "http/protobuf", "http/json"];
 /// `user:s3cret` in base64.
 const CREDENTIALS: &str = "dXNlcjpzM2NyZXQ=";
 
-/// Exports once in a process of its own, with these variables, and returns what came of it.
+/// Exports once in a child process with these variables, and returns the result.
 fn export(set: &[(&str, &str)]) -> String {
     results(child("child_exports_once").envs(set.iter().copied())).remove(0)
 }
 
 #[test]
-#[ignore = "run by other tests, in a process of its own"]
+#[ignore = "run by other tests, in a child process"]
 fn child_exports_once() {
     let export = || {
         let telemetry = otlp::install()?;
@@ -106,7 +106,7 @@ fn exceptions_are_reached_without_the_proxy() {
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "2000"),
             ("HTTP_PROXY", &proxy.url("")),
         ];
-        // There is no such host.
+        // This host does not exist.
         for exceptions in ["*", "collector.test", ".test", "*.test", "a,collector.test:4318"] {
             let error = export(&[&set[..], &[("NO_PROXY", exceptions)]].concat());
             assert!(error.starts_with("the metrics were not delivered"), "{protocol} {exceptions}: {error}");

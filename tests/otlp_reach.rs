@@ -307,7 +307,7 @@ fn the_authorities_of_the_system_are_those_of_its_variables() {
 }
 
 #[test]
-#[ignore = "run by other tests, in a process of its own"]
+#[ignore = "run by other tests, in a child process"]
 fn child_logs() {
     support::log::listen();
     let export = || {

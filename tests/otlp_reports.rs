@@ -1,4 +1,4 @@
-//! Faults that people reported elsewhere, tried here. Prints a table with a row for each: the input and what happens.
+//! Tries the faults that users reported of other exporters. Prints a table with a row for each: the input and the result.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -27,7 +27,7 @@ impl Table {
         eprintln!("\n{:>2}  {:<66}  what happens", "", "input");
     }
 
-    /// Prints what happens. It must contain the right words, and none of the wrong ones.
+    /// Prints the result, which must contain the right words and none of the wrong ones.
     #[track_caller]
     fn row(&mut self, entry: u32, input: &str, happens: &str, right: &[&str], wrong: &[&str]) {
         eprintln!("{entry:>2}  {input:<66}  {happens}");
@@ -59,13 +59,13 @@ fn every_report() {
     eprintln!("21  memory.high without memory.max: the unit tests of `source::limits::cgroup`");
 }
 
-/// Exports once in a process of its own. Returns what came of it, with the warnings.
+/// Exports once in a child process, and returns the result and the warnings.
 fn install(set: &[(&str, &str)]) -> String {
     results(child("child_installs").envs(set.iter().copied())).join(" | ")
 }
 
 #[test]
-#[ignore = "run by another test, in a process of its own"]
+#[ignore = "run by another test, in a child process"]
 fn child_installs() {
     support::log::listen();
     let export = || {
@@ -88,7 +88,7 @@ fn count(telemetry: &Telemetry) {
     telemetry.provider().meter("app").u64_counter("orders").build().add(3, &[]);
 }
 
-/// Exports only where it is asked for.
+/// So long that only a flush exports.
 fn telemetry(builder: Builder, endpoint: &str, protocol: Protocol) -> Telemetry {
     let builder = builder.endpoint(endpoint).protocol(protocol).interval(Duration::from_secs(3600));
     let telemetry = builder.timeout(Duration::from_secs(20)).build().unwrap();
@@ -157,9 +157,9 @@ fn secrets(table: &mut Table) {
     );
 }
 
-/// In a process of its own, since the log is the process's.
+/// In a child process, since the log belongs to the process.
 #[test]
-#[ignore = "run by another test, in a process of its own"]
+#[ignore = "run by another test, in a child process"]
 fn child_is_rejected() {
     support::log::listen();
     let receiver = Receiver::start();
@@ -364,7 +364,7 @@ fn renewal(table: &mut Table) {
 }
 
 #[test]
-#[ignore = "run by another test, in a process of its own"]
+#[ignore = "run by another test, in a child process"]
 fn child_renews() {
     let files = std::path::PathBuf::from(std::env::var_os("FILES").unwrap());
     let telemetry = otlp::install().unwrap();
@@ -396,7 +396,7 @@ fn process(table: &mut Table) {
 
 #[test]
 #[cfg(unix)]
-#[ignore = "run by another test, in a process of its own"]
+#[ignore = "run by another test, in a child process"]
 #[allow(unsafe_code, reason = "there is no other way to fork")]
 fn child_forks() {
     for _ in 0..2 {

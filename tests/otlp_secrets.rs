@@ -1,4 +1,4 @@
-//! Random secrets are put into every setting, and echoed by endpoints in every form. Nothing that is printed shows them:
+//! Puts random secrets into every setting, and lets endpoints echo them in every form. No output shows them:
 //! no error, no line of the log at any level, no `Debug`.
 
 use std::collections::BTreeSet;
@@ -37,7 +37,7 @@ fn runner(cases: u32) -> TestRunner {
     TestRunner::new(Config { cases, max_shrink_iters: 30, failure_persistence: None, ..Config::default() })
 }
 
-/// How a server may write what it echoes.
+/// The ways in which a server may encode an echo.
 fn forms(secret: &str) -> Vec<String> {
     let percent = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
     let unicode = |text: &str| text.bytes().map(|byte| format!("\\u{byte:04x}")).collect::<String>();
@@ -88,7 +88,7 @@ fn base64(bytes: &[u8]) -> String {
     bytes.chunks(3).map(group).collect()
 }
 
-/// True if the text shows eight characters in a row of one of the forms of the secret.
+/// Returns true if the text shows eight characters in a row of one of the forms of the secret.
 fn shows(text: &str, secret: &str) -> bool {
     let text = text.to_ascii_lowercase();
     let mut forms = forms(secret);
@@ -122,7 +122,7 @@ fn a_long_token_that_is_echoed_is_not_shown() {
     }
 }
 
-/// What surrounds an echo. It is long enough for either limit of an excerpt to cut the echo.
+/// The text around an echo. It is long enough for either limit of an excerpt to cut the echo.
 fn around() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => "[ -~]{0,40}".boxed(),
@@ -131,7 +131,7 @@ fn around() -> impl Strategy<Value = String> {
     ]
 }
 
-/// One test, since the log is the process's.
+/// One test, since the log belongs to the process.
 #[test]
 fn no_secret_is_shown_however_it_is_echoed() {
     log::listen();
@@ -232,7 +232,7 @@ fn printed(set: &[(&str, &str)]) -> String {
 }
 
 #[test]
-#[ignore = "run by other tests, in a process of its own"]
+#[ignore = "run by other tests, in a child process"]
 fn child_prints() {
     log::listen_to_all();
     let export = || {
@@ -325,7 +325,7 @@ fn a_secret_in_any_variable_is_never_printed() {
         ];
         set.retain(|(other, _)| *other != name);
         set.push((&name, &value));
-        // Who exports is no secret, and is exported.
+        // The name of the service is no secret, and is exported.
         prop_assume!(name != "OTEL_SERVICE_NAME" && name != "OTEL_RESOURCE_ATTRIBUTES");
         // A segment of a path has no slash.
         prop_assume!(!before.ends_with(":1/") || secret.chars().all(|c| c.is_ascii_alphanumeric()));

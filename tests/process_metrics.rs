@@ -101,7 +101,7 @@ fn a_child_after_fork_reads_its_own_files() {
 }
 
 #[test]
-#[ignore = "run by another test, in a process of its own"]
+#[ignore = "run by another test, in a child process"]
 fn fork_with_open_files() {
     const SIZE: usize = 64 << 20;
     let metrics = metrics();

@@ -14,7 +14,7 @@ use tokio::runtime;
 const WORKERS: usize = 2;
 const TASKS_PER_WORKER: u32 = 4;
 
-/// Keeps all workers of a runtime busy with polls of one length. Tells the stalls, and the longest time for which a
+/// Keeps all workers of a runtime busy with polls of one length. Returns the stalls, and the longest time for which a
 /// worker really made no progress: on a busy machine the system may keep it waiting.
 fn saturate(poll: Duration) -> ((f64, f64), Duration) {
     let runtime = runtime::Builder::new_multi_thread().worker_threads(WORKERS).build().unwrap();

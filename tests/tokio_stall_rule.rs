@@ -323,10 +323,13 @@ impl World {
             other_state: self.other_state,
         };
         let before = Cause::ALL.map(|cause| self.worker.total(cause).0);
-        let told = self.worker.look(look, seen, &CONFIG, &mut thread);
+        let is_stall = self.worker.look(look, seen, &CONFIG, &mut thread);
         let after = Cause::ALL.map(|cause| self.worker.total(cause).0);
         for ((cause, before), after) in Cause::ALL.into_iter().zip(before).zip(after) {
-            assert!(after == before || after == before + 1 && told, "{before} and then {after} {cause:?}");
+            assert!(
+                after == before || after == before + 1 && is_stall,
+                "{before} and then {after} {cause:?}"
+            );
             if after > before {
                 self.found.push((self.now, cause));
             }

@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delta_has_what_came_what_grew_and_what_went() {
+    fn a_delta_has_new_grown_and_ended_stacks() {
         let delta = profile(&[(1, 5), (2, 7), (3, 1)], 13).delta(&profile(&[(2, 4), (3, 1), (4, 2)], 7));
         assert_eq!(content(&delta), [(1, 5), (2, 3), (4, -2)]);
         assert_eq!((delta.total(), delta.exact_total()), (6, Some(6)));

@@ -9,7 +9,7 @@ use opentelemetry::metrics::MeterProvider;
 use opentelemetry_instrumentation_runtime::{CountingAllocator, RuntimeMetrics};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 
-/// Returns null while `FAILS` is set. Uses the global allocator itself in the next reallocation if `NESTED` is set.
+/// Returns null while `FAIL` is set. Uses the global allocator itself in the next reallocation if `NEST` is set.
 struct Capricious;
 
 static FAIL: AtomicBool = AtomicBool::new(false);

@@ -15,7 +15,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// A proxy on a free port of 127.0.0.1. It knows one host, whatever the client calls it, and keeps the heads of requests.
+/// A proxy on a free port of 127.0.0.1. It connects every host name to one host, and keeps the heads of requests.
 pub(crate) struct HttpProxy {
     address: SocketAddr,
     scheme: &'static str,
@@ -23,7 +23,7 @@ pub(crate) struct HttpProxy {
     thread: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
-/// What it does with a request.
+/// The answer to a request.
 #[derive(Clone, Copy)]
 pub(crate) enum Behaviour {
     Connect(SocketAddr),
@@ -40,7 +40,7 @@ impl HttpProxy {
         Self::with(behaviour, None)
     }
 
-    /// A proxy that is spoken to over TLS, with the certificate and the key in these PEM files.
+    /// Starts a proxy that clients reach over TLS, with the certificate and the key in these PEM files.
     pub(crate) fn over_tls(behaviour: Behaviour, certificate: &str, key: &str) -> Self {
         let chain = CertificateDer::pem_file_iter(certificate).unwrap().map(Result::unwrap).collect();
         let key = PrivateKeyDer::from_pem_file(key).unwrap();
@@ -80,12 +80,12 @@ impl HttpProxy {
         self.address
     }
 
-    /// For the variable of a proxy. The user ends with `@`.
+    /// Returns the value for the variable of a proxy. The user ends with `@`.
     pub(crate) fn url(&self, user: &str) -> String {
         format!("{}://{user}{}", self.scheme, self.address)
     }
 
-    /// The heads of the requests so far, one for each connection.
+    /// Returns the heads of the requests so far, one for each connection.
     pub(crate) fn heads(&self) -> Vec<String> {
         self.heads.lock().unwrap().clone()
     }
@@ -145,7 +145,7 @@ async fn serve(
     }
 }
 
-/// `None` if it is no HTTP.
+/// Returns `None` if it is not HTTP.
 async fn head(client: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {

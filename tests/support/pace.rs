@@ -1,4 +1,4 @@
-//! Whether the machine kept up with a test. A test that measures time repeats an attempt in which it did not.
+//! Finds out if the machine kept up with a test. A test that measures time repeats an attempt in which it did not.
 
 use std::collections::HashMap;
 use std::fs;
@@ -8,10 +8,10 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a thread may wait for a CPU in all before the attempt says nothing.
+/// The longest wait of a thread for a CPU in an attempt that counts.
 const LIMIT: Duration = Duration::from_millis(50);
 
-/// A machine that lets none of so many attempts through fails the test.
+/// The most attempts before the test fails.
 const ATTEMPTS: u32 = 20;
 
 /// Repeats an attempt that fails while the system keeps threads of this process waiting for a CPU. An attempt that fails
@@ -48,7 +48,7 @@ impl Delays {
             loop {
                 let start = Instant::now();
                 let is_over = stopped.recv_timeout(Self::INTERVAL) != Err(RecvTimeoutError::Timeout);
-                // Where the system does not report delays, this thread's own is what is known.
+                // Without a report of the system, only the delay of this thread is known.
                 longest = longest.max(start.elapsed().saturating_sub(Self::INTERVAL));
                 for (thread, delay) in read() {
                     let before = before.get(&thread).copied().unwrap_or_default();

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn io_counts_what_reached_the_disk() {
+    fn io_counts_the_bytes_of_the_disk() {
         let text = b"rchar: 7296\nwchar: 320\nsyscr: 14\nsyscw: 2\nread_bytes: 4096\nwrite_bytes: 512\ncancelled_write_bytes: 9\n";
         assert_eq!(Io::parse(text), Some(Io { read: 4096, written: 512 }));
         assert_eq!(Io::parse(&text[..text.len() - 60]), None);
