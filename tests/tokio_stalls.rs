@@ -140,6 +140,28 @@ fn all_blocked_workers_are_reported() {
     });
 }
 
+/// A thread of `spawn_blocking` has the name of the workers. While it works it may have taken a worker over.
+#[test]
+fn a_blocked_worker_is_reported_beside_blocking_tasks() {
+    repeat_when_late(|| {
+        let runtime = multi_thread(2);
+        let metrics = watching(&runtime);
+        runtime.spawn(async {
+            loop {
+                tokio::task::spawn_blocking(|| thread::sleep(TICK / 20)).await.unwrap();
+                tokio::time::sleep(TICK / 2).await;
+            }
+        });
+        looks(&metrics, KNOWN);
+        let (_, tasks) = block(&runtime, 1);
+        for task in tasks {
+            runtime.block_on(task).unwrap();
+        }
+        looks(&metrics, 2);
+        assert_eq!(stalls_by_cause(&metrics), [1.0, 0.0, 0.0]);
+    });
+}
+
 #[test]
 fn block_in_place_blocks_no_worker() {
     repeat_when_late(|| {
