@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderValue, Uri};
+use http::Uri;
 use http_body::Body;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -102,7 +102,7 @@ impl Connector {
 
     /// The credentials for a proxy that forwards requests. One that connects gets them beforehand.
     #[cfg(feature = "otlp-http")]
-    pub(crate) fn forwarding_authorization(&self) -> Option<&HeaderValue> {
+    pub(crate) fn forwarding_authorization(&self) -> Option<&http::HeaderValue> {
         self.shared.forwarding_proxy().and_then(|proxy| proxy.authorization.as_ref())
     }
 
