@@ -193,7 +193,7 @@ fn no_secret_is_shown_however_it_is_echoed() {
             }
             Ok(())
         };
-    runner(40).run(&strategy, case).unwrap();
+    runner(24).run(&strategy, case).unwrap();
 }
 
 #[test]
@@ -337,5 +337,5 @@ fn a_secret_in_any_variable_is_never_printed() {
         }
         Ok(())
     };
-    runner(60).run(&strategy, case).unwrap();
+    runner(40).run(&strategy, case).unwrap();
 }

@@ -33,7 +33,7 @@
 //! | `SSL_CERT_FILE`, `SSL_CERT_DIR` | where the authorities of the system are (feature `otlp-tls`) |
 //! | `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE` | `cumulative`, `delta`, `lowmemory` |
 //! | `HTTPS_PROXY`, `HTTP_PROXY` | the URL of a proxy, for endpoints with that scheme; never for this machine |
-//! | `NO_PROXY` | hosts, domains and networks that are reached without a proxy |
+//! | `NO_PROXY` | hosts, domains and networks, with a port or without, that are reached without a proxy; `*` for all |
 //!
 //! Variables are often shared by many services. Hence a number, a Boolean, a word or an attribute that cannot be used is
 //! ignored with one warning, as the specification says. An endpoint, a header or a file of TLS that cannot be used is an
