@@ -80,7 +80,7 @@ impl Stalls {
                 let seconds = readable(latest.seconds, "s", "");
                 Line {
                     mark: "STALLS",
-                    text: format!("a worker stood still for {seconds}, {ago}{cause}{tasks}; {total}"),
+                    text: format!("a worker stood still {seconds}, {ago}{cause}{tasks}; {total}"),
                 }
             }
             _ => Line { mark: "", text: format!("no worker stands still; {total}") },
