@@ -24,7 +24,7 @@ pub struct Stall {
     pub worker: usize,
     /// The value of `tokio.stall.cause`: `blocked`, `running` or `starved`.
     pub cause: &'static str,
-    /// When the stall began, as far as it is known.
+    /// The moment at which the stall began, as far as it is known.
     pub since: Instant,
     /// The name of the task that the worker polls. `None` if it has none.
     pub task_name: Option<&'static str>,

@@ -115,7 +115,7 @@ pub(crate) fn record(seen: &StallSeen) -> (Arc<Stall>, u32) {
 /// The number of further ticks at which to try again if a thread did not answer.
 const MAX_FAILURES: u32 = 8;
 
-/// When to take a stack: at once, and again later.
+/// The moments at which a stack is taken: at once, and again later.
 const LOOK_AGAIN: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(10)];
 
 /// The time to wait for a running worker's answer.
@@ -174,7 +174,7 @@ struct Seen {
     totals: BTreeMap<u64, Duration>,
     /// The time of runtimes that are no longer among these.
     of_others: Duration,
-    /// When a stall with a stack was logged last.
+    /// The moment at which a stall with a stack was logged last.
     logged: HashMap<Row, Instant>,
 }
 

@@ -1,9 +1,9 @@
-//! What the watcher sees of a worker and of its thread.
+//! Describes what the watcher sees of a worker and of its thread.
 //! `tests/tokio_stall_rule.rs` includes this file, which therefore uses nothing of the crate.
 
 use std::time::Duration;
 
-/// What a worker has published of itself, at one look.
+/// The figures that a worker has published, at one look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Observation {
     /// Tokio's count of parks and unparks: odd while the worker sleeps.
@@ -12,7 +12,7 @@ pub(super) struct Observation {
     pub(super) busy: Duration,
     /// Tokio's count of polls, without those of probes. Only under `tokio_unstable`.
     pub(super) polls: Option<u64>,
-    /// When the worker last ran a probe.
+    /// The moment at which the worker last ran a probe.
     pub(super) probed: Duration,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct ThreadTime {
     pub(super) cpu: Duration,
 }
 
-/// What a thread is doing at a moment.
+/// The state of a thread at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// It waits in the kernel, for a lock, for data or for time to pass.

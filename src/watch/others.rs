@@ -13,16 +13,16 @@ use super::observe::{State, ThreadTime};
 #[derive(Debug, Default)]
 pub(super) struct Others {
     threads: Vec<Other>,
-    /// Since when the worker's own thread has stood still.
+    /// The moment since which the worker's own thread has stood still.
     still: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Other {
     last: ThreadTime,
-    /// Since when its CPU time has stood still.
+    /// The moment since which its CPU time has stood still.
     still: Duration,
-    /// Whether it has rested for so long that the worker cannot have moved to it.
+    /// True if it has rested for so long that the worker cannot have moved to it.
     has_rested: bool,
 }
 

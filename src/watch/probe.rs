@@ -20,7 +20,7 @@ pub(super) fn spawn(handle: &Handle, task: impl Future<Output = ()> + Send + 'st
 /// The outside end of the task that measures delays.
 #[derive(Default)]
 pub(super) struct Probe {
-    /// When it was woken, in nanoseconds; 0 while it rests and can be woken.
+    /// The moment at which it was woken, in nanoseconds; 0 while it rests and can be woken.
     woken: AtomicU64,
     /// A task keeps its waker for all its life, so that the first one will do.
     waker: OnceLock<Waker>,
@@ -97,7 +97,7 @@ impl Drop for Task {
 /// runtime wakes one idle worker after the other to take some of them over. The workers run their other tasks in between.
 pub(super) struct Scout {
     pulse: Arc<Pulse>,
-    /// When it gives up, once it has run.
+    /// The moment at which it gives up, once it has run.
     until: Option<Duration>,
 }
 

@@ -274,7 +274,7 @@ impl Registry {
     }
 }
 
-/// How late the watcher may be, at the least, before what it saw last is not held against a worker.
+/// The least lateness of the watcher that makes it ignore its last look.
 const LATE: Duration = Duration::from_millis(20);
 
 fn warn(error: io::Error) {

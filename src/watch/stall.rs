@@ -38,14 +38,14 @@ impl Cause {
     }
 }
 
-/// How patient the watcher is.
+/// The watcher's limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Config {
     /// The time between two looks.
     pub(super) interval: Duration,
-    /// How long a worker may make no progress before it counts as stalled.
+    /// The time without progress after which a worker counts as stalled.
     pub(super) threshold: Duration,
-    /// How long a poll may last before it counts as slow.
+    /// The time after which a poll counts as slow.
     pub(super) slow_poll: Duration,
 }
 
@@ -58,13 +58,14 @@ impl Config {
         (self.interval / 10).max(Duration::from_millis(1))
     }
 
-    /// How long a worker can be silent that runs polls which are not slow. Five percent more, for Tokio's own work.
+    /// Returns the longest silence of a worker that runs polls which are not slow. It includes five percent for Tokio's
+    /// own work.
     pub(super) fn silence(&self) -> Duration {
         let polls = self.slow_poll.saturating_mul(Self::POLLS_PER_PUBLICATION);
         polls.saturating_add(polls / 20).max(self.threshold)
     }
 
-    /// How long a thread cannot rest that runs the worker: twice the longest poll that is not slow.
+    /// Returns the time for which a thread that runs the worker cannot rest: twice the longest poll that is not slow.
     fn rest(&self) -> Duration {
         self.slow_poll.saturating_mul(2)
     }
@@ -74,12 +75,12 @@ impl Config {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Look {
     pub(super) now: Duration,
-    /// Whether the watcher looked when it meant to. A late watcher was stopped or starved itself, and so may have been
+    /// True if the watcher looked when it meant to. A late watcher was stopped or starved itself, and so may have been
     /// the worker.
     pub(super) on_time: bool,
 }
 
-/// What a thread did at the looks that asked for it.
+/// Counts the states of a thread at the looks that asked for it.
 #[derive(Clone, Copy, Debug, Default)]
 struct States {
     looks: u32,
@@ -107,12 +108,12 @@ struct Window {
     thread: Option<ThreadTime>,
     /// The last look before which the watcher was late.
     late: Duration,
-    /// Since when the thread's CPU time has stood still, and what it was seen to do meanwhile.
+    /// The moment since which the thread's CPU time has stood still, and its state meanwhile.
     still: Duration,
     cpu: Duration,
     state: Option<State>,
     runnable: Option<Duration>,
-    /// When the thread's wait for a CPU was read first, and how long it was then.
+    /// The first reading of the thread's wait for a CPU: the moment and the wait.
     delay: Option<(Duration, Duration)>,
     is_suspicious: bool,
     states: States,

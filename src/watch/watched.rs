@@ -46,7 +46,7 @@ pub(crate) struct PresentStall {
     /// The worker's index.
     pub(crate) worker: usize,
     pub(crate) cause: Cause,
-    /// When it began, as far as it is known.
+    /// The moment of its beginning, as far as it is known.
     pub(crate) since: Instant,
     /// The system's id of the worker's thread, if it is known.
     pub(crate) thread: Option<u32>,
@@ -63,7 +63,7 @@ struct Attended {
     task: Option<&'static str>,
 }
 
-/// When to look for the threads of the workers next.
+/// The schedule of looking for the threads of the workers.
 #[derive(Default)]
 struct Scouting {
     next: Duration,

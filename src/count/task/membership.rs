@@ -74,7 +74,7 @@ mod with_hooks {
             UNPOLLED.remove();
         }
 
-        /// When the future completes, panics or is dropped.
+        /// Leaves when the future completes, panics or is dropped.
         #[inline]
         pub(crate) fn end(&mut self) {
             match std::mem::replace(self, Membership::Part) {

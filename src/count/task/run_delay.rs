@@ -16,7 +16,7 @@ const REFRESH: u64 = 1 << 23;
 
 /// The delay of one thread when it was last read.
 pub(crate) struct RunDelay {
-    /// When it was read, in ticks; 0 before the first time.
+    /// The moment of the reading, in ticks; 0 before the first time.
     read_at: Cell<u64>,
     delay: Cell<Option<Duration>>,
 }

@@ -10,7 +10,7 @@ use super::clock;
 /// Stands in for the waker of a task.
 pub(crate) struct TimedWaker {
     waker: Waker,
-    /// When the task was first woken since its last poll, in ticks; 0 if it was not.
+    /// The moment at which the task was first woken since its last poll, in ticks; 0 if it was not.
     woken: AtomicU64,
 }
 

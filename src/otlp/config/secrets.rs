@@ -292,7 +292,7 @@ fn escape(text: &[u8]) -> Option<(char, usize)> {
     }
 }
 
-/// What some writers of HTML escape beyond letters and digits.
+/// The characters beyond letters and digits that some writers of HTML escape.
 const ENTITIES: [(&str, char); 33] = [
     ("amp", '&'),
     ("apos", '\''),

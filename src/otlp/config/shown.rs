@@ -141,7 +141,7 @@ fn is_token(name: &str) -> bool {
     name.split(is_between).any(|word| word.len() >= TOKEN)
 }
 
-/// What the files of certificates and keys are called.
+/// The usual names of the files of certificates and keys.
 #[cfg(feature = "otlp-tls")]
 const EXTENSIONS: [&str; 11] = ["ca", "cer", "cert", "crt", "der", "key", "p12", "pem", "pfx", "pub", "txt"];
 

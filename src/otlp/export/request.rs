@@ -8,7 +8,7 @@ use crate::otlp::error::Error;
 /// An export now.
 pub(crate) struct Request {
     pub(crate) is_last: bool,
-    /// When the caller gives up.
+    /// The moment at which the caller gives up.
     pub(crate) deadline: Instant,
     pub(crate) reply: SyncSender<Result<(), Error>>,
 }

@@ -56,7 +56,7 @@ impl std::fmt::Display for SendError {
 
 impl std::error::Error for SendError {}
 
-/// When the same export may succeed.
+/// The moment from which the same export may succeed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Retry {
     Never,

@@ -10,7 +10,7 @@ pub(crate) struct Pauses {
     total: u64,
     /// The length of each, in nanoseconds.
     durations: Vec<u64>,
-    /// When each ended, in nanoseconds since 1970.
+    /// The moment at which each ended, in nanoseconds since 1970.
     ends: Vec<u64>,
 }
 
@@ -41,7 +41,7 @@ impl Pauses {
         &self.ends
     }
 
-    /// When the latest one ended, 0 before the first.
+    /// The moment at which the latest one ended, 0 before the first.
     pub(crate) fn last_end(&self) -> u64 {
         self.ends.get(Self::index(self.count)).copied().unwrap_or(0)
     }

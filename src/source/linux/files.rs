@@ -142,7 +142,7 @@ struct Descriptor {
     process: u32,
     device: u64,
     inode: u64,
-    /// Whether it is one of those that may stay open.
+    /// True if it is one of those that may stay open.
     is_counted: bool,
 }
 
