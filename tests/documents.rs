@@ -91,6 +91,17 @@ fn paths(document: &str) -> Vec<String> {
 }
 
 #[test]
+fn the_bound_of_stalls_is_the_same_everywhere() {
+    let bound =
+        "On stable Tokio, a poll that computes for less than 0.64 s in a task without a name is not noticed.";
+    for document in ["README.md", "METRICS.md", "src/runtime_metrics/builder.rs"] {
+        let words = text(document).replace("///", " ");
+        let words: Vec<_> = words.split_whitespace().collect();
+        assert!(words.join(" ").contains(bound), "{document} lacks `{bound}`");
+    }
+}
+
+#[test]
 fn every_file_that_a_document_names_exists() {
     let mut seen = 0;
     for document in DOCUMENTS {

@@ -161,10 +161,11 @@ impl Builder {
     /// Stable Tokio does not report when a poll begins. A poll that computes is therefore known for sure only in a task
     /// with a name ([`TaskExt`](crate::TaskExt)), under the hooks of `task_hooks`, or, once it is over, by Tokio's count of
     /// polls (`--cfg tokio_unstable`). Otherwise a worker counts as running one poll when it has used the CPU without a
-    /// sign of progress for longer than 61 polls of the slow-poll threshold take: 0.64 s by default. A shorter computation
-    /// is missed, and a task that yields after polls longer than the slow-poll threshold may be counted. The same bound
-    /// holds for a poll that waits and runs by turns. Until a worker's thread is known, and always where the system does
-    /// not report what a thread does, as everywhere but on Linux, the bound is four times as long.
+    /// sign of progress for longer than 61 polls of the slow-poll threshold take: 0.64 s by default. On stable Tokio, a poll
+    /// that computes for less than 0.64 s in a task without a name is not noticed. A task that yields after polls longer
+    /// than the slow-poll threshold may be counted. The same bound holds for a poll that waits and runs by turns. Until a
+    /// worker's thread is known, and always where the system does not report what a thread does, as everywhere but on
+    /// Linux, the bound is four times as long.
     ///
     /// `block_in_place` moves a worker to another thread. So a worker is judged once its thread is known and each other
     /// thread of the same name has rested for a moment since, or four times that bound has passed: a computation in

@@ -80,7 +80,8 @@ pub(crate) static TABLE: Table<Runtime> = Table {
         .description("Times that a worker made no progress for the stall threshold (100 ms by default) or longer, by cause.")
         .origin(
             "The watcher thread. `blocked`: the worker's thread waited in a call. `running`: it ran one poll. `starved`: \
-             it could run and was not given a CPU. A present stall counts.",
+             it could run and was not given a CPU. A present stall counts. On stable Tokio, a poll that computes for less \
+             than 0.64 s in a task without a name is not noticed.",
         )
         .advice(
             "`blocked`, `running`: move the blocking call or the computation to `spawn_blocking`. `starved`: the machine \
