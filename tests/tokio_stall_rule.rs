@@ -521,6 +521,18 @@ fn a_blocked_worker_is_noticed_beside_threads_that_do_other_work() {
 }
 
 #[test]
+fn a_late_watcher_does_not_lengthen_a_stall_that_has_ended() {
+    let mut world = World::play(&[], &[], false);
+    (0..400).for_each(|_| world.pass(Kind::Blocks, true));
+    assert_eq!(world.count(Cause::Blocked), 1);
+    world.next_look = world.now + 2000;
+    world.act(Act::Park(2500));
+    assert!(world.worker.present().is_none());
+    let time = world.time();
+    assert!(time <= Duration::from_millis(500), "{time:?} of 400 ms");
+}
+
+#[test]
 fn a_wait_shorter_than_the_threshold_is_no_stall() {
     for kind in [Kind::Blocks, Kind::Starves, Kind::Computes] {
         assert_eq!(stuck_for(95, kind).total(), 0, "{kind:?}");

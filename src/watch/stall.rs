@@ -167,6 +167,8 @@ impl Worker {
         thread: &mut dyn Inspect,
     ) -> bool {
         let now = look.now;
+        // A late watcher does not know how long a stall that has ended went on.
+        let end = now.min(self.looked.saturating_add(config.interval));
         self.looked = now;
         let last = self.last.replace(seen);
         let published = last.is_none_or(|last| last.published() != seen.published());
@@ -179,11 +181,11 @@ impl Worker {
         let mut counted = false;
         if published {
             counted = self.stall.is_none() && self.count_past_stall(last, seen, time, config);
-            self.make_progress(now);
+            self.make_progress(end);
         } else if seen.probed > self.window.map(|window| window.since).unwrap_or_default() {
             self.make_progress(seen.probed);
         } else if poll != self.poll {
-            self.make_progress(now);
+            self.make_progress(end);
         }
         self.poll = poll;
         if seen.is_asleep() || last.is_none_or(|last| last.busy != seen.busy) {
@@ -192,13 +194,14 @@ impl Worker {
         if seen.is_asleep() {
             return counted;
         }
-        counted | self.stay_awake(look, time, config, thread)
+        counted | self.stay_awake(look, end, time, config, thread)
     }
 
     /// The worker is awake and shows no progress.
     fn stay_awake(
         &mut self,
         look: Look,
+        end: Duration,
         time: Option<ThreadTime>,
         config: &Config,
         thread: &mut dyn Inspect,
@@ -209,7 +212,7 @@ impl Worker {
             let goes_on = stall.cause == Cause::Running || stall.poll.is_some();
             if !goes_on && ran.is_some_and(|ran| ran >= config.slow_poll) {
                 // Its thread runs again, be it the same poll: it is not known to be stuck any more.
-                self.make_progress(now);
+                self.make_progress(end);
             } else {
                 return false;
             }
