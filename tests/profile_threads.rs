@@ -215,14 +215,17 @@ fn a_handler_of_the_programs_gets_its_signals_and_stays() {
         }
         sent
     });
+    const QUESTIONS: usize = 8;
     let mut stacks = 0;
-    for _ in 0..8 {
+    for _ in 0..QUESTIONS {
         stacks += usize::from(stack_of("own signals").is_some_and(|stack| stack.contains("raise")));
     }
     is_over.store(true, SeqCst);
     let sent: usize = runner.unwrap().join().unwrap();
     assert!(stacks > 0, "no stack of the thread that runs");
-    assert_eq!(signals::seen(), sent, "of {sent} signals");
+    // The kernel merges a signal with one of the same number that the thread has yet to take, such as a question's.
+    let seen = signals::seen();
+    assert!((sent - QUESTIONS..=sent).contains(&seen), "{seen} of {sent} signals");
     let mut after = MaybeUninit::<libc::sigaction>::uninit();
     let after = unsafe {
         assert_eq!(libc::sigaction(libc::SIGURG, std::ptr::null(), after.as_mut_ptr()), 0);
