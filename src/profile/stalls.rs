@@ -65,6 +65,8 @@ pub(crate) struct StallSeen {
     pub(crate) since: Instant,
     /// The system's id of the worker's thread.
     pub(crate) thread: Option<u32>,
+    /// The threads that it could be if it is not known.
+    pub(crate) candidates: Vec<u32>,
     pub(crate) task: Option<&'static str>,
 }
 
@@ -121,12 +123,24 @@ const LOOK_AGAIN: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Durat
 /// The time to wait for a running worker's answer.
 const PATIENCE: Duration = Duration::from_millis(30);
 
+/// More threads are not searched for the worker's.
+const MAX_CANDIDATES: usize = 32;
+
 fn take(seen: &StallSeen) -> Option<StallStack> {
     stack::prepare().ok()?;
     // A thread that is not given the CPU could not answer.
     let patience = if seen.cause == STARVED { Duration::ZERO } else { PATIENCE };
-    let stack = stack::of_thread(seen.thread?, patience).ok()?;
-    is_busy_worker(&stack).then(|| StallStack::new(stack))
+    let of_busy_worker = |thread, patience| stack::of_thread(thread, patience).ok().filter(is_busy_worker);
+    let stack = match seen.thread {
+        Some(thread) => of_busy_worker(thread, patience)?,
+        None if seen.candidates.len() > MAX_CANDIDATES => return None,
+        None => {
+            // If several threads of the pool run tasks, it is not known which is the worker's.
+            let mut stacks = seen.candidates.iter().filter_map(|id| of_busy_worker(*id, Duration::ZERO));
+            stacks.next().filter(|_| stacks.next().is_none())?
+        }
+    };
+    Some(StallStack::new(stack))
 }
 
 /// Logs a stall, for programs that have no handler: at most once a minute for each distinct stack. Names are looked up on
@@ -314,6 +328,50 @@ mod tests {
             stack: Some(StallStack::new(stack)),
         };
         (Key { thread: Some(1), worker: 0, since }, Arc::new(stall))
+    }
+
+    #[test]
+    #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+    fn an_unknown_worker_is_found_by_its_stack_if_only_one_runs_a_task() {
+        #![allow(unsafe_code, reason = "`gettid` has no safe interface")]
+        use std::sync::mpsc::{self, Sender};
+
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+        let block = || -> (u32, Sender<()>) {
+            let (started, id) = mpsc::channel();
+            let (end, ended) = mpsc::channel();
+            runtime.spawn(async move {
+                // SAFETY: it takes nothing and returns a number.
+                started.send(unsafe { libc::gettid() }.unsigned_abs()).unwrap();
+                let _ = ended.recv();
+            });
+            (id.recv().unwrap(), end)
+        };
+        let stack_among = |candidates: &[u32]| {
+            let seen = StallSeen {
+                runtime: "main".into(),
+                worker: 0,
+                cause: "blocked",
+                since: Instant::now(),
+                thread: None,
+                candidates: candidates.into(),
+                task: None,
+            };
+            take(&seen)
+        };
+        // SAFETY: as above. This thread runs, and is no worker.
+        let here = unsafe { libc::gettid() }.unsigned_abs();
+        let (one, _end_one) = block();
+        let start = Instant::now();
+        while stack_among(&[here, one]).is_none() {
+            assert!(start.elapsed() < Duration::from_secs(20), "no stack");
+        }
+        assert!(stack_among(&[here]).is_none());
+        let (two, _end_two) = block();
+        while stack_among(&[here, two]).is_none() {
+            assert!(start.elapsed() < Duration::from_secs(40), "no stack");
+        }
+        assert!(stack_among(&[one, here, two]).is_none(), "which of the two is not known");
     }
 
     fn content(seen: &Seen) -> Vec<(usize, [i64; 2])> {

@@ -13,6 +13,7 @@ pub(super) fn present(runtimes: &Runtimes) -> Vec<StallSeen> {
         cause: stall.cause.name(),
         since: stall.since,
         thread: stall.thread,
+        candidates: stall.candidates,
         task: stall.task,
     };
     runtimes.present_stalls().into_iter().map(seen).collect()

@@ -50,6 +50,8 @@ pub(crate) struct PresentStall {
     pub(crate) since: Instant,
     /// The system's id of the worker's thread, if it is known.
     pub(crate) thread: Option<u32>,
+    /// The threads that it could be if it is not known.
+    pub(crate) candidates: Vec<u32>,
     /// The name of the task that the worker polled when the stall was noticed, if it has one.
     pub(crate) task: Option<&'static str>,
 }
@@ -171,10 +173,18 @@ impl Watched {
                 cause,
                 since: clock::instant(since),
                 thread,
+                candidates: if thread.is_none() { self.candidates() } else { Vec::new() },
                 task: worker.task,
             })
         });
         present.collect()
+    }
+
+    /// Returns the threads that could run a worker whose thread is not known.
+    fn candidates(&self) -> Vec<u32> {
+        let known = (0..self.metrics.num_workers()).find_map(|worker| self.pulse.thread(worker));
+        let pool = known.and_then(|known| thread::pool(known.id, |_| false)).unwrap_or_default();
+        pool.iter().map(|time| time.id).filter(|id| !self.is_awake_on(*id)).collect()
     }
 
     /// Notes that the calling thread reads this runtime. A thread that is in no runtime does not drive this one: only by
