@@ -175,7 +175,7 @@ impl Spawned {
 }
 
 impl Shard {
-    /// Far more tasks than end between the end and the spawn of one, which follow each other.
+    /// Far more blocking tasks than end between the end and the spawn of one task, which follow each other.
     const UNKNOWN: usize = 16;
 
     const fn new() -> Self {
@@ -187,14 +187,41 @@ impl Shard {
         if self.unknown.iter().flatten().any(|(known, _)| *known == id) {
             return;
         }
-        if let Some(oldest) = self.unknown.get_mut(self.next % Shard::UNKNOWN) {
-            *oldest = Some((id, named));
+        // A free place first: an end that waits for its spawn stays, however many others find theirs meanwhile.
+        let free = self.unknown.iter().position(Option::is_none);
+        let place = free.unwrap_or_else(|| {
+            self.next = self.next.wrapping_add(1);
+            self.next % Shard::UNKNOWN
+        });
+        if let Some(place) = self.unknown.get_mut(place) {
+            *place = Some((id, named));
         }
-        self.next = self.next.wrapping_add(1);
     }
 
     fn take_unknown(&mut self, id: Id) -> Option<bool> {
         let found = self.unknown.iter_mut().find(|known| known.is_some_and(|(known, _)| known == id))?;
         found.take().map(|(_, named)| named)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_waits_for_its_spawn_however_many_others_pass() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let id = || runtime.spawn(async {}).id();
+        let mut shard = Shard::new();
+        // The ends of blocking tasks, whose spawns are never reported.
+        (0..100).for_each(|_| shard.note_unknown(id(), false));
+        let early = id();
+        shard.note_unknown(early, true);
+        for _ in 0..1000 {
+            let other = id();
+            shard.note_unknown(other, false);
+            assert_eq!(shard.take_unknown(other), Some(false));
+        }
+        assert_eq!(shard.take_unknown(early), Some(true));
     }
 }
