@@ -1,7 +1,7 @@
 //! The real Collector receives the values over both protocols, compressed, and over TLS, whose failures have clear messages.
 //! Without a Collector the test reports that it is skipped.
 
-use support::child::results;
+use support::child::{export_once, report};
 use support::collector;
 use support::proxy;
 
@@ -162,7 +162,7 @@ fn an_error_names_the_variable_of_a_file_without_certificates() {
 
 /// Exports once in a child process with these variables, and returns the result.
 fn child(set: &[(&str, &str)]) -> String {
-    results(support::child::child("child_exports_once").envs(set.iter().copied())).remove(0)
+    export_once(set).remove(0)
 }
 
 #[test]
@@ -176,8 +176,5 @@ fn child_exports_once() {
         telemetry.provider().meter("app").u64_counter("orders").build().add(3, &[]);
         telemetry.shutdown()
     };
-    match export() {
-        Ok(()) => println!("RESULT delivered"),
-        Err(error) => println!("RESULT {error}"),
-    }
+    report(export());
 }

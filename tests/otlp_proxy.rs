@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_instrumentation_runtime::otlp;
-use support::child::{child, results};
+use support::child::{export_once, report};
 use support::collector::{Collector, Config};
 use support::receiver::Receiver;
 
@@ -23,7 +23,7 @@ const CREDENTIALS: &str = "dXNlcjpzM2NyZXQ=";
 
 /// Exports once in a child process with these variables, and returns the result.
 fn export(set: &[(&str, &str)]) -> String {
-    results(child("child_exports_once").envs(set.iter().copied())).remove(0)
+    export_once(set).remove(0)
 }
 
 #[test]
@@ -38,10 +38,7 @@ fn child_exports_once() {
         std::mem::forget(telemetry);
         result
     };
-    match export() {
-        Ok(()) => println!("RESULT delivered"),
-        Err(error) => println!("RESULT {error}"),
-    }
+    report(export());
 }
 
 /// The credentials are in the first request, whichever it is.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_instrumentation_runtime::otlp::{self, Protocol, Telemetry};
-use support::child::{child, results};
+use support::child::{child, export_once, report, results};
 use support::collector::{Collector, Config};
 use support::receiver::{Answer, Receiver};
 
@@ -24,7 +24,7 @@ fn count(telemetry: &Telemetry) {
 
 /// Exports once in a child process with these variables, and returns the result.
 fn export(set: &[(&str, &str)]) -> String {
-    results(child("child_exports_once").envs(set.iter().copied())).remove(0)
+    export_once(set).remove(0)
 }
 
 #[test]
@@ -35,10 +35,7 @@ fn child_exports_once() {
         count(&telemetry);
         telemetry.shutdown()
     };
-    match export() {
-        Ok(()) => println!("RESULT delivered"),
-        Err(error) => println!("RESULT {error}"),
-    }
+    report(export());
 }
 
 #[test]
@@ -318,10 +315,7 @@ fn child_logs() {
         count(&telemetry);
         telemetry.force_flush()
     };
-    match export() {
-        Ok(()) => println!("RESULT delivered"),
-        Err(error) => println!("RESULT {error}"),
-    }
+    report(export());
 }
 
 #[test]
@@ -360,10 +354,7 @@ fn child_renews() {
     let files = std::path::PathBuf::from(std::env::var_os("FILES").unwrap());
     let telemetry = otlp::install().unwrap();
     count(&telemetry);
-    let flush = || match telemetry.force_flush() {
-        Ok(()) => println!("RESULT delivered"),
-        Err(error) => println!("RESULT {error}"),
-    };
+    let flush = || report(telemetry.force_flush());
     let replace = |from: &str, to: &str| std::fs::copy(files.join(from), files.join(to)).unwrap();
     flush();
     replace("authority.pem", "now-authority.pem");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_instrumentation_runtime::otlp::{self, Builder, Protocol, Telemetry};
 use opentelemetry_instrumentation_runtime::{RuntimeMetrics, debug, init_runtime_metrics};
-use support::child::{child, results};
+use support::child::{child, outcome, report, results};
 use support::http::{Answer as DebugAnswer, request};
 use support::receiver::{Answer, Receiver};
 use support::scripted::{ReadFirst, Scripted, answer};
@@ -75,10 +75,7 @@ fn child_installs() {
         std::mem::forget(telemetry);
         result
     };
-    match export() {
-        Ok(()) => println!("RESULT delivered"),
-        Err(error) => println!("RESULT {error}"),
-    }
+    report(export());
     for line in support::log::take().iter().filter(|line| line.starts_with("WARN ")) {
         println!("RESULT {line}");
     }
@@ -97,7 +94,7 @@ fn telemetry(builder: Builder, endpoint: &str, protocol: Protocol) -> Telemetry 
 }
 
 fn flush(telemetry: &Telemetry) -> String {
-    telemetry.force_flush().map_or_else(|error| error.to_string(), |()| "delivered".to_owned())
+    outcome(telemetry.force_flush())
 }
 
 fn export(builder: Builder, endpoint: &str, protocol: Protocol) -> String {

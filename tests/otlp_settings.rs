@@ -2,13 +2,13 @@
 
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_instrumentation_runtime::otlp;
-use support::child::{child, results};
+use support::child::export_once;
 use support::log;
 use support::receiver::Receiver;
 
 /// Exports once with these variables and returns the result and the warnings.
 fn export(set: &[(&str, &str)]) -> (String, Vec<String>) {
-    let mut lines = results(child("child_exports_once").envs(set.iter().copied()));
+    let mut lines = export_once(set);
     let result = lines.remove(0);
     (result, lines)
 }
