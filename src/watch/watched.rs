@@ -180,10 +180,14 @@ impl Watched {
         present.collect()
     }
 
+    /// Returns the thread of a worker, if that of any is known.
+    fn any_thread(&self) -> Option<u32> {
+        (0..self.metrics.num_workers()).find_map(|worker| self.pulse.thread(worker)).map(|thread| thread.id)
+    }
+
     /// Returns the threads that could run a worker whose thread is not known.
     fn candidates(&self) -> Vec<u32> {
-        let known = (0..self.metrics.num_workers()).find_map(|worker| self.pulse.thread(worker));
-        let pool = known.and_then(|known| thread::pool(known.id, |_| false)).unwrap_or_default();
+        let pool = self.any_thread().and_then(|known| thread::pool(known, |_| false)).unwrap_or_default();
         pool.iter().map(|time| time.id).filter(|id| !self.is_awake_on(*id)).collect()
     }
 
@@ -337,9 +341,8 @@ impl Inspect for Inspector<'_> {
             return thread::state(id);
         }
         // The worker's thread is one of those that are known to run no other worker.
-        let workers = 0..self.runtime.metrics.num_workers();
-        let known = workers.filter_map(|worker| self.runtime.pulse.thread(worker)).next();
-        let others = known.and_then(|known| self.others(known.id)).unwrap_or_default();
+        let known = self.runtime.any_thread();
+        let others = known.and_then(|known| self.others(known)).unwrap_or_default();
         let all_wait = others.iter().all(|other| thread::state(other.id) == State::Waiting);
         if all_wait && !others.is_empty() { State::Waiting } else { State::Unknown }
     }
