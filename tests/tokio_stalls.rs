@@ -162,6 +162,29 @@ fn a_blocked_worker_is_reported_beside_blocking_tasks() {
     });
 }
 
+/// The thread of another worker that wakes at each millisecond never rests for long.
+#[test]
+fn a_blocked_worker_is_reported_beside_a_busy_one() {
+    repeat_when_late(|| {
+        let runtime = multi_thread(2);
+        let metrics = watching(&runtime);
+        for _ in 0..4 {
+            runtime.spawn(async {
+                loop {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            });
+        }
+        looks(&metrics, KNOWN);
+        let (start, tasks) = block(&runtime, 1);
+        until("the stall is reported", || (stalls_by_cause(&metrics) == [1.0, 0.0, 0.0]).then_some(()));
+        assert!(start.elapsed() < BLOCKED / 2, "reported after {:?}", start.elapsed());
+        for task in tasks {
+            runtime.block_on(task).unwrap();
+        }
+    });
+}
+
 #[test]
 fn block_in_place_blocks_no_worker() {
     repeat_when_late(|| {

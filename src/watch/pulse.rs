@@ -31,6 +31,8 @@ struct Notes {
     last_run: AtomicU64,
     /// The number of probes that it ran.
     runs: AtomicU64,
+    /// Tokio's count of its parks and unparks, at the last look.
+    parks: AtomicU64,
     thread: Mutex<Option<WorkerThread>>,
 }
 
@@ -87,6 +89,18 @@ impl Pulse {
     #[cfg(tokio_unstable)]
     pub(super) fn runs(&self, worker: usize) -> u64 {
         self.workers.get(worker).map(|notes| notes.runs.load(Relaxed)).unwrap_or_default()
+    }
+
+    /// Notes Tokio's count of a worker's parks and unparks, at the end of a look.
+    pub(super) fn note_parks(&self, worker: usize, parks: u64) {
+        if let Some(notes) = self.workers.get(worker) {
+            notes.parks.store(parks, Relaxed);
+        }
+    }
+
+    /// Returns that count at the last look.
+    pub(super) fn parks(&self, worker: usize) -> u64 {
+        self.workers.get(worker).map(|notes| notes.parks.load(Relaxed)).unwrap_or_default()
     }
 
     /// Returns the thread that last ran a probe as this worker.

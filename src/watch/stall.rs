@@ -234,6 +234,8 @@ impl Worker {
         let used = window.used();
         let polls_long = self.poll.is_some() && silent >= config.threshold / 2;
         let suspicious = stands_still || used.is_some_and(|used| used >= config.silence() / 2) || polls_long;
+        // The threads that the worker could have moved to show themselves between two looks that follow each other soon.
+        let is_shown = window.is_suspicious;
         window.is_suspicious |= suspicious;
         if window.is_suspicious && time.is_some() {
             let state = thread.state();
@@ -249,7 +251,7 @@ impl Worker {
         if window.delay.is_none() && silent >= config.threshold {
             window.delay = thread.run_delay().map(|delay| (now, delay));
         }
-        let found = self.judge(now, &window, config, thread);
+        let found = self.judge(now, &window, config, thread).filter(|_| is_shown || time.is_none());
         self.window = Some(window);
         self.stall = found.map(|(cause, since)| Stall {
             cause,

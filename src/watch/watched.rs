@@ -245,6 +245,9 @@ impl Watched {
             }
             in_doubt |= worker.rule.is_in_doubt(config);
         }
+        for worker in 0..workers.len() {
+            self.pulse.note_parks(worker, self.metrics.worker_park_unpark_count(worker));
+        }
         drop(workers);
         if tick {
             self.scout(look.now, config);
@@ -264,11 +267,14 @@ impl Watched {
         }
     }
 
-    /// Returns true if a worker was last seen on this thread and is awake. A worker that sleeps may have left the thread,
-    /// which then runs another one.
+    /// Returns true if a worker was last seen on this thread and has been awake since the last look. A worker that sleeps may
+    /// have left the thread, which then runs another one.
     fn is_awake_on(&self, thread: u32) -> bool {
         let is_here = |worker: &usize| self.pulse.thread(*worker).is_some_and(|here| here.id == thread);
-        let is_awake = |worker| self.metrics.worker_park_unpark_count(worker).is_multiple_of(2);
+        let is_awake = |worker| {
+            let parks = self.metrics.worker_park_unpark_count(worker);
+            parks.is_multiple_of(2) || parks != self.pulse.parks(worker)
+        };
         (0..self.metrics.num_workers()).filter(is_here).any(is_awake)
     }
 
