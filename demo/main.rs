@@ -13,20 +13,24 @@ mod summary;
 mod table;
 mod trend;
 
+use std::alloc::System;
 use std::error::Error;
 use std::future::pending;
 use std::io::{ErrorKind, Write, stderr, stdout};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use opentelemetry_instrumentation_runtime::{CountingAllocator, RuntimeMetrics, otlp};
+use opentelemetry_instrumentation_runtime::{CountingAllocator, RuntimeMetrics, Sampled, otlp};
 use screen::Screen;
 use series::History;
 use support::receiver::Receiver;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 #[global_allocator]
-static ALLOC: CountingAllocator = CountingAllocator::system();
+static ALLOC: CountingAllocator<System, Sampled> = CountingAllocator::system().sampled();
+
+/// One sample in 64 KiB on average: a short run needs more samples than one in 512 KiB.
+const HEAP_PROFILE: u64 = 64 * 1024;
 
 const USAGE: &str = "\
 A small service with two leaks and a stall, which shows its own metrics.
@@ -119,9 +123,10 @@ async fn receive(time: Option<Duration>) -> Result<()> {
     Ok(())
 }
 
-/// `init_runtime_metrics(&meter)`, with the figures of glibc: the heap of the demo is small enough to read them.
+/// `init_runtime_metrics(&meter)`, with a heap profile and with the figures of glibc: the heap of the demo is small enough
+/// to read them.
 fn build(telemetry: &otlp::Telemetry) -> RuntimeMetrics {
-    RuntimeMetrics::builder().glibc(true).build(&telemetry.meter())
+    RuntimeMetrics::builder().glibc(true).heap_profile(HEAP_PROFILE).build(&telemetry.meter())
 }
 
 /// Returns the scheme, host and port of an endpoint: user names and paths can be secret.
