@@ -12,6 +12,7 @@ mod sampler;
 mod signal;
 mod thread;
 mod walk;
+mod watched;
 
 pub(crate) use pool::{objects, prepare, refresh};
 pub(crate) use proc::{thread_name, threads};
