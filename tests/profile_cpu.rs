@@ -11,10 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Waker};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use opentelemetry_instrumentation_runtime::TaskExt;
-use opentelemetry_instrumentation_runtime::profile::{self, Error, Label, Profile};
+use opentelemetry_instrumentation_runtime::profile::{self, Error, Label, Profile, Sample};
+use support::pace::repeat_when_late;
 use support::signals;
 use support::tasks::alone;
 
@@ -75,6 +76,23 @@ fn time_in(profile: &Profile, function: &str) -> f64 {
     lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
 }
 
+/// Takes profiles until they have this much CPU time with stacks, however long a busy machine takes for it.
+fn profiles(least: Duration) -> Vec<Profile> {
+    let start = Instant::now();
+    let (mut profiles, mut used) = (Vec::new(), 0);
+    while used < least.as_nanos() {
+        assert!(start.elapsed() < Duration::from_secs(300), "{used} ns of {least:?}");
+        let profile = profile::cpu(Duration::from_secs(1)).unwrap();
+        used += with_stack(&profile).map(|sample| sample.values()[1] as u128).sum::<u128>();
+        profiles.push(profile);
+    }
+    profiles
+}
+
+fn with_stack(profile: &Profile) -> impl Iterator<Item = &Sample> {
+    profile.samples().iter().filter(|sample| !sample.stack().is_empty())
+}
+
 #[test]
 fn two_loops_have_their_shares_of_cpu_time() {
     let _alone = alone();
@@ -82,47 +100,33 @@ fn two_loops_have_their_shares_of_cpu_time() {
         three_quarters();
         one_quarter();
     });
-    // The share of a sample of 600 is off by 1.8 points on average.
-    let shares = (0..3).map(|_| {
-        let profile = profile::cpu(Duration::from_secs(6)).unwrap();
-        let (more, less) = (time_in(&profile, "three_quarters"), time_in(&profile, "one_quarter"));
-        assert!(more > 0.0 && less > 0.0, "{}", profile.to_folded());
-        more / (more + less)
-    });
-    let shares: Vec<f64> = shares.take_while_inclusive(|share| (share - 0.75).abs() > 0.05);
+    // The share of a sample of 600 is off by 1.8 points on average, and by 5 points once in 200 times.
+    let mut shares = Vec::new();
+    let is_near = |share: &f64| (share - 0.75).abs() <= 0.05;
+    while shares.len() < 3 && !shares.last().is_some_and(is_near) {
+        let profiles = profiles(Duration::from_secs(6));
+        let time = |function| profiles.iter().map(|profile| time_in(profile, function)).sum::<f64>();
+        let (more, less) = (time("three_quarters"), time("one_quarter"));
+        assert!(more > 0.0 && less > 0.0, "{}", profiles[0].to_folded());
+        shares.push(more / (more + less));
+    }
     is_over.store(true, SeqCst);
     thread.join().unwrap();
-    let last = shares.last().unwrap();
-    assert!((last - 0.75).abs() <= 0.05, "{shares:?}");
+    println!("{shares:.3?}");
+    assert!(shares.last().is_some_and(is_near), "{shares:?}");
 }
-
-trait TakeWhileInclusive: Iterator + Sized {
-    /// Returns the items up to and including the first one that does not match.
-    fn take_while_inclusive(self, holds: impl Fn(&Self::Item) -> bool) -> Vec<Self::Item> {
-        let mut items = Vec::new();
-        for item in self {
-            let goes_on = holds(&item);
-            items.push(item);
-            if !goes_on {
-                break;
-            }
-        }
-        items
-    }
-}
-
-impl<I: Iterator> TakeWhileInclusive for I {}
 
 #[test]
 fn stacks_reach_the_root_and_name_the_thread() {
     let _alone = alone();
     let (is_over, thread) = repeat(three_quarters);
-    let profile = profile::cpu(Duration::from_secs(1)).unwrap();
+    let profiles = profiles(Duration::from_millis(300));
     is_over.store(true, SeqCst);
     thread.join().unwrap();
+    let profile = profiles.last().unwrap();
     assert_eq!(profile.sample_types()[1].name(), "cpu");
-    let mut with_stack = profile.samples().iter().filter(|sample| !sample.stack().is_empty()).peekable();
-    assert!(with_stack.peek().is_some() && with_stack.all(|sample| !sample.is_cut()), "{profile}");
+    let mut samples = with_stack(profile).peekable();
+    assert!(samples.peek().is_some() && samples.all(|sample| !sample.is_cut()), "{profile}");
     assert!(profile.to_string().contains("thread=repeats"), "{profile}");
 }
 
@@ -134,51 +138,58 @@ fn the_task_that_is_polled_is_a_label() {
         assert!(future.poll(&mut Context::from_waker(Waker::noop())).is_ready());
         one_quarter();
     });
-    let profile = profile::cpu(Duration::from_secs(2)).unwrap();
+    let profiles = profiles(Duration::from_millis(1500));
     is_over.store(true, SeqCst);
     thread.join().unwrap();
     let is_import = |label: &Label| *label == Label::Text("import".into());
     let (mut with, mut without) = (0, 0);
-    for sample in profile.samples().iter().filter(|sample| !sample.stack().is_empty()) {
+    for sample in profiles.iter().flat_map(with_stack) {
         let task = sample.labels().find(|(key, _)| *key == "task");
         let time = sample.values()[1];
         if task.is_some_and(|(_, label)| is_import(label)) { with += time } else { without += time }
     }
-    assert!(with > 0 && without > 0, "{profile}");
+    assert!(with > 0 && without > 0, "{with} and {without}");
     let share = with as f64 / (with + without) as f64;
     assert!((share - 0.75).abs() < 0.2, "{share}");
 }
 
+/// Four threads that start others, each of which uses 30 ms of CPU time.
 #[test]
 fn a_storm_of_threads_is_accounted_for() {
     let _alone = alone();
-    let started = Arc::new(AtomicUsize::new(0));
-    let storms: Vec<_> = (0..4)
-        .map(|_| {
-            let started = Arc::clone(&started);
-            repeat(move || {
-                started.fetch_add(1, SeqCst);
-                thread::scope(|scope| {
-                    scope.spawn(|| burn(Duration::from_millis(30)));
-                });
+    // A thread that ends while the sampler waits for a CPU is not seen.
+    repeat_when_late(|| {
+        let started = Arc::new(AtomicUsize::new(0));
+        let storms: Vec<_> = (0..4)
+            .map(|_| {
+                let started = Arc::clone(&started);
+                repeat(move || {
+                    started.fetch_add(1, SeqCst);
+                    thread::scope(|scope| {
+                        scope.spawn(|| burn(Duration::from_millis(30)));
+                    });
+                })
             })
-        })
-        .collect();
-    let profile = profile::cpu(Duration::from_secs(5)).unwrap();
-    for (is_over, _) in &storms {
-        is_over.store(true, SeqCst);
-    }
-    for (_, thread) in storms {
-        thread.join().unwrap();
-    }
-    println!("{} threads of 30 ms, 4 at a time", started.load(SeqCst));
-    let exact = profile.exact_total().unwrap() as f64;
-    let samples = profile.samples().iter().filter(|sample| !sample.stack().is_empty());
-    let accounted = samples.map(|sample| sample.values()[1]).sum::<i64>() as f64 / exact;
-    println!("{:.1} % of {:.2} s accounted for", accounted * 100.0, exact / 1e9);
-    assert!((0.8..1.02).contains(&accounted), "{accounted} of {exact} ns");
-    assert!((0.99..1.02).contains(&(profile.total() as f64 / exact)), "{} of {exact} ns", profile.total());
-    assert_nothing_is_left();
+            .collect();
+        let profile = profile::cpu(Duration::from_secs(5)).unwrap();
+        for (is_over, _) in &storms {
+            is_over.store(true, SeqCst);
+        }
+        for (_, thread) in storms {
+            thread.join().unwrap();
+        }
+        let exact = profile.exact_total().unwrap() as f64;
+        let accounted = with_stack(&profile).map(|sample| sample.values()[1]).sum::<i64>() as f64 / exact;
+        let (percent, seconds) = (accounted * 100.0, exact / 1e9);
+        println!("{} threads of 30 ms: {percent:.1} % of {seconds:.2} s accounted for", started.load(SeqCst));
+        assert!(
+            (0.99..1.02).contains(&(profile.total() as f64 / exact)),
+            "{} of {exact} ns",
+            profile.total()
+        );
+        assert_nothing_is_left();
+        assert!((0.95..1.02).contains(&accounted), "{accounted} of {exact} ns");
+    });
 }
 
 /// The timers of the process, as the kernel lists them.

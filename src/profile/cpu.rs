@@ -20,8 +20,8 @@ const MAX_DURATION: Duration = Duration::from_secs(3600);
 /// After how many samples equal ones are added up.
 const MANY: usize = 4096;
 
-/// Stands for the time of threads that have ended, since they were last seen, and of threads without any sample.
-const UNSEEN: &str = "[threads that ended or were too short to be sampled]";
+/// Stands for the time of threads without any sample.
+const UNSEEN: &str = "[threads that were not sampled]";
 
 /// The process that is taking a profile, so that a child does not wait for its parent's.
 static TAKEN_BY: AtomicU32 = AtomicU32::new(0);
@@ -34,11 +34,12 @@ static TAKEN_BY: AtomicU32 = AtomicU32::new(0);
 /// thread has used since the sample before, by the thread's clock; what it has used after its last sample counts for that
 /// one. Threads that start meanwhile are included, the calling thread is left out.
 ///
-/// [`Profile::exact_total`] is the CPU time of the process by the kernel's account. Time that belongs to no stack, because its
-/// thread ended before it was seen or used too little to be sampled, is a separate sample without a stack, so that
-/// [`Profile::total`] is the same number.
+/// [`Profile::exact_total`] is the CPU time of the process by the kernel's account. A thread that ends takes its clock along: what
+/// it has used after it was last seen, some milliseconds ago, is what the process has used and no other thread accounts
+/// for. Threads that end together share such time equally. Time that belongs to no stack, because its thread was never
+/// sampled, is a separate sample without a stack, so that [`Profile::total`] is the same number.
 ///
-/// It uses SIGPROF and a timer for each thread. While it runs, the program's SIGPROF handler gets the signals that
+/// It uses SIGPROF and a timer for each thread and, from Linux 6.4 on, one for the process while threads start and end. While it runs, the program's SIGPROF handler gets the signals that
 /// the library has not sent; afterwards, timers and handler are gone. As with every profile by signals, a system call of a thread that has just
 /// used up 10 ms of CPU time may end early with `EINTR`.
 ///
@@ -84,7 +85,6 @@ pub(crate) fn cpu_while(
         if !pause(interval.min(left)) {
             break;
         }
-        sampler.take(|sample| samples.push(to_sample(sample)));
         interval = sampler.look(|sample| samples.push(to_sample(sample)));
         stack::refresh();
         if samples.len() > MANY {

@@ -13,7 +13,8 @@ const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Returns the stacks of all threads of the process, as they are now, with the label `thread` for the thread's name.
 ///
-/// Threads that wait do not notice it. A thread that runs is interrupted by one SIGURG for some microseconds. The stacks are
+/// Threads that wait do not notice it. A thread that runs is interrupted by one SIGURG for some microseconds. A program's own
+/// handler of SIGURG is called as well, since the kernel merges signals that arrive together. The stacks are
 /// taken one after the other, at well below a millisecond each. A thread that cannot be asked has no stack, and
 /// [`Profile::error`] says why; threads that end meanwhile are left out.
 ///

@@ -53,11 +53,6 @@ impl Sampler {
     }
 
     /// Is never called.
-    pub(crate) fn take(&mut self, _: impl FnMut(CpuSample)) {
-        match *self {}
-    }
-
-    /// Is never called.
     pub(crate) fn stop(self, _: impl FnMut(CpuSample)) -> CpuSummary {
         match self {}
     }

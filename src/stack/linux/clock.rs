@@ -4,7 +4,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::mem::MaybeUninit;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::stack::reason::Reason;
 
@@ -40,6 +40,60 @@ impl Clock {
         // SAFETY: on success it has written all of it.
         let time = is_done.then(|| unsafe { time.assume_init() })?;
         Some(Duration::new(time.tv_sec.try_into().ok()?, time.tv_nsec.try_into().ok()?))
+    }
+}
+
+/// What a clock has counted since a moment.
+#[derive(Debug)]
+pub(super) struct Used {
+    clock: Clock,
+    before: Duration,
+    last: Duration,
+    /// The moment at which the clock was read last.
+    read: Instant,
+}
+
+impl Used {
+    pub(super) fn since_now(clock: Clock) -> Self {
+        let before = clock.now().unwrap_or_default();
+        Used { clock, before, last: Duration::ZERO, read: Instant::now() }
+    }
+
+    /// Counts from the clock's beginning.
+    pub(super) fn in_all(clock: Clock) -> Self {
+        let last = clock.now().unwrap_or_default();
+        Used { clock, before: Duration::ZERO, last, read: Instant::now() }
+    }
+
+    /// Reads the clock. If the thread has ended, the time is as before.
+    pub(super) fn now(&mut self) -> Duration {
+        if let Some(now) = self.clock.now() {
+            self.saw(now);
+            self.read = Instant::now();
+        }
+        self.last
+    }
+
+    /// Takes in what the clock has shown at some moment since the last reading, and returns the time at that moment.
+    pub(super) fn saw(&mut self, clock: Duration) -> Duration {
+        let time = clock.saturating_sub(self.before);
+        self.last = self.last.max(time);
+        time
+    }
+
+    /// Returns the most time that is known.
+    pub(super) fn last(&self) -> Duration {
+        self.last
+    }
+
+    /// Returns how much real time has passed since the last reading.
+    pub(super) fn age(&self) -> Duration {
+        self.read.elapsed()
+    }
+
+    /// Adds time that the clock has counted since it was read, as is known from elsewhere.
+    pub(super) fn add(&mut self, time: Duration) {
+        self.last += time;
     }
 }
 

@@ -133,9 +133,14 @@ const _: () = assert!(size_of::<Info>() == size_of::<libc::siginfo_t>());
 impl Info {
     /// A signal that this process sends itself with a value.
     pub(super) fn queued(signal: libc::c_int, value: u64) -> Self {
+        Info { code: libc::SI_QUEUE, value, ..Info::plain(signal) }
+    }
+
+    /// A signal that this process sends one of its threads. Safe to call in a signal handler.
+    pub(super) fn plain(signal: libc::c_int) -> Self {
         // SAFETY: these calls take nothing and cannot fail.
         let (process, user) = unsafe { (libc::getpid(), libc::getuid()) };
-        Info { signal, errno: 0, code: libc::SI_QUEUE, _pad: 0, process, user, value, _rest: [0; 12] }
+        Info { signal, errno: 0, code: libc::SI_TKILL, _pad: 0, process, user, value: 0, _rest: [0; 12] }
     }
 
     /// Sends it to a thread of this process.

@@ -5,25 +5,25 @@
 //!
 //! Signals say where a thread is, but not how much time it has used: the kernel looks at timers at its ticks alone, and
 //! the last signal of a thread that ends may never come. The thread's clock says that. A sample stands for what its thread
-//! has used since the sample before.
+//! has used since the sample before. The clock of the process says what threads have used that have ended meanwhile.
 
 #![allow(unsafe_code, reason = "timers, signal handlers, and memory that a handler fills")]
 
 use std::cell::UnsafeCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ptr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::clock::Clock;
+use super::clock::{self, Clock, Used};
 use super::copy::Copy;
 use super::handler::{Handler, Info, Installed};
 use super::memory::{self, KeepErrno};
 use super::proc::{own_id, threads};
 use super::registers::Registers;
-use super::watched::{Newest, Watched};
+use super::watched::{Newest, Timer, Watched, is_signal_precise};
 use crate::stack::reason::Reason;
 use crate::stack::types::{CpuSample, CpuSummary};
 
@@ -37,14 +37,18 @@ static INSIDE: AtomicUsize = AtomicUsize::new(0);
 /// Makes the timers of each profile differ.
 static PROFILES: AtomicU32 = AtomicU32::new(0);
 /// Makes the values of the sampler's timers differ from those of others.
-const MARK: u64 = 0x6f74_6370 << 32;
+const OF_THREAD: u64 = 0x6f74_6370 << 32;
+/// The same for the timer of the process.
+const OF_PROCESS: u64 = 0x6f74_6371 << 32;
 
 /// Returns the name of the task that the calling thread polls. A signal handler calls it.
 pub(crate) type TaskName = fn() -> Option<&'static str>;
 
 /// Copies that wait to be walked.
 struct Tray {
-    mark: u64,
+    number: u32,
+    /// The thread that takes the profile, which is left out.
+    sampler: u32,
     task: TaskName,
     entries: Box<[Entry]>,
     /// Periods for which there was no place, or no copy.
@@ -73,8 +77,9 @@ struct Content {
 unsafe impl Sync for Entry {}
 
 impl Tray {
-    fn new(task: TaskName) -> Self {
-        // Each running thread leaves one copy a period, and the sampler comes about as often.
+    fn new(task: TaskName, sampler: u32) -> Self {
+        // Each running thread leaves one copy a period. The sampler comes about as often, but may wait for a CPU. The first
+        // places are used first, so that the memory of the others is not touched while it keeps up.
         let cpus = thread::available_parallelism().map_or(4, usize::from);
         let entry = |_| Entry {
             state: AtomicU32::new(FREE),
@@ -88,8 +93,9 @@ impl Tray {
         };
         Tray {
             task,
-            mark: MARK | u64::from(PROFILES.fetch_add(1, Relaxed)),
-            entries: (0..(4 * cpus).clamp(16, 256)).map(entry).collect(),
+            number: PROFILES.fetch_add(1, Relaxed),
+            sampler,
+            entries: (0..(16 * cpus).clamp(64, 256)).map(entry).collect(),
             lost: AtomicU64::new(0),
         }
     }
@@ -130,12 +136,16 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
     // SAFETY: it came from a box, which is not freed while a handler is inside.
     let tray = unsafe { TRAY.load(SeqCst).as_ref() };
     // SAFETY: the kernel passes it to handlers that ask for it, as this one does.
-    let timer = unsafe { Info::timer_of(info) }.filter(|(value, _)| value & (u64::MAX << 32) == MARK);
+    let timer = unsafe { Info::timer_of(info) }
+        .filter(|(value, _)| matches!(value & (u64::MAX << 32), OF_THREAD | OF_PROCESS));
     if let (Some(tray), Some((value, missed))) = (tray, timer)
-        && value == tray.mark
+        && value as u32 == tray.number
+        && own_id() != tray.sampler
     {
+        // The timer of the process says where its threads are. Only those of the threads count periods.
+        let periods = if value & (u64::MAX << 32) == OF_PROCESS { 0 } else { missed.saturating_add(1) };
         // SAFETY: `context` is this handler's argument.
-        tray.put(unsafe { Registers::of_signal(context) }, missed.saturating_add(1));
+        tray.put(unsafe { Registers::of_signal(context) }, periods);
     }
     INSIDE.fetch_sub(1, SeqCst);
     if timer.is_none() {
@@ -150,12 +160,15 @@ pub(crate) struct Sampler {
     installed: Option<Installed>,
     watched: HashMap<u32, Watched>,
     period: Duration,
-    process: Clock,
-    process_before: Duration,
-    own: u32,
-    own_before: Duration,
+    process: Used,
+    own: Used,
+    own_id: u32,
     newest: Newest,
-    is_first_look: bool,
+    /// Samples threads that are not known yet, while threads start and end.
+    of_process: Option<Timer>,
+    may_sample_process: bool,
+    /// The CPU time that threads had used when they ended, as far as it is known.
+    of_ended: Duration,
     unsampled: Option<Reason>,
 }
 
@@ -165,93 +178,141 @@ impl Sampler {
         // Handlers could not say so.
         memory::copy((&raw const TRAY).addr(), &mut [0; 8])
             .map_err(|errno| Reason::Refused { call: "process_vm_readv", errno })?;
-        let own = own_id();
-        let process = Clock::of_process();
-        let tray = Box::into_raw(Box::new(Tray::new(task)));
+        let own_id = own_id();
+        let tray = Box::into_raw(Box::new(Tray::new(task, own_id)));
         TRAY.store(tray, SeqCst);
         let mut sampler = Sampler {
             tray,
             installed: None,
             watched: HashMap::new(),
             period,
-            process,
-            process_before: process.now().unwrap_or_default(),
-            own,
-            own_before: Clock::of_thread(own).now().unwrap_or_default(),
+            process: Used::since_now(Clock::of_process()),
+            own: Used::since_now(Clock::of_thread(own_id)),
+            own_id,
             newest: Newest::default(),
-            is_first_look: true,
+            of_process: None,
+            may_sample_process: is_signal_precise(),
+            of_ended: Duration::ZERO,
             unsampled: None,
         };
         sampler.installed = Some(HANDLER.install()?);
-        sampler.look(drop);
+        sampler.newest.may_have_changed();
+        sampler.watch(&threads().into_iter().collect(), true);
         match sampler.unsampled {
-            Some(reason) if sampler.watched.is_empty() => Err(reason),
+            Some(reason) if !sampler.watched.values().any(Watched::has_timer) => Err(reason),
             _ => Ok(sampler),
         }
     }
 
-    /// Looks for threads that have started or ended. Returns how long to wait before the next look.
+    /// Hands out the samples since the last call, and looks for threads that have started or ended. Returns how long to
+    /// wait before the next call.
     pub(crate) fn look(&mut self, mut each: impl FnMut(CpuSample)) -> Duration {
         const USUALLY: Duration = Duration::from_millis(10);
         const WHILE_THREADS_COME: Duration = Duration::from_millis(5);
-        let is_first = std::mem::take(&mut self.is_first_look);
-        let have_come = self.newest.may_have_changed();
-        if have_come || is_first {
-            let threads = threads();
-            self.watch(&threads, is_first);
-            for (_, watched) in self.watched.extract_if(|thread, _| !threads.contains(thread)) {
-                watched.settle().into_iter().for_each(&mut each);
-            }
+        // Copies have to be walked before the places for them run out.
+        const MAX_PAUSE: Duration = Duration::from_millis(30);
+        // Many threads take long to look at, which must not become the main work of the process.
+        const PAUSE_PER_WORK: u32 = 50;
+        if self.newest.may_have_changed() {
+            let start = Instant::now();
+            self.compare(&mut each);
+            (start.elapsed() * PAUSE_PER_WORK).clamp(WHILE_THREADS_COME, MAX_PAUSE)
+        } else {
+            self.take(&mut each);
+            USUALLY
         }
-        for (thread, watched) in self.watched.iter_mut().filter(|(_, watched)| watched.is_young()) {
-            watched.last_used = Clock::of_thread(*thread).now().unwrap_or(watched.last_used);
-        }
-        if have_come { WHILE_THREADS_COME } else { USUALLY }
     }
 
-    fn watch(&mut self, threads: &[u32], is_first: bool) {
-        for thread in threads.iter().filter(|thread| **thread != self.own) {
-            if !self.watched.contains_key(thread) {
-                match Watched::new(SIGNAL, *thread, self.period, self.mark(), is_first) {
-                    Ok(watched) => drop(self.watched.insert(*thread, watched)),
-                    Err(Reason::Ended) => {}
-                    Err(reason) => self.unsampled = Some(reason),
+    /// Compares the threads that are watched with those that there are.
+    ///
+    /// A thread that has ended takes its clock along, so that its own time is known only up to the last call. The time of the
+    /// process includes the rest. It is what the process has used less what is known of every thread.
+    fn compare(&mut self, each: &mut impl FnMut(CpuSample)) {
+        // First, so that what threads use meanwhile is missing here rather than counted for those that have ended.
+        let used = self.process.now();
+        let threads = threads().into_iter().collect();
+        let have_come = self.watch(&threads, false);
+        // A thread that is not listed leaves no copy after this.
+        self.take(each);
+        let mut known = self.own.now() + self.of_ended;
+        let mut ended = Vec::new();
+        for (_, watched) in self.watched.extract_if(|thread, _| !threads.contains(thread)) {
+            known += watched.used.last();
+            ended.push(watched);
+        }
+        for watched in self.watched.values_mut() {
+            known += watched.used.now();
+        }
+        self.sample_process(have_come || !ended.is_empty());
+        self.end_threads(ended, used.saturating_sub(known), each);
+    }
+
+    /// Shares out the time that is missing among threads that have ended. None of them can have used more than has passed since
+    /// its clock was read. What is left over belongs to threads that were never seen.
+    fn end_threads(&mut self, ended: Vec<Watched>, mut missing: Duration, each: &mut impl FnMut(CpuSample)) {
+        let mut left = u32::try_from(ended.len()).unwrap_or(u32::MAX);
+        for mut watched in ended {
+            let share = (missing / left.max(1)).min(watched.used.age());
+            watched.used.add(share);
+            missing = missing.saturating_sub(share);
+            left = left.saturating_sub(1);
+            self.of_ended += watched.used.last();
+            watched.settle().into_iter().for_each(&mut *each);
+        }
+        self.of_ended += missing;
+    }
+
+    /// Starts or ends the timer of the process. A program whose threads stay gets signals of their own timers only.
+    fn sample_process(&mut self, is_wanted: bool) {
+        if !is_wanted || !self.may_sample_process {
+            self.of_process = None;
+        } else if self.of_process.is_none() {
+            let first = clock::random_part_of(self.period);
+            let value = OF_PROCESS | u64::from(self.number());
+            // Without it, threads that end before they are found have no stack.
+            self.of_process = Timer::new(SIGNAL, None, first, self.period, value).ok();
+        }
+    }
+
+    /// Follows these threads, and returns true if some of them are new.
+    fn watch(&mut self, threads: &HashSet<u32>, is_first: bool) -> bool {
+        let value = OF_THREAD | u64::from(self.number());
+        let before = self.watched.len();
+        let mut is_refused = false;
+        for thread in threads.iter().filter(|thread| **thread != self.own_id) {
+            let watched = self.watched.entry(*thread).or_insert_with(|| Watched::new(*thread, is_first));
+            if !watched.has_timer() && !is_refused {
+                match watched.start_timer(SIGNAL, self.period, value) {
+                    Ok(()) | Err(Reason::Ended) => {}
+                    Err(reason) => (self.unsampled, is_refused) = (Some(reason), true),
                 }
             }
         }
+        self.watched.len() > before
     }
 
-    /// Hands out the samples since the last call.
-    pub(crate) fn take(&mut self, mut each: impl FnMut(CpuSample)) {
+    fn take(&mut self, each: &mut impl FnMut(CpuSample)) {
         // SAFETY: it came from a box, and this thread is the only one that frees it.
         let Some(tray) = (unsafe { self.tray.as_ref() }) else { return };
         tray.take(|content| {
             let stack = content.copy.stack().unwrap_or_default();
-            let sample = match self.watched.get_mut(&content.thread) {
-                Some(watched) => watched.sample(content.used, content.periods, stack, content.task),
-                // It has ended since.
-                None => CpuSample {
-                    stack,
-                    periods: content.periods,
-                    used: self.period * content.periods,
-                    thread_name: None,
-                    task: content.task,
-                },
-            };
-            each(sample);
+            // It may have started since the last look, and may have ended.
+            let new = || Watched::new(content.thread, false);
+            let watched = self.watched.entry(content.thread).or_insert_with(new);
+            each(watched.sample(content.used, content.periods, stack, content.task));
         });
     }
 
     /// Ends the sampling, hands out the last samples, and returns what there was to sample.
     pub(crate) fn stop(mut self, mut each: impl FnMut(CpuSample)) -> CpuSummary {
+        self.compare(&mut each);
         let is_quiet = self.end();
         self.take(&mut each);
-        for (thread, mut watched) in self.watched.drain() {
-            watched.last_used = Clock::of_thread(thread).now().unwrap_or(watched.last_used);
+        for (_, mut watched) in self.watched.drain() {
+            watched.used.now();
             watched.settle().into_iter().for_each(&mut each);
         }
-        let used = self.process.now().unwrap_or_default().saturating_sub(self.process_before);
-        let own = Clock::of_thread(self.own).now().unwrap_or_default().saturating_sub(self.own_before);
+        let (used, own) = (self.process.now(), self.own.now());
         // SAFETY: as in `take`.
         let lost = unsafe { self.tray.as_ref() }.map_or(0, |tray| tray.lost.load(Acquire));
         if !is_quiet {
@@ -261,17 +322,18 @@ impl Sampler {
         CpuSummary { used: used.saturating_sub(own), lost, unsampled: self.unsampled }
     }
 
-    fn mark(&self) -> u64 {
+    fn number(&self) -> u32 {
         // SAFETY: as in `take`.
-        unsafe { self.tray.as_ref() }.map_or(0, |tray| tray.mark)
+        unsafe { self.tray.as_ref() }.map_or(0, |tray| tray.number)
     }
 
     /// Deletes the timers, restores the handler and waits for handlers that run. Returns true if none is left.
     fn end(&mut self) -> bool {
         // Their samples are still to be handed out, with what is known of them.
         for watched in self.watched.values_mut() {
-            watched.timer.delete();
+            watched.stop_timer();
         }
+        self.of_process = None;
         self.installed = None;
         TRAY.store(ptr::null_mut(), SeqCst);
         let start = Instant::now();

@@ -2,7 +2,7 @@
 //!
 //! The signal is SIGURG, which is ignored by default and which programs have to expect at any time. It is sent to threads that
 //! run, never to threads that wait, since it would end some system calls early in spite of `SA_RESTART`. The handler
-//! is installed for one question at a time, and passes on the signals of others.
+//! is installed for one question at a time, and passes signals on to the program's handler.
 
 #![allow(unsafe_code, reason = "signal handlers")]
 
@@ -104,12 +104,26 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
         // SAFETY: these are a handler's arguments.
         return unsafe { HANDLER.pass_on(signal, info, context) };
     };
+    // SAFETY: `context` is this handler's argument.
+    unsafe { answer(number, context) };
+    // The kernel drops a signal that is sent to a thread while another one of the same number waits for it. Hence the
+    // program's may be in this one, as its handler has to expect in any case.
+    let mut plain = Info::plain(SIGNAL);
+    // SAFETY: these are a handler's arguments; the data is that of a signal without a value.
+    unsafe { HANDLER.pass_on(signal, (&raw mut plain).cast(), context) };
+}
+
+/// Copies the stack of this thread if this is the question that waits for an answer.
+///
+/// # Safety
+/// `context` is the argument of a signal handler that runs.
+unsafe fn answer(number: u64, context: *mut libc::c_void) {
     let copying = number * PHASES + COPYING;
     // A signal that comes late finds another question, or none.
     if QUESTION.compare_exchange(number * PHASES + ASKED, copying, AcqRel, Acquire).is_err() {
         return;
     }
-    // SAFETY: `context` is this handler's argument.
+    // SAFETY: the caller says so.
     let registers = unsafe { Registers::of_signal(context) };
     // SAFETY: it came from a box that is never freed. The thread that asks does not read it before the question is answered,
     // and only one handler gets here for each question.

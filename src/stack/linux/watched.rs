@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::ptr;
 use std::time::{Duration, Instant};
 
-use super::clock::{self, Clock};
+use super::clock::{self, Clock, Used};
 use super::proc::thread_name;
 use crate::stack::reason::Reason;
 use crate::stack::types::{CpuSample, Stack};
@@ -14,52 +14,59 @@ use crate::stack::types::{CpuSample, Stack};
 /// A thread that is sampled.
 pub(super) struct Watched {
     thread: u32,
-    pub(super) timer: Timer,
+    timer: Option<Timer>,
     name: Option<String>,
     /// True if the name was read after the thread had time to set it.
     is_named: bool,
-    found: Instant,
-    /// The thread's CPU time at its last sample.
+    pub(super) used: Used,
+    /// The part of that time which samples stand for.
     accounted: Duration,
-    /// The thread's CPU time at the last check.
-    pub(super) last_used: Duration,
     last: Option<(Stack, Option<&'static str>)>,
 }
 
 impl Watched {
-    /// Starts a timer for a thread. What the thread has used before counts unless it was there from the start.
-    pub(super) fn new(
-        signal: libc::c_int,
-        thread: u32,
-        period: Duration,
-        mark: u64,
-        is_from_start: bool,
-    ) -> Result<Self, Reason> {
+    /// Begins to follow a thread, without a timer. What the thread has used before counts unless it was there from the start.
+    pub(super) fn new(thread: u32, is_from_start: bool) -> Self {
         let clock = Clock::of_thread(thread);
-        let timer = Timer::new(signal, thread, clock, period, mark)?;
-        let used = clock.now().unwrap_or_default();
-        Ok(Watched {
+        Watched {
             thread,
-            timer,
+            timer: None,
             name: thread_name(thread),
             is_named: false,
-            found: Instant::now(),
-            accounted: if is_from_start { used } else { Duration::ZERO },
-            last_used: used,
+            used: if is_from_start { Used::since_now(clock) } else { Used::in_all(clock) },
+            accounted: Duration::ZERO,
             last: None,
-        })
+        }
     }
 
-    /// The CPU time after the last check and before the end matters for short-lived threads.
-    pub(super) fn is_young(&self) -> bool {
-        const YOUNG: Duration = Duration::from_secs(1);
-        self.found.elapsed() < YOUNG
+    pub(super) fn has_timer(&self) -> bool {
+        self.timer.is_some()
     }
 
-    /// Returns a copy as a sample, for what the thread has used since the last one.
+    /// Has a timer signal the thread.
+    pub(super) fn start_timer(
+        &mut self,
+        signal: libc::c_int,
+        period: Duration,
+        value: u64,
+    ) -> Result<(), Reason> {
+        // Begins at a random time of the thread's, so that threads that live shortly have their share of samples. That of a
+        // thread which was found late may have passed.
+        let used = self.used.last().saturating_sub(self.accounted);
+        let first = clock::random_part_of(period).saturating_sub(used).max(Duration::from_nanos(1));
+        let timer = Timer::new(signal, Some(self.thread), first, period, value)?;
+        self.timer = Some(timer);
+        Ok(())
+    }
+
+    pub(super) fn stop_timer(&mut self) {
+        self.timer = None;
+    }
+
+    /// Returns a copy as a sample, for what the thread has used since the last one. `clock` is what its clock showed then.
     pub(super) fn sample(
         &mut self,
-        used: Duration,
+        clock: Duration,
         periods: u32,
         stack: Stack,
         task: Option<&'static str>,
@@ -68,6 +75,7 @@ impl Watched {
             self.name = thread_name(self.thread).or(self.name.take());
         }
         self.last = Some((stack.clone(), task));
+        let used = self.used.saw(clock);
         self.account(used, periods, stack, task)
     }
 
@@ -85,38 +93,39 @@ impl Watched {
 
     /// Accounts for what the thread is known to have used since its last sample.
     pub(super) fn settle(mut self) -> Option<CpuSample> {
-        self.timer.delete();
+        self.stop_timer();
         let (stack, task) = self.last.take()?;
-        let rest = self.account(self.last_used, 0, stack, task);
+        let rest = self.account(self.used.last(), 0, stack, task);
         (!rest.used.is_zero()).then_some(rest)
     }
 }
 
-/// A timer of a thread's CPU time.
-pub(super) struct Timer(Option<libc::c_int>);
+/// A timer of the CPU time of a thread, or of the process. Dropping it deletes it.
+pub(super) struct Timer(libc::c_int);
 
 impl Timer {
-    fn new(
+    /// Starts one that signals the thread once it has used `first` from now on, and after each period from then on. Without
+    /// a thread, it is the time of the process, and the kernel chooses the thread.
+    pub(super) fn new(
         signal: libc::c_int,
-        thread: u32,
-        clock: Clock,
+        thread: Option<u32>,
+        first: Duration,
         period: Duration,
-        mark: u64,
+        value: u64,
     ) -> Result<Self, Reason> {
         // SAFETY: a structure of integers and pointers, for all of which zeros are valid.
         let mut event = unsafe { MaybeUninit::<libc::sigevent>::zeroed().assume_init() };
-        event.sigev_notify = libc::SIGEV_THREAD_ID;
+        event.sigev_notify = if thread.is_some() { libc::SIGEV_THREAD_ID } else { libc::SIGEV_SIGNAL };
         event.sigev_signo = signal;
-        event.sigev_notify_thread_id = thread.cast_signed();
-        event.sigev_value = libc::sigval { sival_ptr: ptr::without_provenance_mut(mark as usize) };
+        event.sigev_notify_thread_id = thread.unwrap_or_default().cast_signed();
+        event.sigev_value = libc::sigval { sival_ptr: ptr::without_provenance_mut(value as usize) };
+        let clock = thread.map_or(Clock::of_process(), Clock::of_thread);
         let mut id: libc::c_int = 0;
         // SAFETY: the kernel reads the event and writes the number.
         let result =
             unsafe { libc::syscall(libc::SYS_timer_create, clock.id(), &raw const event, &raw mut id) };
         clock::check(result, "timer_create")?;
-        let timer = Timer(Some(id));
-        // Begins at a random time, so that threads that live shortly have their share of samples.
-        let first = clock::random_part_of(period);
+        let timer = Timer(id);
         let setting =
             libc::itimerspec { it_interval: clock::timespec(period), it_value: clock::timespec(first) };
         // SAFETY: the kernel reads the setting.
@@ -132,19 +141,21 @@ impl Timer {
         clock::check(result, "timer_settime")?;
         Ok(timer)
     }
-
-    pub(super) fn delete(&mut self) {
-        if let Some(id) = self.0.take() {
-            // SAFETY: it takes a number, which is that of a timer of this sampler.
-            unsafe { libc::syscall(libc::SYS_timer_delete, id) };
-        }
-    }
 }
 
 impl Drop for Timer {
     fn drop(&mut self) {
-        self.delete();
+        // SAFETY: it takes a number, which is that of a timer of this sampler.
+        unsafe { libc::syscall(libc::SYS_timer_delete, self.0) };
     }
+}
+
+/// Returns true if the signal of a timer of the process reaches the thread that uses the time, as from Linux 6.4 on. Before,
+/// it reached any thread, and could disturb one that waits.
+pub(super) fn is_signal_precise() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    numbers.next().zip(numbers.next()).is_some_and(|version| version >= (6, 4))
 }
 
 /// Says cheaply whether threads may have started since the last call.
