@@ -10,6 +10,7 @@ use super::total::Totals;
 use crate::metric::{Kind, Metric};
 use crate::snapshot::{Attributes, CommonAttributes, Point, Reading, Value};
 use crate::source::table::Source;
+use crate::util::log;
 
 /// All sources and their last samples.
 pub(crate) struct Collector {
@@ -24,8 +25,6 @@ pub(crate) struct Collector {
     pub(super) totals: Vec<Totals>,
     /// The recorders of the registered histograms, by index of the metric.
     recorders: BTreeMap<usize, Recorder>,
-    /// The sources that panicked and are not logged yet. The holder of the lock must not log.
-    panicked: Vec<&'static str>,
 }
 
 /// A metric without an instrument.
@@ -66,15 +65,7 @@ impl Collector {
             sources.into_iter().map(|source| SourceEntry { source, registered: false }).collect();
         let totals =
             sources.iter().flat_map(|entry| &entry.source.metrics).map(|_| Totals::default()).collect();
-        Collector {
-            sources,
-            common,
-            collections: Vec::new(),
-            samples: 0,
-            totals,
-            recorders: BTreeMap::new(),
-            panicked: Vec::new(),
-        }
+        Collector { sources, common, collections: Vec::new(), samples: 0, totals, recorders: BTreeMap::new() }
     }
 
     fn metrics(&self) -> impl Iterator<Item = &'static Metric> {
@@ -185,11 +176,6 @@ impl Collector {
         readings
     }
 
-    /// Returns the names of the sources that have panicked since the last call.
-    pub(crate) fn panicked(&mut self) -> Vec<&'static str> {
-        std::mem::take(&mut self.panicked)
-    }
-
     fn empty_readings(&self) -> Vec<Reading> {
         self.metrics().map(|metric| Reading { metric, points: Vec::new() }).collect()
     }
@@ -234,7 +220,7 @@ impl Collector {
         {
             readings.iter_mut().for_each(|reading| reading.points.clear());
             source.state = Err("panicked while it was read");
-            self.panicked.push(source.name);
+            log::keep_warning("a source of runtime metrics panicked and is turned off", source.name);
         }
         let totals = self.totals.get_mut(first..).unwrap_or_default();
         for (reading, totals) in readings.iter_mut().zip(totals) {

@@ -29,11 +29,8 @@ impl Shared {
     pub(super) fn with<R>(&self, act: impl FnOnce(&mut Collector) -> R) -> Option<R> {
         let mut state = self.lock();
         let result = state.as_mut().map(act);
-        let panicked = state.as_mut().map(Collector::panicked).unwrap_or_default();
         drop(state);
-        for source in panicked {
-            log::warn("a source of runtime metrics panicked and is turned off", source);
-        }
+        log::warn_of_kept();
         result
     }
 

@@ -7,12 +7,16 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use crate::util::log;
+
 /// Reads files one after the other into the same buffer.
 pub(crate) struct FileReader {
     /// The process that reads. A child after `fork` is another one.
     process: u32,
     path: PathBuf,
     buffer: Vec<u8>,
+    /// The files that have no valid content. There has been a warning for each.
+    malformed: Vec<PathBuf>,
 }
 
 impl FileReader {
@@ -22,7 +26,12 @@ impl FileReader {
     const FIRST_LENGTH: usize = 1 << 13;
 
     pub(crate) fn new() -> Self {
-        FileReader { process: std::process::id(), path: PathBuf::new(), buffer: vec![0; Self::FIRST_LENGTH] }
+        FileReader {
+            process: std::process::id(),
+            path: PathBuf::new(),
+            buffer: vec![0; Self::FIRST_LENGTH],
+            malformed: Vec::new(),
+        }
     }
 
     /// Finds out which process reads. Must be called before each collection.
@@ -43,6 +52,27 @@ impl FileReader {
                 read => length += read,
             }
         }
+    }
+
+    /// Reads and parses a file that stays open. Returns `None` if it cannot be read, or if its content is not valid, for
+    /// which there is one warning.
+    pub(crate) fn parsed<T>(
+        &mut self,
+        file: &mut OpenFile,
+        parse: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Option<T> {
+        let parsed = parse(self.read_open(file)?);
+        if parsed.is_none() && !self.malformed.contains(&file.path) {
+            self.malformed.push(file.path.clone());
+            log::keep_warning("a file of the system has an unknown format", file.path.to_string_lossy());
+        }
+        parsed
+    }
+
+    /// Returns the files of which there was a warning.
+    #[cfg(test)]
+    pub(crate) fn malformed(&self) -> impl Iterator<Item = &Path> {
+        self.malformed.iter().map(PathBuf::as_path)
     }
 
     /// Reads a file that stays open. Returns `None` if it cannot be read.

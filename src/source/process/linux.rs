@@ -1,14 +1,11 @@
 //! Reads the process from `/proc` and the system calls beside it.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::time::Duration;
 
 use super::sample::{Io, Memory, Process, Stat};
 use crate::source::linux::calls as sys;
 use crate::source::linux::files::{FileReader, OpenFile, number_of};
-
-const SELF: &str = "/proc/self";
 
 pub(super) struct Sampler {
     reader: FileReader,
@@ -41,11 +38,12 @@ impl Sampler {
         let page_size = self.page_size;
         Process {
             usage: sys::usage(),
-            memory: self.reader.read_open(&mut self.memory).and_then(|text| Memory::parse(text, page_size?)),
+            memory: page_size
+                .and_then(|size| self.reader.parsed(&mut self.memory, |text| Memory::parse(text, size))),
             threads: self.threads(),
             file_descriptors: self.file_descriptors(),
             uptime: self.start().and_then(|start| self.since(start)),
-            io: self.disk_io.as_mut().and_then(|file| self.reader.read_open(file)).and_then(Io::parse),
+            io: self.disk_io.as_mut().and_then(|file| self.reader.parsed(file, Io::parse)),
         }
     }
 
@@ -82,7 +80,7 @@ impl Sampler {
     }
 
     fn stat(&mut self) -> Option<Stat> {
-        self.reader.read(Path::new(SELF), "stat").and_then(Stat::parse)
+        self.reader.parsed(&mut OpenFile::new("/proc/self/stat"), Stat::parse)
     }
 
     fn since(&self, start: u64) -> Option<f64> {

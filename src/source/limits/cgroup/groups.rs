@@ -74,6 +74,12 @@ impl Cgroups {
         }
     }
 
+    /// Returns the files of which there was a warning.
+    #[cfg(test)]
+    pub(super) fn malformed(&self) -> impl Iterator<Item = &std::path::Path> {
+        self.reader.malformed()
+    }
+
     /// Returns the id of the process.
     pub(crate) fn process(&self) -> u32 {
         self.reader.process()
@@ -82,7 +88,7 @@ impl Cgroups {
     pub(crate) fn memory_limit(&mut self) -> Option<u64> {
         match &mut self.memory {
             MemoryFiles::V2(limits) => {
-                limits.iter_mut().filter_map(|limit| number(self.reader.read_open(limit)?)).min()
+                limits.iter_mut().filter_map(|limit| self.reader.parsed(limit, memory_max)?).min()
             }
             // The kernel has already taken the groups above into account, even those that a container cannot see.
             MemoryFiles::V1 { statistics, limit } => {
@@ -91,7 +97,7 @@ impl Cgroups {
                     .read_open(statistics)
                     .and_then(|text| number_of(text, "hierarchical_memory_limit"));
                 hierarchical
-                    .or_else(|| number(self.reader.read_open(limit)?))
+                    .or_else(|| self.reader.parsed(limit, number))
                     .filter(|limit| *limit < NO_MEMORY_LIMIT)
             }
         }
@@ -153,10 +159,10 @@ impl CpuFiles {
     /// Returns the quota of the group, in CPUs.
     fn quota(&mut self, reader: &mut FileReader) -> Option<f64> {
         match self {
-            CpuFiles::V2 { quota, .. } => cpu_max(reader.read_open(quota)?),
+            CpuFiles::V2 { quota, .. } => reader.parsed(quota, cpu_max)?,
             CpuFiles::V1 { quota, period, .. } => {
-                let quota = number(reader.read_open(quota)?)?;
-                ratio(quota, number(reader.read_open(period)?)?)
+                let quota = reader.parsed(quota, cfs_quota)??;
+                ratio(quota, reader.parsed(period, number)?)
             }
         }
     }
@@ -178,10 +184,24 @@ const MEMORY_LIMITS: [&str; 2] = ["memory.max", "memory.high"];
 /// `i64` holds. Pages have at most 64 KiB.
 const NO_MEMORY_LIMIT: u64 = i64::MAX as u64 & !0xffff;
 
+/// The parsed content of a file with a limit: `None` if there is no limit.
+type Limit<T> = Option<T>;
+
+/// Parses a number, or `max` for no limit.
+fn memory_max(text: &[u8]) -> Option<Limit<u64>> {
+    if text.trim_ascii() == b"max" { Some(None) } else { number(text).map(Some) }
+}
+
 /// Parses `quota period`, in which `max` means no quota.
-fn cpu_max(text: &[u8]) -> Option<f64> {
+fn cpu_max(text: &[u8]) -> Option<Limit<f64>> {
     let (quota, period) = std::str::from_utf8(text).ok()?.trim_ascii().split_once(' ')?;
-    ratio(quota.parse().ok()?, period.parse().ok()?)
+    let period = period.parse().ok()?;
+    if quota == "max" { Some(None) } else { Some(ratio(quota.parse().ok()?, period)) }
+}
+
+/// Parses a number, or -1 for no quota.
+fn cfs_quota(text: &[u8]) -> Option<Limit<u64>> {
+    if text.trim_ascii() == b"-1" { Some(None) } else { number(text).map(Some) }
 }
 
 fn ratio(quota: u64, period: u64) -> Option<f64> {

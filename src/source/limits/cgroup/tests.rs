@@ -224,3 +224,32 @@ fn truncated_statistics_have_no_value() {
     }
     assert_eq!(throttled(whole.as_bytes(), Version::V1), None);
 }
+
+/// Reads everything twice and returns the names of the files of which there was a warning.
+fn warnings(machine: &Machine) -> Vec<String> {
+    let mut cgroups = machine.cgroups();
+    for _ in 0..2 {
+        (cgroups.memory_limit(), cgroups.cpu());
+    }
+    cgroups.malformed().map(|file| file.file_name().unwrap().to_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_malformed_limit_is_skipped_with_one_warning_and_no_limit_is_none() {
+    let files = |memory, cpu| {
+        let files = [
+            ("memory.max", memory),
+            ("memory.high", "max\n"),
+            ("cpu.max", cpu),
+            ("cpu.stat", "usage_usec 1\n"),
+        ];
+        Machine::new("0::/\n", V2, &files)
+    };
+    assert_eq!(warnings(&files("max\n", "max 100000\n")), [""; 0]);
+    assert_eq!(warnings(&files("1000\n", "50000 100000\n")), [""; 0]);
+    assert_eq!(warnings(&files("1 GB\n", "half\n")), ["memory.max", "cpu.max"]);
+    assert_eq!(warnings(&files("", "max x\n")), ["memory.max", "cpu.max"]);
+    let machine = files("lots\n", "max 100000\n");
+    machine.write("sys/fs/cgroup/memory.high", "700\n");
+    assert_eq!(machine.cgroups().memory_limit(), Some(700), "the other file counts");
+}
