@@ -39,8 +39,8 @@
 //! closure.
 //!
 //! **Watched runtime.** The current Tokio runtime is watched from the start, others with
-//! [`RuntimeMetrics::watch_runtime`]. One watcher thread probes all runtimes of the process ten times a second. It works
-//! while a runtime is blocked.
+//! [`RuntimeMetrics::watch_runtime`]. One watcher thread looks at all runtimes of the process ten times a second. It
+//! works while a runtime is blocked.
 //!
 //! **Stall.** A worker thread that makes no progress for [`stall_threshold`](Builder::stall_threshold) is stalled.
 //! `tokio.worker.stalls` and `tokio.worker.stall.time` report stalls while they last, with their cause: `blocked` in a call,

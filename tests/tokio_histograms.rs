@@ -6,10 +6,10 @@ use support::runtimes;
 use std::thread;
 
 use opentelemetry::metrics::MeterProvider;
-use opentelemetry_instrumentation_runtime::{RuntimeMetrics, init_runtime_metrics};
+use opentelemetry_instrumentation_runtime::{Point, RuntimeMetrics, Value, init_runtime_metrics};
 use opentelemetry_sdk::metrics::Temporality;
 use reader::{Reader, provider};
-use runtimes::{TICK, histogram, looks, tokio_runtime};
+use runtimes::{TICK, build, histogram, looks, tokio_runtime, until};
 
 const DELAY: &str = "tokio.schedule.delay";
 
@@ -47,6 +47,34 @@ fn exported_delays_are_those_of_snapshots() {
         "{before:?} {exported:?} {after:?}"
     );
     assert!(exported.sum > 0.1, "the probe had to wait: {exported:?}");
+}
+
+/// Both runtimes are watched at the same ticks, so that the counts can be compared on any machine.
+#[test]
+fn a_runtime_without_work_is_probed_less_often() {
+    const COUNT: u64 = 40;
+    let (busy, idle) = (tokio_runtime(), tokio_runtime());
+    let builder = RuntimeMetrics::builder().probe_interval(TICK / 5);
+    let metrics = build(builder.runtime("busy", busy.handle()).runtime("idle", idle.handle()));
+    let work = async {
+        loop {
+            thread::sleep(TICK / 100);
+            tokio::task::yield_now().await;
+        }
+    };
+    let work = busy.spawn(work);
+    let counts = || {
+        let snapshot = metrics.snapshot();
+        let count = |point: &Point| match point.value() {
+            Value::Histogram(delays) => delays.counts.iter().sum::<u64>(),
+            other => panic!("{other:?}"),
+        };
+        let counts: Vec<_> = snapshot.get(DELAY)?.points().iter().map(count).collect();
+        Some((*counts.first()?, *counts.get(1)?))
+    };
+    let (busy, idle) = until("enough delays", || counts().filter(|(busy, _)| *busy >= COUNT));
+    work.abort();
+    assert!((1..=busy / 2).contains(&idle), "{idle} of an idle runtime, {busy} of a busy one");
 }
 
 #[test]

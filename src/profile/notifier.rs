@@ -92,7 +92,7 @@ mod tests {
             cause: "blocked",
             since,
             thread: None,
-            candidates: Vec::new(),
+            candidates: Box::new(Vec::new),
             task: None,
         };
         notifier.look_at(move || vec![stall(7), stall(8)]);

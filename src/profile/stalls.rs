@@ -56,8 +56,9 @@ pub fn stalls() -> Profile {
     profile
 }
 
+type Candidates = Box<dyn Fn() -> Vec<u32>>;
+
 /// One look at a worker that is stalled.
-#[derive(Clone, Debug)]
 pub(crate) struct StallSeen {
     pub(crate) runtime: Arc<str>,
     pub(crate) worker: usize,
@@ -65,8 +66,8 @@ pub(crate) struct StallSeen {
     pub(crate) since: Instant,
     /// The system's id of the worker's thread.
     pub(crate) thread: Option<u32>,
-    /// The threads that it could be if it is not known.
-    pub(crate) candidates: Vec<u32>,
+    /// Lists the threads that it could be if it is not known, which takes a while.
+    pub(crate) candidates: Candidates,
     pub(crate) task: Option<&'static str>,
 }
 
@@ -133,10 +134,13 @@ fn take(seen: &StallSeen) -> Option<StallStack> {
     let of_busy_worker = |thread, patience| stack::of_thread(thread, patience).ok().filter(is_busy_worker);
     let stack = match seen.thread {
         Some(thread) => of_busy_worker(thread, patience)?,
-        None if seen.candidates.len() > MAX_CANDIDATES => return None,
         None => {
+            let candidates = (seen.candidates)();
+            if candidates.len() > MAX_CANDIDATES {
+                return None;
+            }
             // If several threads of the pool run tasks, it is not known which is the worker's.
-            let mut stacks = seen.candidates.iter().filter_map(|id| of_busy_worker(*id, Duration::ZERO));
+            let mut stacks = candidates.into_iter().filter_map(|id| of_busy_worker(id, Duration::ZERO));
             stacks.next().filter(|_| stacks.next().is_none())?
         }
     };
@@ -348,13 +352,14 @@ mod tests {
             (id.recv().unwrap(), end)
         };
         let stack_among = |candidates: &[u32]| {
+            let candidates = candidates.to_vec();
             let seen = StallSeen {
                 runtime: "main".into(),
                 worker: 0,
                 cause: "blocked",
                 since: Instant::now(),
                 thread: None,
-                candidates: candidates.into(),
+                candidates: Box::new(move || candidates.clone()),
                 task: None,
             };
             take(&seen)

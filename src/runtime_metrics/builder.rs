@@ -141,7 +141,7 @@ impl Builder {
     /// Sets how often the watcher thread probes each runtime for delays and stalls.
     ///
     /// The default is 100 ms. Zero turns both off. A process has one watcher thread, which uses the shortest interval
-    /// that any builder has set.
+    /// that any builder has set. While nothing happens in a runtime, its delay is measured in one interval of five.
     pub fn probe_interval(mut self, interval: Duration) -> Self {
         self.settings.probe_interval = interval;
         self

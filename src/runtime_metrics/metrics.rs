@@ -57,7 +57,7 @@ impl RuntimeMetrics {
     /// A runtime that has shut down reports nothing. A child process after `fork` reports no stalls and delays, since it
     /// does not have the watcher thread.
     ///
-    /// The watcher keeps a probe task on the runtime, which runs ten times a second. At the beginning, and when a worker
+    /// The watcher keeps a probe task on the runtime, which runs ten times a second, twice while nothing happens. At the beginning, and when a worker
     /// has moved to another thread (`block_in_place`), it also runs one task for each worker for a few milliseconds, to
     /// find out which thread is which worker. `tokio.task.count` does not include these tasks, but the hooks of
     /// [`tokio::runtime::Builder`] see them.

@@ -13,8 +13,8 @@ pub(super) fn present(runtimes: &Runtimes) -> Vec<StallSeen> {
         cause: stall.cause.name(),
         since: stall.since,
         thread: stall.thread,
-        candidates: stall.candidates,
         task: stall.task,
+        candidates: Box::new(move || stall.candidates()),
     };
     runtimes.present_stalls().into_iter().map(seen).collect()
 }

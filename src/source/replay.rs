@@ -13,11 +13,11 @@ pub(crate) fn due(now: &Histogram, before: &mut Histogram, limit: u64) -> Vec<(f
     if now.counts.len() != before.counts.len() {
         return Vec::new();
     }
-    let buckets: Vec<Bucket> =
-        (0..now.counts.len()).filter_map(|index| Bucket::new(now, before, index)).collect();
+    let mut buckets = Vec::with_capacity(now.counts.len());
+    buckets.extend((0..now.counts.len()).filter_map(|index| Bucket::new(now, before, index)));
     let position = Position::of(&buckets, now.sum - before.sum);
     let mut left = limit;
-    let mut due = Vec::new();
+    let mut due = Vec::with_capacity(buckets.len());
     for bucket in buckets.into_iter().rev() {
         let count = bucket.count.min(left);
         if count == 0 {

@@ -1,9 +1,9 @@
 //! Watches runtimes from one thread of the process: how late their tasks run, and which workers make no progress.
 //!
 //! On each watched runtime lives a probe, a task that only notes when and where it runs. The watcher thread wakes it
-//! from outside at each tick, so that no timer of the runtime is involved, and observes the workers. When the runtime
-//! shuts down it drops its tasks; the destructor of the probe takes the runtime off the list, with its handle and all
-//! that the handle keeps open.
+//! from outside, so that no timer of the runtime is involved: at each tick, or less often while nothing happens (`rest`).
+//! It observes the workers at each tick. When the runtime shuts down it drops its tasks; the destructor of the probe takes
+//! the runtime off the list, with its handle and all that the handle keeps open.
 //!
 //! `stall` decides which workers count as stalled, from observations alone (`observe`, `others`). `thread` reads the threads.
 
@@ -13,6 +13,7 @@ mod others;
 mod probe;
 mod pulse;
 mod registry;
+mod rest;
 mod stall;
 mod thread;
 mod watched;

@@ -320,7 +320,7 @@ mod tests {
         let runtime = current_thread();
         let watched = member.watch(runtime.handle()).upgrade().expect("alive");
         assert!(registry.lock().warned);
-        assert!(watched.delays().is_none() && watched.stalls(0, Cause::Blocked).is_none());
+        assert!(watched.delays().is_none() && watched.stalls(0..1, Cause::Blocked).is_none());
         assert_eq!(watched.probes(), 1);
         drop(runtime);
         assert_eq!(watched.probes(), 0);

@@ -1,6 +1,7 @@
 //! One watched runtime: its probes, its workers, and how their stalls add up.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, MutexGuard, Weak};
@@ -13,6 +14,7 @@ use super::observe::{Inspect, Observation, Poll, State, ThreadTime};
 use super::others::Others;
 use super::probe::{Probe, Scout, Task, spawn};
 use super::pulse::Pulse;
+use super::rest::Rest;
 use super::stall::{Cause, Config, Look, Worker};
 use super::thread;
 use crate::count::task;
@@ -31,6 +33,7 @@ pub(crate) struct Watched {
     probe: Mutex<Option<Arc<Probe>>>,
     workers: Mutex<Vec<Attended>>,
     scouting: Mutex<Scouting>,
+    rest: Mutex<Rest>,
     /// The subscriptions that watch it, in the order in which they came.
     members: Mutex<Vec<u64>>,
     pub(super) is_measured: AtomicBool,
@@ -50,10 +53,18 @@ pub(crate) struct PresentStall {
     pub(crate) since: Instant,
     /// The system's id of the worker's thread, if it is known.
     pub(crate) thread: Option<u32>,
-    /// The threads that it could be if it is not known.
-    pub(crate) candidates: Vec<u32>,
+    runtime: Weak<Watched>,
     /// The name of the task that the worker polled when the stall was noticed, if it has one.
     pub(crate) task: Option<&'static str>,
+}
+
+impl PresentStall {
+    /// Lists the threads that could run the worker, if its own is not known.
+    #[cfg_attr(not(feature = "profile"), allow(dead_code, reason = "the profiles of stalls ask for it"))]
+    pub(crate) fn candidates(&self) -> Vec<u32> {
+        let runtime = self.runtime.upgrade().filter(|_| self.thread.is_none());
+        runtime.map(|runtime| runtime.candidates()).unwrap_or_default()
+    }
 }
 
 /// A worker and what the watcher keeps beside the rule.
@@ -117,6 +128,7 @@ impl Watched {
             probe: Mutex::new(Some(probe)),
             workers: Mutex::new((0..workers).map(|_| Attended::default()).collect()),
             scouting: Mutex::default(),
+            rest: Mutex::default(),
             members: Mutex::new(vec![member]),
             is_measured: AtomicBool::new(false),
             process: process::id(),
@@ -145,22 +157,28 @@ impl Watched {
         self.is_measured.load(Relaxed).then(|| self.pulse.delays())
     }
 
-    /// Returns how many stalls of a cause a worker had and how long they lasted, or `None` if no thread watches it.
-    pub(crate) fn stalls(&self, worker: usize, cause: Cause) -> Option<(u64, Duration)> {
+    /// Returns how many stalls of a cause some of the workers had and how long they lasted, or `None` if no thread watches
+    /// them.
+    pub(crate) fn stalls(&self, of: Range<usize>, cause: Cause) -> Option<(u64, Duration)> {
         if !self.is_measured.load(Relaxed) {
             return None;
         }
         let mut workers = self.workers.lock();
-        let rule = &mut workers.get_mut(worker)?.rule;
-        if rule.present().is_some() {
-            rule.read(clock::now(), self.observe(worker));
+        let (mut count, mut time) = (0, Duration::ZERO);
+        for (worker, Attended { rule, .. }) in of.clone().zip(workers.get_mut(of)?) {
+            if rule.present().is_some() {
+                rule.read(clock::now(), self.observe(worker));
+            }
+            let (stalls, duration) = rule.total(cause);
+            count += stalls;
+            time += duration;
         }
-        Some(rule.total(cause))
+        Some((count, time))
     }
 
     /// Returns the stalls that go on at this moment, at most one for each worker, to within one interval.
     #[allow(dead_code, reason = "the debug page and the handlers of stalls read it")]
-    pub(crate) fn present_stalls(&self) -> Vec<PresentStall> {
+    pub(crate) fn present_stalls(self: &Arc<Self>) -> Vec<PresentStall> {
         if !self.is_measured.load(Relaxed) {
             return Vec::new();
         }
@@ -173,7 +191,7 @@ impl Watched {
                 cause,
                 since: clock::instant(since),
                 thread,
-                candidates: if thread.is_none() { self.candidates() } else { Vec::new() },
+                runtime: Arc::downgrade(self),
                 task: worker.task,
             })
         });
@@ -228,7 +246,10 @@ impl Watched {
     /// to be looked at again soon.
     pub(super) fn look(&self, look: Look, tick: bool, config: &Config, all: &[Arc<Watched>]) -> bool {
         self.is_measured.store(true, Relaxed);
-        if tick && let Some(probe) = &*self.probe.lock() {
+        if tick
+            && self.rest.lock().is_probe_due(self.parks_of_sleepers())
+            && let Some(probe) = &*self.probe.lock()
+        {
             probe.wake(&self.pulse, look.now);
         }
         if !self.pulse.is_driven() {
@@ -253,6 +274,12 @@ impl Watched {
             self.scout(look.now, config);
         }
         in_doubt
+    }
+
+    /// Returns Tokio's count of parks and unparks of all workers, or `None` if one of them is awake.
+    fn parks_of_sleepers(&self) -> Option<u64> {
+        let parks = |worker| self.metrics.worker_park_unpark_count(worker);
+        (0..self.metrics.num_workers()).map(parks).map(|parks| (parks % 2 == 1).then_some(parks)).sum()
     }
 
     fn observe(&self, worker: usize) -> Observation {

@@ -82,7 +82,7 @@ pub fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Waits for this many ticks of the watcher, by the delays of the runtime's probe.
+/// Waits for at least this many ticks of the watcher, by the delays of the runtime's probe.
 #[track_caller]
 pub fn looks(metrics: &RuntimeMetrics, times: u64) {
     let count = || histogram(metrics, "tokio.schedule.delay").map(|delays| delays.counts.iter().sum::<u64>());

@@ -1,8 +1,9 @@
 //! Reads one runtime for the rows of the table.
 
+use std::ops::Range;
 use std::sync::Arc;
 #[cfg(tokio_unstable)]
-use std::{ops::Range, time::Duration};
+use std::time::Duration;
 
 use tokio::runtime::RuntimeFlavor;
 
@@ -45,20 +46,20 @@ impl Runtime {
         }
     }
 
-    /// Likewise, for each cause of a stall.
-    pub(super) fn each_cause<T: Into<Value> + std::iter::Sum>(
+    /// Likewise, for each cause of a stall. `read` returns the sum of some workers.
+    pub(super) fn each_cause<T: Into<Value>>(
         &self,
         to: &mut Points<'_, T>,
-        read: impl Fn(usize, Cause) -> Option<T>,
+        read: impl Fn(Range<usize>, Cause) -> Option<T>,
     ) {
+        let workers = 0..self.watched.metrics.num_workers();
         for cause in Cause::ALL {
             if self.per_worker {
-                let workers = 0..self.watched.metrics.num_workers();
-                workers.for_each(|worker| {
-                    to.with_at(cause.name(), WORKER_INDEX, worker as i64, read(worker, cause));
+                workers.clone().for_each(|worker| {
+                    to.with_at(cause.name(), WORKER_INDEX, worker as i64, read(worker..worker + 1, cause));
                 });
             } else {
-                to.with(cause.name(), self.sum(|worker| read(worker, cause)));
+                to.with(cause.name(), read(workers.clone(), cause));
             }
         }
     }

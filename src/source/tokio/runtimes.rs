@@ -101,11 +101,9 @@ impl Runtimes {
         let alive: Vec<_> = self.names().list.iter().filter_map(Named::alive).collect();
         let total = |runtime: Arc<Watched>| {
             let workers = 0..runtime.metrics.num_workers();
-            let of_worker = |worker| {
-                let times = Cause::ALL.iter().filter_map(|cause| Some(runtime.stalls(worker, *cause)?.1));
-                times.sum::<Duration>()
-            };
-            (runtime.epoch, workers.map(of_worker).sum())
+            let times =
+                Cause::ALL.iter().filter_map(|cause| Some(runtime.stalls(workers.clone(), *cause)?.1));
+            (runtime.epoch, times.sum())
         };
         alive.into_iter().map(total).collect()
     }

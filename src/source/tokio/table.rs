@@ -73,7 +73,7 @@ pub(crate) static TABLE: Table<Runtime> = Table {
         .origin("Tokio: `worker_park_count`.")
         .advice("Standing still while there is work: the workers are saturated or blocked."),
         counter("tokio.worker.stalls", "{stall}", |runtime: &Runtime, to| {
-            runtime.each_cause(to, |worker, cause| runtime.watched.stalls(worker, cause).map(|(stalls, _)| stalls));
+            runtime.each_cause(to, |workers, cause| runtime.watched.stalls(workers, cause).map(|(stalls, _)| stalls));
         })
         .attribute("tokio.stall.cause")
         .opt_in_attribute(WORKER_INDEX)
@@ -88,8 +88,8 @@ pub(crate) static TABLE: Table<Runtime> = Table {
              or the container has too little CPU; the code is not the cause.",
         ),
         counter_of_seconds("tokio.worker.stall.time", |runtime: &Runtime, to| {
-            runtime.each_cause(to, |worker, cause| {
-                runtime.watched.stalls(worker, cause).map(|(_, time)| time.as_secs_f64())
+            runtime.each_cause(to, |workers, cause| {
+                runtime.watched.stalls(workers, cause).map(|(_, time)| time.as_secs_f64())
             });
         })
         .attribute("tokio.stall.cause")
@@ -99,7 +99,7 @@ pub(crate) static TABLE: Table<Runtime> = Table {
         .advice("Its rate is the number of workers that are lost to stalls. If it reaches the number of workers, nothing runs."),
         histogram("tokio.schedule.delay", |runtime: &Runtime, to| to.value(runtime.watched.delays()))
             .description("Time from waking a task until it ran.")
-            .origin("A probe, a task of the library that the watcher thread wakes every 100 ms by default.")
+            .origin("A probe, a task of the library that the watcher thread wakes every 100 ms by default, and every 500 ms while nothing happens in the runtime.")
             .advice("How long any task waits for a worker at the moment. Rising with the load: more workers are needed. High without load: stalls."),
         up_down_counter("tokio.blocking.thread.count", "{thread}", |runtime: &Runtime, to| {
             let idle = unstable!(runtime.num_idle_blocking_threads());
