@@ -229,7 +229,8 @@ fn truncated_statistics_have_no_value() {
 fn warnings(machine: &Machine) -> Vec<String> {
     let mut cgroups = machine.cgroups();
     for _ in 0..2 {
-        (cgroups.memory_limit(), cgroups.cpu());
+        cgroups.memory_limit();
+        cgroups.cpu();
     }
     cgroups.malformed().map(|file| file.file_name().unwrap().to_str().unwrap().to_owned()).collect()
 }
