@@ -121,7 +121,7 @@ pub(crate) fn first_of_program<'a>(locations: &[Location<'a>]) -> Option<&'a Fra
 }
 
 /// Returns true if a function stands between Tokio's loop and the program's futures.
-fn is_plumbing(frame: &Frame) -> bool {
+pub(crate) fn is_plumbing(frame: &Frame) -> bool {
     const SHIM: &str = "__rust_try";
     ["tokio", "core", "std", "alloc"].iter().any(|name| is_of_crate(frame, name))
         || is_own(frame)

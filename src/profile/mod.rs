@@ -1,8 +1,8 @@
 //! Profiles: sampled stacks that say where memory is held, where time goes and where threads are.
 //!
 //! A [`Profile`] is a list of [`Sample`]s, each a stack with values and labels. [`Profile::to_pprof`] writes it in the format
-//! of `go tool pprof`, which Pyroscope, Parca and other tools read as well; [`Profile::to_folded`] writes the lines that
-//! flame-graph tools read.
+//! of `go tool pprof`, which Pyroscope, Parca and other tools read as well; [`Profile::to_flame_graph`] draws a picture, and
+//! [`Profile::to_folded`] writes the lines that flame-graph tools read.
 //!
 //! ```no_run
 //! use opentelemetry_instrumentation_runtime::profile;
@@ -25,6 +25,7 @@ mod cpu;
 mod delta;
 mod display;
 mod error;
+mod flame;
 mod folded;
 mod frames;
 mod heap;
@@ -37,6 +38,11 @@ mod stalls;
 mod symbols;
 mod tasks;
 mod threads;
+#[cfg(feature = "monitor")]
+mod top;
+mod tree;
+#[cfg(feature = "debug")]
+mod view;
 mod worker;
 
 pub use cpu::cpu;
@@ -51,6 +57,12 @@ pub use tasks::tasks;
 pub use threads::threads;
 
 pub(crate) use notifier::{Notifier, OnStall};
+#[cfg(feature = "debug")]
+pub(crate) use stalls::stack_of;
 pub(crate) use stalls::{StallSeen, note_total};
 #[cfg(feature = "debug")]
 pub(crate) use symbols::names;
+#[cfg(feature = "monitor")]
+pub(crate) use top::{GrownStack, grown};
+#[cfg(feature = "debug")]
+pub(crate) use view::View;

@@ -84,6 +84,12 @@ pub(crate) fn note_total(epoch: u64, total: Duration) {
     }
 }
 
+/// Returns the stack of a stall that goes on, if one was taken. `since` is its beginning, as [`StallSeen`] has it.
+#[cfg(feature = "debug")]
+pub(crate) fn stack_of(thread: Option<u32>, worker: usize, since: Instant) -> Option<StallStack> {
+    SEEN.lock().present.get(&Key { thread, worker, since })?.stall.stack.clone()
+}
+
 /// Takes in a stall that goes on, as the watcher thread sees it at each tick. Takes a stack when the stall is new, and again
 /// after 1 s and 10 s. Returns the stall, and how many stacks were taken of it: each of them is worth a notice.
 pub(crate) fn record(seen: &StallSeen) -> (Arc<Stall>, u32) {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::util::scale::{self, BYTES, COUNTS, scaled};
+
 /// The number of samples that a plot shows, one a second.
 pub(super) const SECONDS: usize = 600;
 /// The most points of a drawn line: one for two pixels.
@@ -48,26 +50,11 @@ impl Unit {
     pub(super) fn text(self, value: f64) -> String {
         match self {
             Unit::Share => format!("{:.0} %", value * 100.0),
-            Unit::Bytes => scaled(value, &[(1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B")]),
-            Unit::Count => scaled(value, &[(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, "")]),
-            Unit::Seconds => scaled(value, &[(1.0, "s"), (1e-3, "ms"), (1e-6, "µs")]),
+            Unit::Bytes => scaled(value, BYTES),
+            Unit::Count => scaled(value, COUNTS),
+            Unit::Seconds => scaled(value, scale::SECONDS),
         }
     }
-}
-
-/// Scales a value to the largest unit that is not larger than the value.
-fn scaled(value: f64, units: &[(f64, &str)]) -> String {
-    let fitting = units.iter().find(|(size, _)| value >= *size).or(units.last());
-    let (size, unit) = fitting.copied().unwrap_or((1.0, ""));
-    let value = value / size;
-    let digits = match value {
-        value if value >= 100.0 || value == value.trunc() => 0,
-        value if value >= 10.0 => 1,
-        _ => 2,
-    };
-    let text = format!("{value:.digits$}");
-    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
-    format!("{text} {unit}").trim_end().to_owned()
 }
 
 #[cfg(test)]
