@@ -1,16 +1,21 @@
 //! `Monitor`: the content of its lines, when they come and when they end.
 
+use std::alloc::System;
+use std::hint::black_box;
 use std::io::{self, Read, Write};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
-use opentelemetry_instrumentation_runtime::{Monitor, RuntimeMetrics};
+use opentelemetry_instrumentation_runtime::{CountingAllocator, Monitor, RuntimeMetrics, Sampled};
 use serde_json::Value;
 use support::go::MONITOR_KEYS;
 
+#[global_allocator]
+static ALLOCATOR: CountingAllocator<System, Sampled> = CountingAllocator::system().sampled();
+
 const INTERVAL: Duration = Duration::from_millis(20);
-/// Far longer than anything here takes.
-const LONG: Duration = Duration::from_secs(30);
+/// Far longer than anything here takes, the look-up of names in an executable that is not optimised included.
+const LONG: Duration = Duration::from_secs(300);
 
 fn metrics() -> RuntimeMetrics {
     RuntimeMetrics::builder().build(&opentelemetry::global::meter("test"))
@@ -60,6 +65,51 @@ fn a_line_is_the_snapshot_with_rates() {
     let faults = |line: &Value| line["process.paging.faults"]["minor"].as_u64().unwrap();
     assert!(faults(&second) >= faults(&first));
     assert!(second["process.paging.faults/s"]["minor"].as_f64().is_some_and(|rate| rate >= 0.0));
+}
+
+#[inline(never)]
+fn growing_function() -> Vec<Vec<u8>> {
+    black_box((0..100).map(|_| vec![1; 100_000]).collect())
+}
+
+#[test]
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn each_third_line_has_the_stacks_that_have_grown_most() {
+    use opentelemetry_instrumentation_runtime::profile::HeapProfile;
+
+    let lines_of = |metrics: &RuntimeMetrics| {
+        let (writer, lines) = Lines::new();
+        let monitor = Monitor::with_stacks(metrics, INTERVAL, 3, writer);
+        let kept = growing_function();
+        let read: Vec<_> = (0..6).map(|_| next(&lines)).collect();
+        drop((monitor, kept));
+        read
+    };
+    let without = lines_of(&metrics());
+    assert!(
+        without.iter().all(|line| line.get("heap.growth").is_none()),
+        "no heap profile runs: {without:?}"
+    );
+
+    HeapProfile::start(16 * 1024).unwrap();
+    let lines = lines_of(&metrics());
+    let has_stacks: Vec<_> = lines.iter().map(|line| line.get("heap.growth").is_some()).collect();
+    assert_eq!(has_stacks, [false, false, true, false, false, true]);
+    let stacks = lines[2]["heap.growth"].as_array().unwrap();
+    assert!((1..=5).contains(&stacks.len()), "{stacks:?}");
+    let first = &stacks[0];
+    // Its closure, unless that is inlined.
+    let is_of_it =
+        |name: &Value| name.as_str().is_some_and(|name| name.starts_with("monitor_lines::growing_function"));
+    assert!(is_of_it(&first["function"]), "{first}");
+    assert!(first["file"].as_str().is_some_and(|file| file.ends_with("tests/monitor_lines.rs")), "{first}");
+    assert!(first["line"].as_u64().is_some_and(|line| line > 0), "{first}");
+    assert!(first["bytes"].as_u64().is_some_and(|bytes| (9_000_000..11_000_000).contains(&bytes)), "{first}");
+    let stack = first["stack"].as_array().unwrap();
+    assert!(is_of_it(&stack[0]), "{first}");
+    assert!(stack.iter().all(|name| !name.as_str().unwrap().starts_with("core::")), "{first}");
+    let later = lines[5]["heap.growth"].to_string();
+    assert!(!later.contains("growing_function"), "it has not grown since: {later}");
 }
 
 #[test]

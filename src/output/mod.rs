@@ -2,6 +2,8 @@
 
 #[cfg(feature = "debug")]
 pub mod debug;
+#[cfg(all(feature = "monitor", feature = "profile"))]
+mod growth;
 #[cfg(feature = "serde")]
 mod json;
 #[cfg(feature = "monitor")]
