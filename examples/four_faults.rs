@@ -1,7 +1,10 @@
 //! Finds four faults of a service by the output of this library alone: tasks that leak, memory that leaks, a call that
 //! blocks, and a channel that grows.
 //!
-//! `cargo run --example four_faults --features axum,profile`
+//! `cargo run --example four_faults --features axum,debug,profile`
+//!
+//! With an address, such as `127.0.0.1:6060`, it goes on until Ctrl-C and serves the debug page and its profiles there:
+//! `docs/find-it.md` finds the faults by them.
 //!
 //! The service names nothing by hand. A layer names its requests by route, `spawn` names its tasks by line, and a heap
 //! profile says which of them hold memory.
@@ -18,7 +21,9 @@ use axum::routing::{get, post};
 use opentelemetry::metrics::{MeterProvider, noop::NoopMeterProvider};
 use opentelemetry_instrumentation_runtime::profile::{self, HeapProfile};
 use opentelemetry_instrumentation_runtime::tower::TaskNameLayer;
-use opentelemetry_instrumentation_runtime::{CountingAllocator, RuntimeMetrics, Sampled, Snapshot, spawn};
+use opentelemetry_instrumentation_runtime::{
+    CountingAllocator, RuntimeMetrics, Sampled, Snapshot, debug, spawn,
+};
 use tokio::sync::{mpsc, watch};
 use tower_service::Service;
 
@@ -31,6 +36,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     HeapProfile::start(16 * 1024)?;
     let metrics = RuntimeMetrics::builder().build(&NoopMeterProvider::new().meter("four_faults"));
     let mut app = app();
+    if let Some(address) = std::env::args().nth(1) {
+        let server = debug::serve(address, &metrics)?;
+        println!("http://{}/debug/runtime", server.local_addr());
+        spawn(load_forever(app));
+        return Ok(tokio::signal::ctrl_c().await?);
+    }
     load(&mut app, 0..100).await?;
     let (before, heap) = (metrics.snapshot(), profile::heap());
     load(&mut app, 100..500).await?;
@@ -108,6 +119,16 @@ async fn load(app: &mut Router, ids: std::ops::Range<u64>) -> Result<(), axum::h
     Ok(())
 }
 
+/// Sends some 60 requests a second to each route.
+async fn load_forever(mut app: Router) {
+    for batch in 0.. {
+        if let Err(error) = load(&mut app, batch * 20..batch * 20 + 20).await {
+            eprintln!("{error}");
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// No fault: much memory, which is freed.
 async fn order(Path(id): Path<u64>) -> String {
     let lines: Vec<_> = (0..100).map(|line| format!("order {id}, line {line:060}")).collect();
@@ -132,7 +153,7 @@ async fn report(State(shop): State<Shop>, Path(id): Path<u64>) {
 /// The third fault: a call that blocks the worker.
 async fn price(Path(id): Path<u64>) {
     if id % 20 == 0 {
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(200));
     }
 }
 

@@ -20,6 +20,9 @@ pub(super) struct Hosts {
     pub(super) any_address: bool,
 }
 
+/// The path of the names of addresses.
+pub(super) const SYMBOL: &str = "/debug/pprof/symbol";
+
 /// The headers of every answer: other origins cannot read it, and the page loads nothing from elsewhere.
 const HEADERS: [(HeaderName, &str); 5] = [
     (CACHE_CONTROL, "no-store"),
@@ -36,12 +39,17 @@ const HEADERS: [(HeaderName, &str); 5] = [
 pub(super) async fn guard(State(hosts): State<Arc<Hosts>>, request: Request, next: Next) -> Response {
     let response = if !is_allowed(&request, &hosts) {
         (StatusCode::FORBIDDEN, "This host is not allowed. See `allow_host`.\n").into_response()
-    } else if request.method() != Method::GET {
+    } else if request.method() != Method::GET && !is_look_up(&request) {
         (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET")]).into_response()
     } else {
         next.run(request).await
     };
     (HEADERS, response).into_response()
+}
+
+/// Returns true for the one request that has a body: `go tool pprof` posts the addresses whose names it wants.
+fn is_look_up(request: &Request) -> bool {
+    cfg!(feature = "profile") && request.method() == Method::POST && request.uri().path() == SYMBOL
 }
 
 /// Returns true if the request names an allowed host. A web page can give its own name the address of this machine (DNS

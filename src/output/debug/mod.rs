@@ -7,13 +7,15 @@
 //! | `/debug/events` | the snapshot as server-sent events, one a second |
 //! | `/debug/vars` | the snapshot as Go's `expvar` serves it, with `memstats` |
 //! | `/debug/pprof/` | profiles for `go tool pprof`; needs the feature `profile` |
+//! | `/debug/runtime/flame/heap` | memory in use as a flame graph; also `allocs`, `stalls`, `tasks`, `threads`, `profile` (CPU); needs the feature `profile` |
 //!
 //! [`serve`] answers on its own thread with its own runtime, so it answers even while every runtime of the application is
 //! blocked. [`router`] is for an application that already has a server. A thread takes one snapshot a second, and all
 //! requests of that second are answered from it: many requests do not disturb the numbers.
 //!
 //! # Who can read it
-//! There is no authentication. The endpoints answer only GET requests, and only if the request's host is
+//! There is no authentication. The endpoints answer only GET requests, apart from the names of addresses that `go tool pprof`
+//! posts to `/debug/pprof/symbol`, and only if the request's host is
 //!
 //! * `localhost` or a loopback address,
 //! * a host that was [allowed](Builder::allow_host),
@@ -27,6 +29,9 @@
 //! With the feature `profile`, `/debug/pprof/` lists the profiles and serves them as Go's `net/http/pprof` does: `seconds=N`,
 //! from 1 to 300, asks for the change in that time, `debug=1` for text. A request ends when its client goes. At most four
 //! profiles are taken at the same time, one of them of the CPU; further requests get the status 429 or 409.
+//!
+//! The page links each plot to the flame graph of the code behind it. A flame graph can be zoomed and searched. *Growth from
+//! now on* keeps the profile of this moment, and shows later what has been added; the latest four such moments are kept.
 //!
 //! # `memstats`
 //! `/debug/vars` has every field of Go's `runtime.MemStats`, since consumers of `expvar` fail without. `Alloc`,

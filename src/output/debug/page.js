@@ -12,6 +12,24 @@ function say(state, text) {
 const events = new EventSource("runtime/plots");
 events.onopen = () => say("on", "live");
 events.onerror = () => say("off", "connection lost, trying again");
+// A click needs the same link from press to release, and the keyboard needs the link that it has reached.
+let [pressed, latest] = [false, undefined];
+function show() {
+  if (pressed || latest === undefined) return;
+  const links = () => Array.from(plots.querySelectorAll("a"));
+  const focused = links().indexOf(document.activeElement);
+  plots.innerHTML = latest;
+  latest = undefined;
+  links()[focused]?.focus();
+}
 events.onmessage = (event) => {
-  plots.innerHTML = event.data;
+  latest = event.data;
+  show();
 };
+addEventListener("pointerdown", () => (pressed = true));
+for (const end of ["pointerup", "pointercancel"]) {
+  addEventListener(end, () => setTimeout(() => {
+    pressed = false;
+    show();
+  }));
+}

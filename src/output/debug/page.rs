@@ -14,6 +14,10 @@ use crate::snapshot::Snapshot;
 pub(super) const STYLE: &str = include_str!("page.css");
 pub(super) const SCRIPT: &str = include_str!("page.js");
 
+/// The flame graphs that the page links to from the top.
+const PROFILES: [(&str, &str); 4] =
+    [("memory", "heap"), ("stalls", "stalls"), ("tasks", "tasks"), ("CPU", "profile")];
+
 /// Returns the head of a page, with the path of the folder that has the style sheet.
 pub(super) fn head(title: &str, folder: &str) -> Markup {
     html! {
@@ -42,6 +46,10 @@ pub(super) fn page(plots: &Bytes) -> String {
                     h1 { "Runtime" }
                     p #connection role="status" data-state="off" { "not connected" }
                     nav {
+                        @if cfg!(feature = "profile") {
+                            @for (name, path) in PROFILES { a href={ "/debug/runtime/flame/" (path) } { (name) } }
+                            a href="pprof/" { "pprof" }
+                        }
                         a href="metrics.json" { "metrics.json" }
                         a href="events" { "events" }
                         a href="vars" { "vars" }
@@ -70,6 +78,9 @@ fn stall_banner(snapshot: &Snapshot, stalls: &[Stall]) -> Markup {
         @if !stalls.is_empty() {
             div #stall data-stalled="yes" role="alert" {
                 @for stall in stalls { p { (sentence(stall)) } }
+                @if cfg!(feature = "profile") {
+                    p { a href="/debug/runtime/flame/stalls" { "What the workers did while they were stalled" } }
+                }
             }
         } @else if snapshot.get("tokio.worker.stalls").is_some() {
             p #stall data-stalled="no" { "No worker is stalled." }
@@ -78,11 +89,12 @@ fn stall_banner(snapshot: &Snapshot, stalls: &[Stall]) -> Markup {
 }
 
 fn sentence(stall: &Stall) -> String {
-    let Stall { runtime, worker, cause, task, duration } = stall;
+    let Stall { runtime, worker, cause, task, duration, .. } = stall;
     let time = Unit::Seconds.text(duration.as_secs_f64());
     let task = task.map(|task| format!("; task: {task}")).unwrap_or_default();
+    let place = stall.place().map(|place| format!("; in {place}")).unwrap_or_default();
     format!(
-        "A worker is stalled: no progress for {time}; runtime: {runtime}, worker {worker}; cause: {cause}{task}"
+        "A worker is stalled: no progress for {time}; runtime: {runtime}, worker {worker}; cause: {cause}{task}{place}"
     )
 }
 
@@ -121,7 +133,12 @@ fn figure(plot: &Plot, lines: &[Line]) -> Markup {
     html! {
         figure data-plot=(plot.title) {
             figcaption {
-                h2 { (plot.title) }
+                h2 {
+                    (plot.title)
+                    @if cfg!(feature = "profile") {
+                        " " a.profile href={ "/debug/runtime/flame/" (plot.profile) } { "code" }
+                    }
+                }
                 ul {
                     @for (index, line) in lines.iter().enumerate() {
                         li data-line=(index % plot::COLOURS) {
@@ -173,6 +190,8 @@ mod tests {
             cause: "blocked",
             task: Some("orders"),
             duration: Duration::from_millis(700),
+            #[cfg(feature = "profile")]
+            stack: None,
         };
         let html = plots(&now, &[stall], &History::default());
         let text = "A worker is stalled: no progress for 700 ms; runtime: &lt;io&gt;, worker 3; cause: blocked; task: orders";

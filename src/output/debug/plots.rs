@@ -12,6 +12,7 @@ const NAMES_NEEDED: &str = "needs tasks with a name: `with_task_name`";
 pub(super) static PLOTS: &[Plot] = &[
     Plot {
         title: "Memory",
+        profile: "heap",
         unit: Unit::Bytes,
         needs: "the process's memory is read on Linux, the rest needs `CountingAllocator` as global allocator",
         lines: Lines::Fixed(&[
@@ -22,6 +23,7 @@ pub(super) static PLOTS: &[Plot] = &[
     },
     Plot {
         title: "Bytes allocated a second",
+        profile: "allocs",
         unit: Unit::Bytes,
         needs: ALLOCATOR_NEEDED,
         lines: Lines::Fixed(&[
@@ -31,6 +33,7 @@ pub(super) static PLOTS: &[Plot] = &[
     },
     Plot {
         title: "Allocations a second",
+        profile: "allocs",
         unit: Unit::Count,
         needs: ALLOCATOR_NEEDED,
         lines: Lines::Fixed(&[
@@ -41,36 +44,42 @@ pub(super) static PLOTS: &[Plot] = &[
     },
     Plot {
         title: "Tasks",
+        profile: "tasks",
         unit: Unit::Count,
         needs: RUNTIME_NEEDED,
         lines: Lines::Fixed(&[("alive", |change| change.value("tokio.task.count"))]),
     },
     Plot {
         title: "Tasks by name",
+        profile: "tasks",
         unit: Unit::Count,
         needs: NAMES_NEEDED,
         lines: Lines::ByName(&ByName { metric: "rust.task.count", read: Read::Level }),
     },
     Plot {
         title: "Busy workers by task name",
+        profile: "profile",
         unit: Unit::Count,
         needs: NAMES_NEEDED,
         lines: Lines::ByName(&ByName { metric: "rust.task.busy.time", read: Read::Rate }),
     },
     Plot {
         title: "Slow polls a second by task name",
+        profile: "stalls",
         unit: Unit::Count,
         needs: NAMES_NEEDED,
         lines: Lines::ByName(&ByName { metric: "rust.task.slow_polls", read: Read::Rate }),
     },
     Plot {
         title: "Queue",
+        profile: "stalls",
         unit: Unit::Count,
         needs: RUNTIME_NEEDED,
         lines: Lines::Fixed(&[("waiting for a worker", |change| change.value("tokio.queue.length"))]),
     },
     Plot {
         title: "Busy",
+        profile: "profile",
         unit: Unit::Share,
         needs: RUNTIME_NEEDED,
         lines: Lines::Fixed(&[
@@ -84,6 +93,7 @@ pub(super) static PLOTS: &[Plot] = &[
     },
     Plot {
         title: "Schedule delay",
+        profile: "stalls",
         unit: Unit::Seconds,
         needs: PROBE_NEEDED,
         lines: Lines::Fixed(&[
@@ -93,6 +103,7 @@ pub(super) static PLOTS: &[Plot] = &[
     },
     Plot {
         title: "Stalled workers",
+        profile: "stalls",
         unit: Unit::Count,
         needs: PROBE_NEEDED,
         lines: Lines::Fixed(&[("stalled", stalled_workers)]),
@@ -106,6 +117,8 @@ pub(super) fn stalled_workers(change: &Change<'_>) -> Option<f64> {
 
 pub(super) struct Plot {
     pub(super) title: &'static str,
+    /// The name of the profile that shows the code behind it.
+    pub(super) profile: &'static str,
     pub(super) unit: Unit,
     /// The requirement that is not met if the plot has no line.
     pub(super) needs: &'static str,

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "profile")]
+use crate::profile::{self, StallStack};
 use crate::runtime_metrics::RuntimeMetrics;
 
 /// The most stalls that are shown.
@@ -18,6 +20,19 @@ pub(super) struct Stall {
     pub(super) task: Option<&'static str>,
     /// The time for which the worker has made no progress.
     pub(super) duration: Duration,
+    #[cfg(feature = "profile")]
+    pub(super) stack: Option<StallStack>,
+}
+
+impl Stall {
+    /// Returns the function, file and line that the worker is in. They are looked up after the first call, and known some
+    /// moments later.
+    pub(super) fn place(&self) -> Option<String> {
+        #[cfg(feature = "profile")]
+        return self.stack.as_ref()?.known_place();
+        #[cfg(not(feature = "profile"))]
+        None
+    }
 }
 
 /// Returns the stalls that last at present, the longest first. Stalls that have ended do not count.
@@ -31,6 +46,8 @@ pub(super) fn present(metrics: &RuntimeMetrics) -> Vec<Stall> {
             cause: stall.cause.name(),
             task: stall.task,
             duration: now.saturating_duration_since(stall.since),
+            #[cfg(feature = "profile")]
+            stack: profile::stack_of(stall.thread, stall.worker, stall.since),
         })
         .collect();
     stalls.sort_by_key(|stall| std::cmp::Reverse(stall.duration));

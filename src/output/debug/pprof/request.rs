@@ -26,13 +26,7 @@ impl Request {
     /// Reads `seconds` and `debug`. As in Go, the first of several counts, others are ignored, and a `debug` that is no
     /// number is 0.
     pub(super) fn parse(query: &str) -> Result<Self, String> {
-        let value = |key: &str| {
-            query.split('&').find_map(|pair| match pair.split_once('=') {
-                Some((found, value)) => (found == key).then_some(value),
-                None => (pair == key).then_some(""),
-            })
-        };
-        let seconds = value("seconds").map(|text| {
+        let seconds = value(query, "seconds").map(|text| {
             let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
             let seconds = digits.and_then(|digits| digits.parse().ok());
             seconds
@@ -40,15 +34,24 @@ impl Request {
                 .map(Duration::from_secs)
                 .ok_or_else(|| format!("`seconds` must be a number from 1 to {MAX_SECONDS}"))
         });
-        let debug = value("debug").and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+        let debug = value(query, "debug").and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
         let form = if debug == 0 { Form::Pprof } else { Form::Text };
         Ok(Request { seconds: seconds.transpose()?, form })
     }
 }
 
+/// Returns the first value of a parameter. It is empty if the parameter has none.
+pub(super) fn value<'a>(query: &'a str, key: &str) -> Option<&'a str> {
+    query.split('&').find_map(|pair| match pair.split_once('=') {
+        Some((found, value)) => (found == key).then_some(value),
+        None => (pair == key).then_some(""),
+    })
+}
+
 /// Returns how long the answer to a request may take, if that is longer than for other requests.
 pub(crate) fn time_limit(uri: &Uri) -> Option<Duration> {
-    let endpoint = uri.path().strip_prefix("/debug/pprof/")?;
+    let folders = ["/debug/pprof/", "/debug/runtime/flame/"];
+    let endpoint = folders.iter().find_map(|folder| uri.path().strip_prefix(folder))?;
     let request = Request::parse(uri.query().unwrap_or_default()).ok()?;
     let default = if endpoint == "profile" { DEFAULT_CPU } else { Duration::ZERO };
     Some(request.seconds.unwrap_or(default) + ANSWER_TIME)
@@ -91,5 +94,7 @@ mod tests {
         assert_eq!(seconds("/debug/pprof/heap"), Some(120));
         assert_eq!(seconds("/debug/pprof/heap?seconds=300"), Some(420));
         assert_eq!(seconds("/debug/pprof/profile"), Some(150));
+        assert_eq!(seconds("/debug/runtime/flame/profile?seconds=10"), Some(130));
+        assert_eq!(seconds("/debug/runtime/plots?seconds=10"), None);
     }
 }
