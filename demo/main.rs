@@ -3,7 +3,7 @@
 //! `cargo run -p demo [-- --for 10s]`
 //!
 //! Without `OTEL_EXPORTER_OTLP_ENDPOINT` it receives its own exports and shows them. With it, the exports go there, and the
-//! terminal shows the same numbers.
+//! terminal shows the same numbers. The debug page shows the lines of code behind them.
 
 mod load;
 mod readable;
@@ -15,12 +15,16 @@ mod trend;
 
 use std::alloc::System;
 use std::error::Error;
+use std::fs;
 use std::future::pending;
 use std::io::{ErrorKind, Write, stderr, stdout};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use opentelemetry_instrumentation_runtime::{CountingAllocator, RuntimeMetrics, Sampled, otlp};
+use opentelemetry_instrumentation_runtime::{
+    CountingAllocator, RuntimeMetrics, Sampled, debug, otlp, profile,
+};
 use screen::Screen;
 use series::History;
 use support::receiver::Receiver;
@@ -35,10 +39,14 @@ const HEAP_PROFILE: u64 = 64 * 1024;
 const USAGE: &str = "\
 A small service with two leaks and a stall, which shows its own metrics.
 
-usage: demo [--for TIME]
+usage: demo [--for TIME] [--page ADDRESS] [--flame FILE]
 
-  --for TIME    end after this time, such as 10s or 2min; without it, Ctrl-C ends the demo
-  -h, --help    show this text
+  --for TIME       end after this time, such as 10s or 2min; without it, Ctrl-C
+                   ends the demo
+  --page ADDRESS   serve the debug page there; without it, on port 6060 of
+                   127.0.0.1, or on another port if that one is taken
+  --flame FILE     at the end, draw the memory in use as a flame graph
+  -h, --help       show this text
 
 With OTEL_EXPORTER_OTLP_ENDPOINT set, the metrics are exported there too.";
 
@@ -48,10 +56,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 async fn main() -> ExitCode {
     let result = match command(std::env::args().skip(1)) {
         Ok(Command::Help) => writeln!(stdout(), "{USAGE}").map_err(Into::into),
-        Ok(Command::Run(time)) if std::env::var_os("OTEL_EXPORTER_OTLP_ENDPOINT").is_some() => {
-            ship(time).await
-        }
-        Ok(Command::Run(time)) => receive(time).await,
+        Ok(Command::Run(options)) => run(options).await,
         Err(error) => {
             let _ = writeln!(stderr(), "{error}\n\n{USAGE}");
             return ExitCode::from(2);
@@ -72,16 +77,36 @@ fn is_closed_pipe(error: &(dyn Error + 'static)) -> bool {
     error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
 }
 
+async fn run(options: Options) -> Result<()> {
+    let has_endpoint = std::env::var_os("OTEL_EXPORTER_OTLP_ENDPOINT").is_some();
+    if has_endpoint {
+        ship(&options).await?
+    } else {
+        receive(&options).await?
+    }
+    if let Some(file) = &options.flame {
+        fs::write(file, without_root(&profile::heap().to_flame_graph()))?;
+    }
+    Ok(())
+}
+
+/// Removes the folder of the sources, which is another one on each machine.
+fn without_root(text: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"));
+    text.replace(&format!("{}/", root.display()), "")
+}
+
 /// Exports to the endpoint of the standard variables, and shows a snapshot every second.
-async fn ship(time: Option<Duration>) -> Result<()> {
+async fn ship(options: &Options) -> Result<()> {
     let telemetry = otlp::install()?;
     let metrics = build(&telemetry);
+    let page = serve(&metrics, options)?;
     load::start();
     let endpoint = std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").unwrap_or_default();
-    let mut screen = Screen::of_snapshots(shown_endpoint(&endpoint));
+    let mut screen = Screen::of_snapshots(shown_endpoint(&endpoint), page);
     let mut history = History::default();
     screen.begin()?;
-    every_second(time, || {
+    every_second(options.time, || {
         history.add_snapshot(&metrics.snapshot(), Instant::now());
         screen.show(&history)
     })
@@ -92,16 +117,16 @@ async fn ship(time: Option<Duration>) -> Result<()> {
 }
 
 /// Exports every second to a receiver in this process, over gRPC, and shows what arrives.
-async fn receive(time: Option<Duration>) -> Result<()> {
+async fn receive(options: &Options) -> Result<()> {
     let receiver = Receiver::start();
     let telemetry = otlp::builder()
         .endpoint(receiver.endpoint())
         .protocol(otlp::Protocol::Grpc)
         .interval(Duration::from_secs(1))
         .install()?;
-    build(&telemetry);
+    let page = serve(&build(&telemetry), options)?;
     load::start();
-    let mut screen = Screen::of_exports();
+    let mut screen = Screen::of_exports(page);
     let mut history = History::default();
     let mut refresh = |history: &mut History| {
         receiver.take().iter().try_for_each(|export| {
@@ -110,7 +135,7 @@ async fn receive(time: Option<Duration>) -> Result<()> {
         })
     };
     let mut ticks = interval(Duration::from_millis(200));
-    let mut ended = Box::pin(ended(time));
+    let mut ended = Box::pin(ended(options.time));
     loop {
         tokio::select! {
             result = &mut ended => break result?,
@@ -127,6 +152,15 @@ async fn receive(time: Option<Duration>) -> Result<()> {
 /// to read them.
 fn build(telemetry: &otlp::Telemetry) -> RuntimeMetrics {
     RuntimeMetrics::builder().glibc(true).heap_profile(HEAP_PROFILE).build(&telemetry.meter())
+}
+
+/// Serves the debug page, and returns its URL.
+fn serve(metrics: &RuntimeMetrics, options: &Options) -> Result<String> {
+    let server = match &options.page {
+        Some(address) => debug::serve(address, metrics)?,
+        None => debug::serve("127.0.0.1:6060", metrics).or_else(|_| debug::serve("127.0.0.1:0", metrics))?,
+    };
+    Ok(format!("http://{}/debug/runtime", server.local_addr()))
 }
 
 /// Returns the scheme, host and port of an endpoint: user names and paths can be secret.
@@ -176,22 +210,39 @@ async fn ended(time: Option<Duration>) -> std::io::Result<()> {
 
 enum Command {
     Help,
-    Run(Option<Duration>),
+    Run(Options),
+}
+
+#[derive(Default)]
+struct Options {
+    /// The time after which the demo ends.
+    time: Option<Duration>,
+    /// The address of the debug page.
+    page: Option<String>,
+    /// The file for a flame graph.
+    flame: Option<String>,
 }
 
 fn command(arguments: impl Iterator<Item = String>) -> std::result::Result<Command, String> {
     let arguments: Vec<_> = arguments.collect();
-    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-    if arguments.iter().any(|argument| matches!(*argument, "-h" | "--help")) {
+    if arguments.iter().any(|argument| matches!(argument.as_str(), "-h" | "--help")) {
         return Ok(Command::Help);
     }
-    match arguments[..] {
-        [] => Ok(Command::Run(None)),
-        ["--for", time] => match humantime::parse_duration(time) {
-            Ok(time) => Ok(Command::Run(Some(time))),
-            Err(error) => Err(format!("--for {time}: {error}")),
-        },
-        ["--for"] => Err("--for needs a time".into()),
-        [unknown, ..] => Err(format!("unknown argument: {unknown}")),
+    let mut options = Options::default();
+    let mut rest = arguments.into_iter();
+    while let Some(name) = rest.next() {
+        let mut value = |of: &str| rest.next().ok_or_else(|| format!("{name} needs {of}"));
+        match name.as_str() {
+            "--for" => {
+                let time = value("a time")?;
+                let parsed =
+                    humantime::parse_duration(&time).map_err(|error| format!("--for {time}: {error}"))?;
+                options.time = Some(parsed);
+            }
+            "--page" => options.page = Some(value("an address")?),
+            "--flame" => options.flame = Some(value("a file")?),
+            unknown => return Err(format!("unknown argument: {unknown}")),
+        }
     }
+    Ok(Command::Run(options))
 }

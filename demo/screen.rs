@@ -11,6 +11,8 @@ use crate::table;
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 pub(crate) struct Screen {
+    /// The URL of the debug page.
+    page: String,
     source: Source,
     stalls: Stalls,
     logged: Option<Instant>,
@@ -29,19 +31,20 @@ struct Line {
 }
 
 impl Screen {
-    pub(crate) fn of_exports() -> Self {
-        Screen { source: Source::Exports, stalls: Stalls::default(), logged: None }
+    pub(crate) fn of_exports(page: String) -> Self {
+        Screen { page, source: Source::Exports, stalls: Stalls::default(), logged: None }
     }
 
-    pub(crate) fn of_snapshots(endpoint: String) -> Self {
-        Screen { source: Source::Snapshots(endpoint), stalls: Stalls::default(), logged: None }
+    pub(crate) fn of_snapshots(endpoint: String, page: String) -> Self {
+        Screen { page, source: Source::Snapshots(endpoint), stalls: Stalls::default(), logged: None }
     }
 
     /// Says where the exports go, where no terminal shows it all the time.
     pub(crate) fn begin(&self) -> Result<()> {
         match &self.source {
             Source::Snapshots(endpoint) if !stdout().is_terminal() => {
-                writeln!(stdout(), "the demo exports to {endpoint} (Ctrl-C ends it)")
+                writeln!(stdout(), "the demo exports to {endpoint} (Ctrl-C ends it)")?;
+                writeln!(stdout(), "page: {}", self.page)
             }
             _ => Ok(()),
         }
@@ -76,7 +79,8 @@ impl Screen {
 
     fn lines(&self, history: &History, now: Instant) -> Vec<Line> {
         let plain = |text: String| Line { text, bold: false };
-        let mut lines = vec![plain(self.title(history)), plain(String::new())];
+        let mut lines =
+            vec![plain(self.title(history)), plain(format!("page: {}", self.page)), plain(String::new())];
         lines.extend(self.summary(history, now));
         lines.push(plain(String::new()));
         let tasks = table::tasks(history, &self.stalls, now).into_iter();

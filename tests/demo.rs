@@ -12,6 +12,7 @@ use support::receiver::{Receiver, points};
 
 fn demo() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_demo"));
+    command.args(["--page", "127.0.0.1:0"]);
     command.env_remove("OTEL_EXPORTER_OTLP_ENDPOINT").stdin(Stdio::null()).stdout(Stdio::piped());
     command
 }
@@ -99,7 +100,9 @@ fn help_succeeds_and_a_wrong_argument_fails_with_the_usage() {
         assert!(String::from_utf8_lossy(&output.stdout).contains("usage: demo"), "{output:?}");
         assert!(output.stderr.is_empty(), "{output:?}");
     }
-    for wrong in [&["--for", "long"][..], &["--for"], &["--four", "3s"], &["--for", "1s", "more"]] {
+    for wrong in
+        [&["--for", "long"][..], &["--for"], &["--four", "3s"], &["--for", "1s", "more"], &["--flame"]]
+    {
         let output = demo().args(wrong).stderr(Stdio::piped()).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         let message = String::from_utf8_lossy(&output.stderr);

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import { after, before, test } from "node:test";
-import { missing, startBrowser, startService } from "./service.js";
+import { missing, newPage, startBrowser, startService } from "./service.js";
 
 const skip = missing ? `skipped: ${missing}` : false;
 const pictures = new URL("../../target/screenshots/", import.meta.url).pathname;
@@ -21,22 +21,10 @@ after(async () => {
 
 /** A page that has shown something, and everything that went wrong on it or left for elsewhere. */
 async function open(options = {}) {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
-  const page = await context.newPage();
-  const wrong = [];
-  page.on("console", (message) => message.type() === "error" && wrong.push(message.text()));
-  page.on("pageerror", (error) => wrong.push(String(error)));
-  // A reload aborts the events, as it should.
-  page.on("requestfailed", (request) => {
-    const why = request.failure().errorText;
-    if (why !== "net::ERR_ABORTED") wrong.push(`${request.url()}: ${why}`);
-  });
-  page.on("request", (request) => new URL(request.url()).host === new URL(service.url).host
-    || request.url().startsWith("data:") || wrong.push(`asked ${request.url()}`));
-  await page.goto(service.url);
+  const { page, wrong, close } = await newPage(browser, service.url, options);
   await page.locator('#connection[data-state="on"]').waitFor({ timeout: LONG });
   await page.locator("figure svg").first().waitFor({ timeout: LONG });
-  return { page, wrong, close: () => context.close() };
+  return { page, wrong, close };
 }
 
 const figure = (page, title) => page.locator(`figure[data-plot="${title}"]`);
