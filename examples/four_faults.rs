@@ -35,13 +35,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // A short run needs more samples than one in 512 KiB.
     HeapProfile::start(16 * 1024)?;
     let metrics = RuntimeMetrics::builder().build(&NoopMeterProvider::new().meter("four_faults"));
-    let mut app = app();
     if let Some(address) = std::env::args().nth(1) {
+        // Long enough for a stall with a stack.
+        let app = app(Duration::from_millis(400));
         let server = debug::serve(address, &metrics)?;
         println!("http://{}/debug/runtime", server.local_addr());
         spawn(load_forever(app));
         return Ok(tokio::signal::ctrl_c().await?);
     }
+    let mut app = app(Duration::from_millis(20));
     load(&mut app, 0..100).await?;
     let (before, heap) = (metrics.snapshot(), profile::heap());
     load(&mut app, 100..500).await?;
@@ -87,12 +89,14 @@ struct Shop {
     shutdown: watch::Sender<()>,
     reports: Arc<Mutex<BTreeMap<u64, Vec<u8>>>>,
     events: mpsc::UnboundedSender<Vec<u8>>,
+    /// The time for which a price blocks now and then.
+    blocking: Duration,
 }
 
-fn app() -> Router {
+fn app(blocking: Duration) -> Router {
     let (events, received) = mpsc::unbounded_channel();
     spawn(store_events(received));
-    let shop = Shop { shutdown: watch::Sender::new(()), reports: Arc::default(), events };
+    let shop = Shop { shutdown: watch::Sender::new(()), reports: Arc::default(), events, blocking };
     Router::new()
         .route("/order/{id}", get(order))
         .route("/report/{id}", get(report))
@@ -119,7 +123,7 @@ async fn load(app: &mut Router, ids: std::ops::Range<u64>) -> Result<(), axum::h
     Ok(())
 }
 
-/// Sends some 60 requests a second to each route.
+/// Sends some 40 requests a second to each route.
 async fn load_forever(mut app: Router) {
     for batch in 0.. {
         if let Err(error) = load(&mut app, batch * 20..batch * 20 + 20).await {
@@ -151,9 +155,9 @@ async fn report(State(shop): State<Shop>, Path(id): Path<u64>) {
 }
 
 /// The third fault: a call that blocks the worker.
-async fn price(Path(id): Path<u64>) {
+async fn price(State(shop): State<Shop>, Path(id): Path<u64>) {
     if id % 20 == 0 {
-        std::thread::sleep(Duration::from_millis(200));
+        std::thread::sleep(shop.blocking);
     }
 }
 

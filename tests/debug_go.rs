@@ -3,6 +3,7 @@
 #![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 
 use std::alloc::System;
+use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -162,18 +163,30 @@ fn folded(raw: &str, value: usize) -> Vec<String> {
         let value = values.split_whitespace().nth(value).expect("a value");
         lines.push(format!("{} {value}", names.join(";")));
     }
-    lines.sort();
     lines
+}
+
+/// Returns the value of each stack. Lines of one stack have different labels.
+fn sums<'a>(lines: impl Iterator<Item = &'a str>) -> BTreeMap<String, i64> {
+    let mut sums = BTreeMap::new();
+    for line in lines {
+        let (stack, value) = line.rsplit_once(' ').expect("a value");
+        *sums.entry(stack.to_owned()).or_default() += value.parse::<i64>().expect("a number");
+    }
+    sums
 }
 
 fn assert_the_folded_lines_agree(directory: &Path, name: &str, profile: &Profile, value: usize) {
     let file = directory.join(format!("{name}.pb.gz"));
     std::fs::write(&file, profile.to_pprof()).unwrap();
     let raw = output(pprof(directory, &["-raw", "-symbolize=none", file.to_str().unwrap()]));
-    let mut expected: Vec<_> = profile.to_folded().lines().map(str::to_owned).collect();
-    expected.sort();
-    assert!(!expected.is_empty(), "{name} has samples");
-    assert_eq!(folded(&raw, value), expected, "{name}");
+    let text = profile.to_folded();
+    let (ours, go_s) = (sums(text.lines()), sums(folded(&raw, value).iter().map(String::as_str)));
+    assert!(!ours.is_empty(), "{name} has samples");
+    for (stack, value) in &ours {
+        assert_eq!(go_s.get(stack), Some(value), "{name}: {stack}, of {:#?}", go_s.keys());
+    }
+    assert_eq!(go_s.len(), ours.len(), "{name}");
 }
 
 /// In one test, since it takes profiles of the whole process.

@@ -41,7 +41,8 @@ fn run(command: &str, address: &str, directory: &Path) -> String {
     let root = format!("{}/", support::built::root().display());
     let text = String::from_utf8_lossy(&output.stdout).replace(&root, "");
     let lines = text.lines().filter(|line| !line.starts_with("File: ") && !line.starts_with("Build ID: "));
-    lines.map(|line| format!("{}\n", line.trim_end())).collect()
+    let text: String = lines.map(|line| format!("{}\n", line.trim_end())).collect();
+    format!("{}\n", text.trim_end())
 }
 
 /// Returns the place of a text in the example, as outputs have it.
@@ -64,7 +65,7 @@ fn each_command_of_the_page_finds_its_fault() {
     BufReader::new(example.0.stdout.as_mut().unwrap()).read_line(&mut url).unwrap();
     let address = url.trim().strip_prefix("http://").and_then(|url| url.split('/').next()).unwrap();
     // Some stalls and some growth.
-    std::thread::sleep(Duration::from_secs(10));
+    std::thread::sleep(Duration::from_secs(12));
 
     let directory = tempfile::tempdir().unwrap();
     let path = support::built::root().join("docs/find-it.md");

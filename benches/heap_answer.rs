@@ -1,7 +1,7 @@
 //! Measures the cost of an answer with a heap profile of ten thousand stacks: CPU time, memory at its peak, and memory that
 //! stays.
 //!
-//! `cargo bench -p benches --bench profile`. It fails if `/debug/pprof/heap` takes more than 300 ms or 32 MB, or if memory
+//! `cargo bench -p benches --bench heap_answer`. It fails if `/debug/pprof/heap` takes more than 300 ms or 32 MB, or if memory
 //! stays.
 
 use std::alloc::System;
