@@ -8,6 +8,7 @@ mod modules;
 mod pool;
 mod proc;
 mod registers;
+mod rules;
 mod sampler;
 mod signal;
 mod thread;

@@ -8,8 +8,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::slice;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use framehop::{ExplicitModuleSectionInfo, Module, MustNotAllocateDuringUnwind, Unwinder, UnwinderNative};
+use framehop::{
+    CacheNative, ExplicitModuleSectionInfo, Module, MustNotAllocateDuringUnwind, Unwinder, UnwinderNative,
+};
 
 use crate::stack::types::Object;
 
@@ -47,6 +50,9 @@ pub(super) struct Version {
     pub(super) removed: u64,
 }
 
+/// The memory that the unwinder needs, and what it remembers.
+pub(super) type UnwinderCache = CacheNative<MustNotAllocateDuringUnwind>;
+
 /// The objects in memory, as they were when this was loaded.
 pub(super) struct Modules {
     pub(super) unwinder: UnwinderNative<Tables, MustNotAllocateDuringUnwind>,
@@ -55,7 +61,11 @@ pub(super) struct Modules {
     /// The addresses of the tables' indexes, and their contents.
     indexes: Vec<(usize, Tables)>,
     pub(super) version: Version,
+    /// The number of this list. No other one has it.
+    pub(super) id: u64,
 }
+
+static LAST_ID: AtomicU64 = AtomicU64::new(0);
 
 impl Modules {
     /// Reads the loader's list. Its lock is held meanwhile, so that no library goes away.
@@ -65,6 +75,7 @@ impl Modules {
             objects: Vec::new(),
             indexes: Vec::new(),
             version: Version::default(),
+            id: LAST_ID.fetch_add(1, Relaxed) + 1,
         };
         // SAFETY: the callback gets this pointer and no other one, and only during the call.
         unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut modules).cast()) };

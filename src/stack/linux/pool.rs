@@ -13,13 +13,16 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64};
 use std::sync::{Mutex, OnceLock};
 use std::thread;
 
-use framehop::{CacheNative, MustNotAllocateDuringUnwind};
-
-use super::modules::{self, Modules, Version};
+use super::modules::{self, Modules, UnwinderCache, Version};
+use super::rules::{self, Rules};
 use crate::stack::reason::Reason;
 use crate::stack::types::Object;
 
-pub(super) type Cache = CacheNative<MustNotAllocateDuringUnwind>;
+/// What walks remember of the code that they have passed.
+pub(super) struct Cache {
+    pub(super) unwinder: UnwinderCache,
+    pub(super) rules: Rules,
+}
 
 static CURRENT: AtomicPtr<Modules> = AtomicPtr::new(ptr::null_mut());
 static WORKSPACES: OnceLock<Box<[Workspace]>> = OnceLock::new();
@@ -51,7 +54,10 @@ pub(crate) fn prepare() -> Result<(), Reason> {
     WORKSPACES.get_or_init(|| {
         // A walk takes microseconds, so that twice as many as can run at once leaves room for those that are interrupted.
         let cpus = thread::available_parallelism().map_or(4, usize::from);
-        (0..(2 * cpus).clamp(8, 128)).map(|_| Workspace::new()).collect()
+        let count = (2 * cpus).clamp(8, 128);
+        // All at once, since the system then provides the zeros when a walk first needs them.
+        let entries = vec![[0_u64; 2]; count * rules::LEN].leak();
+        entries.chunks_exact_mut(rules::LEN).map(Workspace::new).collect()
     });
     refresh();
     let is_walkable = with(|modules, _| modules.objects.iter().any(|o| o.path.is_none() && o.is_walkable));
@@ -82,7 +88,9 @@ pub(super) fn with<R>(walk: impl FnOnce(&Modules, &mut Cache) -> R) -> Option<R>
     let workspace = Taken::new(WORKSPACES.get()?)?;
     let modules = workspace.0.protect()?;
     // SAFETY: this thread has taken the workspace, and gives it back after the call.
-    Some(walk(modules, unsafe { &mut *workspace.0.cache.get() }))
+    let cache = unsafe { &mut *workspace.0.cache.get() };
+    cache.rules.begin(modules.id);
+    Some(walk(modules, cache))
 }
 
 /// Replaces the current list.
@@ -113,11 +121,12 @@ pub(super) fn publish(modules: Modules) {
 }
 
 impl Workspace {
-    fn new() -> Self {
+    fn new(entries: &'static mut [rules::Entry]) -> Self {
+        let cache = Cache { unwinder: UnwinderCache::new_in(), rules: Rules::new(entries) };
         Workspace {
             is_taken: AtomicBool::new(false),
             list: AtomicPtr::new(ptr::null_mut()),
-            cache: UnsafeCell::new(Cache::new_in()),
+            cache: UnsafeCell::new(cache),
         }
     }
 

@@ -95,13 +95,23 @@ pub(super) fn walk(
 ) -> End {
     let mut frame = start;
     loop {
+        if let Some(caller) = cache.rules.leave(frame, registers, read) {
+            frame = caller;
+            if !push(frame.address() as usize) {
+                return End::Full;
+            }
+            continue;
+        }
         // Without tables the unwinder would take the frame register for a frame pointer.
         if !modules.is_walkable(frame.address_for_lookup() as usize) {
             return End::Lost;
         }
-        match modules.unwinder.unwind_frame(frame, registers, cache, read) {
+        match modules.unwinder.unwind_frame(frame, registers, &mut cache.unwinder, read) {
             Ok(Some(address)) => match FrameAddress::from_return_address(address) {
-                Some(caller) => frame = caller,
+                Some(caller) => {
+                    cache.rules.learn(frame, modules, &mut cache.unwinder);
+                    frame = caller;
+                }
                 None => return End::Root,
             },
             Ok(None) => return End::Root,
