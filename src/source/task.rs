@@ -99,6 +99,8 @@ pub(crate) struct Tasks {
 #[cfg(feature = "profile")]
 fn memory_used() -> Option<HashMap<usize, u64>> {
     allocator::is_sampling().then(|| {
+        // Samples in libraries that were loaded since the last collection have whole stacks from here on.
+        crate::stack::refresh();
         let mut used = HashMap::new();
         allocator::samples::for_each_site(|site| {
             if let Some(task) = site.task {

@@ -5,7 +5,8 @@
 //! with the alignment that was requested, which the samples know: an allocator that trusts the layout would otherwise
 //! corrupt its memory. The field `allocator` is private to this file for that reason: no other code can forget to ask.
 
-use std::alloc::{GlobalAlloc, Layout};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::any::TypeId;
 use std::marker::PhantomData;
 use std::ptr;
 
@@ -55,10 +56,41 @@ unsafe fn layout_of(size: usize, align: usize) -> Layout {
 /// Returns true if a block of the mode may be a sample.
 #[inline(always)]
 fn is_tagged<M: Mode>(ptr: *mut u8) -> bool {
-    M::IS_SAMPLED && ptr.addr().is_multiple_of(TAG)
+    // Without the lowest bits, which are 0 anyway: the compiler makes two instructions of this test, and three of the one for
+    // all bits. A block that has one of them is looked up, and is no sample.
+    const BITS: usize = (TAG - 1) & !7;
+    M::IS_SAMPLED && ptr.addr() & BITS == 0
 }
 
-impl<A: GlobalAlloc, M: Mode> Inner<A, M> {
+impl<A: GlobalAlloc + 'static, M: Mode> Inner<A, M> {
+    /// Returns the layout that the inner allocator is asked for when a block of up to [`STEP`] bytes becomes a sample.
+    ///
+    /// glibc keeps freed blocks of up to 1032 bytes by their size, and hands out the last one first: a program that allocates
+    /// and frees one size in turn would get the page of its last sample again and again, and each time look for a sample.
+    ///
+    /// # Safety
+    /// * `size` is at most [`STEP`].
+    unsafe fn promoted(size: usize) -> Layout {
+        const NOT_KEPT: usize = 1040;
+        let size = if TypeId::of::<A>() == TypeId::of::<System>() { size.max(NOT_KEPT) } else { size };
+        // SAFETY:
+        // * `TAG` is a power of two.
+        // * A size up to `STEP` is far below `isize::MAX`.
+        unsafe { layout_of(size, TAG) }
+    }
+
+    /// Returns the layout that the inner allocator was asked for when a block was allocated with `size` and `align`.
+    ///
+    /// # Safety
+    /// * `size` and `align` are those of a layout.
+    /// * `requested` is the alignment that a sample keeps, if the block is a sample, and otherwise `align`.
+    unsafe fn requested(size: usize, align: usize, requested: usize) -> Layout {
+        // SAFETY:
+        // * Only promoted blocks have another alignment, and their size is at most `STEP`.
+        // * The caller says that they make a layout.
+        unsafe { if requested == align { layout_of(size, align) } else { Self::promoted(size) } }
+    }
+
     /// Allocates a block that is no sample.
     ///
     /// # Safety
@@ -78,9 +110,8 @@ impl<A: GlobalAlloc, M: Mode> Inner<A, M> {
         let (size, align) = (layout.size(), layout.align());
         let promoted = if size <= STEP && align < TAG {
             // SAFETY:
-            // * `TAG` is a power of two.
-            // * A size up to `STEP` is far below `isize::MAX`.
-            unsafe { layout_of(size, TAG) }
+            // * The condition.
+            unsafe { Self::promoted(size) }
         } else {
             layout
         };
@@ -146,14 +177,16 @@ impl<A: GlobalAlloc, M: Mode> Inner<A, M> {
     #[inline(never)]
     unsafe fn dealloc_tagged(ptr: *mut u8, size: usize, align: usize, this: &Self) {
         // Removed before it is given back: afterwards another thread may already own the same memory.
-        let align = match M::remove(ptr) {
-            Some(removed) => removed.align,
+        let requested = match M::take(ptr) {
+            Some(taken) => {
+                M::end(ptr, &taken);
+                taken.align
+            }
             None => align,
         };
         // SAFETY:
-        // * The block is live.
-        // * The size and the alignment are those that the inner allocator was asked for, hence those of a layout.
-        unsafe { this.allocator.dealloc(ptr, layout_of(size, align)) }
+        // * The block is live and was requested with this layout.
+        unsafe { this.allocator.dealloc(ptr, Self::requested(size, align, requested)) }
     }
 
     /// Changes the size of a block that the hot path has counted.
@@ -226,16 +259,21 @@ impl<A: GlobalAlloc, M: Mode> Inner<A, M> {
         let requested = M::align_of(ptr).unwrap_or(align);
         let becomes_promoted = weight.is_some() && new_size <= STEP && align < TAG;
         if requested == align && !becomes_promoted {
-            // Removed before: afterwards another thread may already own the old block.
-            let removed = M::remove(ptr);
+            // Taken out before: afterwards another thread may already own the old block.
+            let taken = M::take(ptr);
             // SAFETY:
             // * The block is live and was requested with this layout.
             // * The caller says so of `new_size`.
             let new = unsafe { this.allocator.realloc(ptr, layout_of(old_size, align), new_size) };
-            match (removed, weight) {
-                (Some(removed), _) if new.is_null() => M::restore(ptr, removed),
-                (_, Some(weight)) if !new.is_null() => _ = M::record(new, new_size, align, weight),
-                _ => (),
+            match taken {
+                Some(taken) if new.is_null() => M::put_back(ptr, &taken),
+                Some(taken) => M::end(ptr, &taken),
+                None => (),
+            }
+            if let Some(weight) = weight
+                && !new.is_null()
+            {
+                _ = M::record(new, new_size, align, weight);
             }
             return new;
         }

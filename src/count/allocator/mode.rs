@@ -21,21 +21,24 @@ pub trait Mode: Copy + 'static {
         None
     }
 
-    /// Removes a block from the samples, if it is one.
-    fn remove(_ptr: *mut u8) -> Option<Removed> {
+    /// Takes a block out of the samples, if it is one. [`end`](Self::end) or [`put_back`](Self::put_back) has to follow.
+    fn take(_ptr: *mut u8) -> Option<Taken> {
         None
     }
 
-    /// Puts a block back whose deallocation did not happen.
-    fn restore(_ptr: *mut u8, _removed: Removed) {}
+    /// Ends a sample whose block is freed.
+    fn end(_ptr: *mut u8, _taken: &Taken) {}
+
+    /// Puts a sample back whose block is still alive.
+    fn put_back(_ptr: *mut u8, _taken: &Taken) {}
 }
 
-/// A block that is no sample any more.
-pub struct Removed {
+/// A sample that was taken out.
+pub struct Taken {
     /// The alignment that the inner allocator was asked for.
     pub(super) align: usize,
     #[cfg(feature = "profile")]
-    sample: samples::Removed,
+    sample: samples::Taken,
 }
 
 /// The default of [`CountingAllocator`](crate::CountingAllocator): it counts, and takes no samples.
@@ -64,11 +67,15 @@ impl Mode for Sampled {
     }
 
     #[inline(always)]
-    fn remove(ptr: *mut u8) -> Option<Removed> {
-        samples::remove(ptr).map(|sample| Removed { align: sample.align(), sample })
+    fn take(ptr: *mut u8) -> Option<Taken> {
+        samples::take(ptr).map(|sample| Taken { align: sample.align(), sample })
     }
 
-    fn restore(ptr: *mut u8, removed: Removed) {
-        samples::restore(ptr, removed.sample);
+    fn end(ptr: *mut u8, taken: &Taken) {
+        samples::end(ptr, &taken.sample);
+    }
+
+    fn put_back(ptr: *mut u8, taken: &Taken) {
+        samples::put_back(ptr, &taken.sample);
     }
 }

@@ -22,7 +22,15 @@ impl Sampler {
     ///
     /// The weight is one over the probability that an allocation of this size is sampled, so that the sum of the weights of
     /// sampled allocations estimates the number of all allocations without bias for any mix of sizes.
+    #[inline]
     pub(super) fn draw(&self, random: &Random, start: u64, units: u64, mean: u64) -> Option<f64> {
+        if mean == 0 && self.mean.load(Relaxed) == 0 {
+            return None;
+        }
+        self.draw_next(random, start, units, mean)
+    }
+
+    fn draw_next(&self, random: &Random, start: u64, units: u64, mean: u64) -> Option<f64> {
         // Redrawn where the mean has changed, and where an allocator that takes no samples has passed the next one.
         // Nothing is lost by that: exponential distances have no memory.
         if self.mean.load(Relaxed) != mean || self.next.load(Relaxed) <= start {

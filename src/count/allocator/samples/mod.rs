@@ -4,6 +4,7 @@
 //! child after `fork` wait for each other. Threads meet only where they sample at the same place, or where two addresses
 //! share a cache line of the table, and then one atomic instruction repeats. A stack is walked before anything is shared.
 
+mod atomic;
 mod filter;
 mod memory;
 mod probes;
@@ -13,5 +14,5 @@ mod table;
 
 pub(crate) use sites::{FRACTION, SiteTotals, Sum};
 pub(crate) use store::{
-    Removed, align_of, dropped, for_each_site, prepare, record, remove, restore, variance_in_use,
+    Taken, align_of, dropped, end, for_each_site, prepare, put_back, record, take, variance_in_use,
 };

@@ -1,7 +1,7 @@
 //! The places where samples were allocated, and the sums of each place.
 
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use super::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use super::atomic::{AtomicU64, AtomicUsize};
 
 /// The number of bits of a number of allocations behind the binary point.
 pub(crate) const FRACTION: u32 = 16;

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::filter::Filter;
 use super::sites::{Key, SiteTotals, Sites};
-use super::table::{Record, Table};
+use super::table::{self, Record, Table};
 use super::{memory, probes};
 use crate::stack;
 
@@ -27,13 +27,13 @@ struct Store {
     dropped: AtomicU64,
 }
 
-/// A sample that was removed.
-pub(crate) struct Removed(Record);
+/// A sample that was taken out, and is counted as freed by [`end`].
+pub(crate) struct Taken(table::Taken);
 
-impl Removed {
+impl Taken {
     /// Returns the alignment that the inner allocator was asked for.
     pub(crate) fn align(&self) -> usize {
-        self.0.align()
+        self.0.record.align()
     }
 }
 
@@ -71,20 +71,25 @@ pub(crate) fn align_of(ptr: *mut u8) -> Option<usize> {
     STORE.get()?.table.find(ptr.addr()).map(|record| record.align())
 }
 
-/// Removes a block from the samples.
+/// Takes a block out of the samples, if it is one. Its place is kept until [`end`] or [`put_back`].
 #[inline(always)]
-pub(crate) fn remove(ptr: *mut u8) -> Option<Removed> {
+pub(crate) fn take(ptr: *mut u8) -> Option<Taken> {
     if !FILTER.may_contain(ptr.addr()) {
         return None;
     }
-    STORE.get()?.remove(ptr)
+    STORE.get()?.take(ptr)
 }
 
-/// Puts a sample back that was removed, since its block is alive still. Without a place it is dropped.
-pub(crate) fn restore(ptr: *mut u8, removed: Removed) {
+/// Ends a sample that was taken out, since its block is freed.
+pub(crate) fn end(ptr: *mut u8, taken: &Taken) {
     if let Some(store) = STORE.get() {
-        store.insert(ptr, removed.0);
+        store.end(ptr, &taken.0);
     }
+}
+
+/// Undoes [`take`], since the block is still alive.
+pub(crate) fn put_back(ptr: *mut u8, taken: &Taken) {
+    Table::put_back(&taken.0, ptr.addr());
 }
 
 /// Calls `visit` with the sums of each place.
@@ -141,12 +146,16 @@ impl Store {
 
     // Out of line, so that a page-aligned block that is no sample costs little.
     #[inline(never)]
-    fn remove(&self, ptr: *mut u8) -> Option<Removed> {
-        let record = self.table.remove(ptr.addr())?;
+    fn take(&self, ptr: *mut u8) -> Option<Taken> {
+        self.table.take(ptr.addr()).map(Taken)
+    }
+
+    fn end(&self, ptr: *mut u8, taken: &table::Taken) {
+        let record = &taken.record;
+        Table::free(taken);
         FILTER.remove(ptr.addr());
         self.sites.subtract(record.site(), record.objects(), record.bytes());
         probes::free(ptr);
-        Some(Removed(record))
     }
 }
 
@@ -165,6 +174,13 @@ mod tests {
         std::ptr::without_provenance_mut((index + 1) * 4096)
     }
 
+    /// Frees a block and returns its alignment, if it was a sample.
+    fn remove(store: &Store, ptr: *mut u8) -> Option<usize> {
+        let taken = store.take(ptr)?;
+        store.end(ptr, &taken.0);
+        Some(taken.align())
+    }
+
     fn sums(store: &Store) -> Vec<SiteTotals> {
         let mut all = Vec::new();
         store.sites.for_each(|site| all.push(site.clone()));
@@ -179,8 +195,8 @@ mod tests {
             assert!(store.record(block(index), 100 + index, 4096, 3.3, &key(&frames)));
         }
         for index in (0..1000).step_by(3) {
-            assert_eq!(store.remove(block(index)).unwrap().align(), 4096);
-            assert!(store.remove(block(index)).is_none(), "twice");
+            assert_eq!(remove(&store, block(index)), Some(4096));
+            assert!(remove(&store, block(index)).is_none(), "twice");
         }
         let all = sums(&store);
         assert_eq!(all.len(), 7);
@@ -192,9 +208,30 @@ mod tests {
         assert_eq!(all.iter().map(|site| site.allocated.objects - site.freed.objects).sum::<u64>(), objects);
         assert_eq!(all.iter().map(|site| site.allocated.bytes - site.freed.bytes).sum::<u64>(), bytes);
         for index in 0..1000 {
-            store.remove(block(index));
+            remove(&store, block(index));
         }
         assert!(sums(&store).iter().all(|site| site.allocated.bytes > 0 && site.allocated == site.freed));
+    }
+
+    #[test]
+    fn a_sample_that_is_put_back_was_never_freed() {
+        let store = Store::new(MEMORY).unwrap();
+        assert!(store.record(block(0), 100, 8, 2.0, &key(&[1])));
+        let before = sums(&store);
+        let taken = store.take(block(0)).unwrap();
+        assert!(store.take(block(0)).is_none(), "it is taken out");
+        // Other samples want its place meanwhile.
+        (1..2000).for_each(|index| _ = store.record(block(index), 1, 8, 1.0, &key(&[2])));
+        (1..2000).for_each(|index| _ = remove(&store, block(index)));
+        Table::put_back(&taken.0, block(0).addr());
+        let sum = |all: &[SiteTotals]| {
+            let site = all.iter().find(|site| site.frames == [1]).unwrap();
+            (site.allocated, site.freed)
+        };
+        assert_eq!(sum(&sums(&store)), sum(&before));
+        assert_eq!(remove(&store, block(0)), Some(8));
+        let after = sum(&sums(&store));
+        assert_eq!(after.0, after.1);
     }
 
     #[test]
@@ -238,7 +275,7 @@ mod tests {
         }
         // Half of the memory is for samples, of four words each.
         assert!(kept.len() > MEMORY / 2 / 32 / 2, "{}", kept.len());
-        assert!(kept.iter().all(|index| store.remove(block(*index)).is_some()));
+        assert!(kept.iter().all(|index| remove(&store, block(*index)).is_some()));
         assert!(sums(&store).iter().all(|site| site.allocated == site.freed));
         assert!(store.record(block(index), 10, 4096, 1.0, &key(&[1])), "there is place again");
     }
@@ -248,7 +285,7 @@ mod tests {
         let store = Store::new(MEMORY).unwrap();
         let mut index = 0;
         while store.record(block(index % 100), 10, 4096, 1.0, &key(&[index, 1, 2, 3])) {
-            assert!(store.remove(block(index % 100)).is_some());
+            assert!(remove(&store, block(index % 100)).is_some());
             index += 1;
         }
         assert!(index > 1000);
@@ -267,7 +304,7 @@ mod tests {
                         let own = block(thread * 100 + round % 100);
                         let frames = [round % 50, 1];
                         let is_recorded = store.record(own, round + 1, 4096, 2.0, &key(&frames));
-                        assert_eq!(store.remove(own).is_some(), is_recorded);
+                        assert_eq!(remove(store, own).is_some(), is_recorded);
                     }
                 });
             }

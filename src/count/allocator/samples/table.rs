@@ -1,9 +1,7 @@
 //! The live samples by address.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-
+use super::atomic::Ordering::{Acquire, Relaxed, Release};
+use super::atomic::{AtomicU64, AtomicUsize, WAYS, fence};
 use super::sites::{FRACTION, Site};
 
 /// A live sample.
@@ -54,9 +52,6 @@ impl Record {
 const EMPTY: u64 = 0;
 const RESERVED: u64 = 1;
 
-/// The number of places of an address in a level: a cache line of keys.
-const WAYS: usize = 8;
-
 /// The words of a record and its key.
 const WORDS: usize = 4;
 
@@ -71,6 +66,12 @@ pub(super) struct Table {
     levels: [Level; MAX_LEVELS],
     /// The number of levels in use.
     depth: AtomicUsize,
+}
+
+/// A record that was taken out of the table, and its place.
+pub(super) struct Taken {
+    pub(super) record: Record,
+    key: &'static AtomicU64,
 }
 
 #[derive(Clone, Copy)]
@@ -118,11 +119,23 @@ impl Table {
         level.record(index)
     }
 
-    pub(super) fn remove(&self, address: usize) -> Option<Record> {
+    /// Takes an address out. Its place stays reserved until [`free`](Self::free) or [`put_back`](Self::put_back).
+    pub(super) fn take(&self, address: usize) -> Option<Taken> {
         let (level, index) = self.place(address)?;
         let record = level.record(index)?;
-        level.keys.get(index)?.store(EMPTY, Release);
-        Some(record)
+        let key = level.keys.get(index)?;
+        key.store(RESERVED, Relaxed);
+        Some(Taken { record, key })
+    }
+
+    /// Frees the place of an address that was taken out.
+    pub(super) fn free(taken: &Taken) {
+        taken.key.store(EMPTY, Release);
+    }
+
+    /// Undoes [`take`](Self::take).
+    pub(super) fn put_back(taken: &Taken, address: usize) {
+        taken.key.store(address as u64, Release);
     }
 
     fn place(&self, address: usize) -> Option<(&Level, usize)> {
@@ -131,14 +144,20 @@ impl Table {
         used.iter().find_map(|level| level.find(address).map(|index| (level, index)))
     }
 
-    /// Calls `visit` with the records of all live samples. Those that come and go meanwhile may be missing.
+    /// Calls `visit` with the records of all live samples. Those that come and go meanwhile may be missing, and the two
+    /// records of an address that is freed and sampled again meanwhile may be mixed.
     pub(super) fn for_each(&self, mut visit: impl FnMut(Record)) {
         for level in &self.levels {
             for (index, key) in level.keys.iter().enumerate() {
-                if key.load(Acquire) > RESERVED
-                    && let Some(record) = level.record(index)
-                {
-                    visit(record);
+                let address = key.load(Acquire);
+                if address <= RESERVED {
+                    continue;
+                }
+                let record = level.record(index);
+                // If any word was of a later record, the key is seen to have changed.
+                fence(Acquire);
+                if key.load(Relaxed) == address {
+                    record.into_iter().for_each(&mut visit);
                 }
             }
         }
@@ -154,7 +173,7 @@ impl Level {
         Some(hash as usize * WAYS)
     }
 
-    fn ways(&self, address: usize) -> Option<(usize, &[AtomicU64])> {
+    fn ways(&self, address: usize) -> Option<(usize, &'static [AtomicU64])> {
         let first = self.first(address)?;
         Some((first, self.keys.get(first..first + WAYS)?))
     }
@@ -171,6 +190,8 @@ impl Level {
             {
                 continue;
             }
+            // A reader that sees a word from here on also sees that the place is reserved.
+            fence(Release);
             if let Some([site, size, weight]) = self.words(first + way) {
                 site.store(record.site_and_align, Relaxed);
                 size.store(record.size, Relaxed);
