@@ -20,24 +20,35 @@ impl Profile {
     /// Looks up the functions, files and lines of all addresses, which takes some 100 ms and some 10 MB for a large executable;
     /// the memory is freed before this returns. Call it on a thread that may block.
     pub fn to_pprof(&self) -> Vec<u8> {
-        encode(self, &Symbols::of_profile(self))
+        let symbols = Symbols::of_profile(self);
+        encode(self, &symbols, missing_names(self, &symbols))
     }
 
     /// Returns the profile in the pprof format with addresses and build ids, but without names. Takes well below a
     /// millisecond. `go tool pprof` finds the names in the executable.
     pub fn to_pprof_without_symbols(&self) -> Vec<u8> {
-        encode(self, &Symbols::default())
+        encode(self, &Symbols::default(), None)
     }
 }
 
-fn encode(profile: &Profile, symbols: &Symbols) -> Vec<u8> {
+/// Returns a remark, if the stacks lead through the executable and no function of it has a name.
+fn missing_names(profile: &Profile, symbols: &Symbols) -> Option<&'static str> {
+    let addresses = || profile.samples.iter().flat_map(|sample| sample.stack.iter().copied());
+    let is_inside =
+        |address: &usize| object_at(&profile.objects, *address).is_some_and(|object| object.path.is_none());
+    let mut inside = addresses().filter(is_inside).peekable();
+    let is_missing = inside.peek().is_some() && inside.all(|address| symbols.at(address).is_empty());
+    is_missing.then_some("the executable has no names: it is stripped, or its file was replaced")
+}
+
+fn encode(profile: &Profile, symbols: &Symbols, remark: Option<&str>) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     // Writing to memory does not fail.
-    let _ = encoder.write_all(&uncompressed(profile, symbols));
+    let _ = encoder.write_all(&uncompressed(profile, symbols, remark));
     encoder.finish().unwrap_or_default()
 }
 
-fn uncompressed(profile: &Profile, symbols: &Symbols) -> Vec<u8> {
+fn uncompressed(profile: &Profile, symbols: &Symbols, remark: Option<&str>) -> Vec<u8> {
     let mut tables = Tables::new(&profile.objects);
     let mut body = Message::default();
     for sample_type in &profile.types {
@@ -61,6 +72,7 @@ fn uncompressed(profile: &Profile, symbols: &Symbols) -> Vec<u8> {
     if let Some(error) = &profile.error {
         comments.push(tables.text(&error.to_string()));
     }
+    comments.extend(remark.map(|remark| tables.text(remark)));
     if !comments.is_empty() {
         body.numbers(13, comments);
     }

@@ -4,7 +4,7 @@
 
 use std::alloc::System;
 
-use opentelemetry_instrumentation_runtime::profile::{self, HeapProfile};
+use opentelemetry_instrumentation_runtime::profile::{self, Error, HeapProfile};
 use opentelemetry_instrumentation_runtime::{CountingAllocator, Sampled};
 
 #[global_allocator]
@@ -13,6 +13,13 @@ static ALLOC: CountingAllocator<System, Sampled> = CountingAllocator::system().s
 #[test]
 fn samples_are_dropped_and_counted() {
     const BLOCKS: usize = 20_000;
+    // No system has so much memory. The program continues, without a profile.
+    for bytes in [0, usize::MAX / 2] {
+        assert_eq!(HeapProfile::start_bounded(1, bytes).unwrap_err(), Error::NoMemory);
+    }
+    assert_eq!(profile::heap().error(), Some(&Error::NotRunning));
+    assert_eq!(std::hint::black_box(vec![1_u8; 100_000]).len(), 100_000);
+
     let heap_profile = HeapProfile::start_bounded(1, 256 * 1024).unwrap();
     let block = |index: usize| -> Vec<u8> { (0..64).map(|byte| (index + byte) as u8).collect() };
     let mut blocks: Vec<Vec<u8>> = (0..BLOCKS).map(block).collect();

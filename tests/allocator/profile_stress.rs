@@ -16,8 +16,13 @@ use std::thread;
 use mimalloc::MiMalloc;
 use opentelemetry_instrumentation_runtime::profile::{self, HeapProfile, Label};
 use opentelemetry_instrumentation_runtime::{CountingAllocator, Sampled};
-use support::random::Random;
 use tikv_jemallocator::Jemalloc;
+
+#[path = "../support/random.rs"]
+#[allow(dead_code, reason = "other tests use the rest of it")]
+mod random;
+
+use random::Random;
 
 #[global_allocator]
 static GLOBAL: CountingAllocator<System, Sampled> = CountingAllocator::system().sampled();
