@@ -61,14 +61,14 @@ async fn subscribe() {
     }
 }
 
-/// Stalls a worker every five seconds: computes for 300 ms without a yield.
+/// Stalls a worker every five seconds: computes for 500 ms without a yield.
 async fn report() {
     let mut ticks = interval(Duration::from_secs(5));
     loop {
         ticks.tick().await;
         let start = Instant::now();
         let mut sum = 0_u64;
-        while start.elapsed() < Duration::from_millis(300) {
+        while start.elapsed() < Duration::from_millis(500) {
             sum = black_box(sum.wrapping_mul(31).wrapping_add(7));
         }
     }

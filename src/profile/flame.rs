@@ -1,4 +1,7 @@
 //! Draws a profile as a flame graph.
+//!
+//! The crate `inferno` draws them too, but its pictures carry their own script and style, which the content policy of the
+//! debug page refuses.
 
 use std::fmt::Write as _;
 
