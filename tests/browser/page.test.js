@@ -55,7 +55,8 @@ test("the plots move when the service allocates", { skip }, async () => {
   service.send("allocate 64");
   await until("64 MB more", async () => (await value(page, "Memory", "used")) >= before.used + 60e6);
   assert.notEqual(await line(page, "Memory"), before.line);
-  assert.ok((await value(page, "Memory", "resident")) >= 60e6);
+  // Pages become resident when they are written.
+  await until("64 MB resident", async () => (await value(page, "Memory", "resident")) >= 60e6);
   service.send("free");
   await until("64 MB less", async () => (await value(page, "Memory", "used")) < before.used + 60e6);
   assert.ok((await value(page, "Memory", "peak")) >= 60e6, "the peak stays");
