@@ -87,7 +87,8 @@ fn a_leak_through_inlined_and_generic_code_comes_first() {
     let directory = tempfile::tempdir().unwrap();
     let (cache, _) = leak(PROGRAM.as_ref(), "cache", &directory);
     let Some(rows) = top(&cache, &[]) else { return };
-    assert_first(&rows, "leaking::Cache<K,alloc::vec::Vec<V>>::remember");
+    // Line tables alone have the names of inlined functions without their paths.
+    assert_first(&rows, "remember");
     let caller = rows.iter().find(|row| row.contains("leaking::leak_into_a_cache"));
     assert!(caller.is_some_and(|row| row.contains(" 9") || row.contains("100%")), "{rows:#?}");
     let optimised = !cfg!(debug_assertions);
