@@ -8,5 +8,6 @@
 #![allow(dead_code, reason = "these are the library's own files, and the model uses some of what is in them")]
 #![allow(clippy::unnecessary_min_or_max, reason = "the model has a single size class")]
 
+mod samples;
 mod slots;
 mod tasks;
