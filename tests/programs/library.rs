@@ -14,3 +14,12 @@ static ALLOC: CountingAllocator = CountingAllocator::system();
 pub extern "C" fn bytes_counted(size: usize) -> u64 {
     measure(|| drop(black_box(Vec::<u8>::with_capacity(size)))).1.allocated
 }
+
+/// Calls back, so that the callback's stack leads through the library.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn call_back(callback: extern "C" fn(usize), argument: usize) {
+    callback(black_box(argument));
+    // Keeps this frame: the call above is not the last thing that it does.
+    black_box(argument);
+}
