@@ -71,8 +71,8 @@ impl<A> CountingAllocator<A> {
     /// # fn main() {}
     /// ```
     ///
-    /// While no profile runs, that costs three to four instructions for an allocation and its deallocation. A sampled block of up
-    /// to 32 KiB is requested with an alignment of 4096 bytes.
+    /// While no profile runs, that costs about three instructions for an allocation and its deallocation. A sampled block of up
+    /// to 32 KiB is requested with an alignment of 4096 bytes, and with a size of at least 1040 bytes from `System`.
     #[cfg(feature = "profile")]
     pub const fn sampled(self) -> CountingAllocator<A, Sampled> {
         // SAFETY:

@@ -5,7 +5,9 @@
 //! which computes it for a stack that does not exist: the addresses that it reads and the registers that it returns show
 //! the rule.
 
-use framehop::{FrameAddress, UnwindRegsNative, Unwinder as _};
+#[cfg(target_arch = "x86_64")]
+use framehop::Unwinder as _;
+use framehop::{FrameAddress, UnwindRegsNative};
 
 use super::modules::{Modules, UnwinderCache};
 
