@@ -64,6 +64,7 @@
 //! | `otlp-http-json` | the protocol `http/json` |
 //! | `otlp-tls`, `otlp-tls-webpki-roots` | https and client certificates; the latter compiles Mozilla's root certificates in |
 //! | `otlp-gzip`, `otlp-zstd` | compression of exports |
+//! | `otlp-profiles` | heap, stall and CPU profiles over OTLP; experimental |
 //! | `view` | `view`, which limits the memory of the instruments in a meter provider of your own |
 //! | `jemalloc`, `mimalloc` | the statistics of these allocators |
 //! | `serde` | `Serialize` for [`Snapshot`] |

@@ -9,8 +9,12 @@ use opentelemetry_sdk::metrics::{Instrument, SdkMeterProvider, Stream};
 
 use crate::otlp::config::env::Env;
 use crate::otlp::config::options::{HeaderSource, Options, Protocol};
+#[cfg(feature = "otlp-profiles")]
+use crate::otlp::config::profiles::Profiling;
 use crate::otlp::config::settings::{Output, Settings};
 use crate::otlp::error::Error;
+#[cfg(feature = "otlp-profiles")]
+use crate::otlp::export::profiles::{Plan, Profiles};
 use crate::otlp::export::reader::Reader;
 use crate::otlp::send::transport::Transport;
 use crate::otlp::telemetry::Telemetry;
@@ -110,6 +114,41 @@ impl Builder {
         self
     }
 
+    /// Sets the time from one profile of memory and stalls to the next. The default is a minute.
+    ///
+    /// Profiles go with every n-th export, where n is chosen to come nearest to that time, and with the second export for
+    /// the first time. [`Builder::heap_profile`](crate::Builder::heap_profile) starts the heap profile; without one, and
+    /// without stalls, nothing is sent.
+    #[cfg(feature = "otlp-profiles")]
+    pub fn profile_every(mut self, interval: Duration) -> Self {
+        self.options.profile_every = Some(interval);
+        self
+    }
+
+    /// Exports CPU profiles too: samples 10 s of CPU time, or all of a shorter interval, once in each interval, beginning
+    /// with its end. Off by default, because the threads of the process are interrupted 100 times for each second of CPU
+    /// time meanwhile. [`profile::cpu`](crate::profile::cpu()) has the details.
+    ///
+    /// An interval of less than 1 s is an error. Where CPU time cannot be sampled, a warning says why, and the other
+    /// profiles are exported nevertheless.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let five_minutes = Duration::from_secs(300);
+    /// let telemetry = opentelemetry_instrumentation_runtime::otlp::builder()
+    ///     .cpu_profile_every(five_minutes)
+    ///     .install()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "otlp-profiles")]
+    pub fn cpu_profile_every(mut self, interval: Duration) -> Self {
+        self.options.cpu_profile_every = Some(interval);
+        self
+    }
+
     /// Adds attributes to the resource, beside those that are detected and those of the environment.
     pub fn resource(mut self, attributes: impl IntoIterator<Item = KeyValue>) -> Self {
         self.options.resource.extend(attributes);
@@ -141,17 +180,37 @@ impl Builder {
         let read = |name: &str| env::var(name);
         let env = Env::new(&read);
         let settings = Settings::new(&self.options, &env)?;
+        let Settings { output, times, temporality, resource } = settings;
+        #[cfg(feature = "otlp-profiles")]
+        let profiling = match output {
+            Output::Otlp(_) => Profiling::new(&self.options, &env, times.interval)?,
+            Output::Console | Output::Nothing => None,
+        };
         for warning in env.into_warnings() {
             log::warn("a variable is ignored", &warning);
         }
-        let Settings { output, times, temporality, resource } = settings;
         let transport = match output {
             Output::Otlp(target) => Some(Transport::otlp(*target, times.timeout)?),
             Output::Console => Some(Transport::Console),
             Output::Nothing => None,
         };
+        #[cfg(feature = "otlp-profiles")]
+        let profiles = match profiling {
+            Some(Profiling { target, exports, cpu_interval }) => {
+                let transport = Transport::otlp(*target, times.timeout)?;
+                let plan = Plan { resource: resource.clone(), timeout: times.timeout, exports, cpu_interval };
+                Some(Profiles::start(transport, plan)?)
+            }
+            None => None,
+        };
         let reader = match transport {
-            Some(transport) => Some(Reader::start(transport, times, temporality)?),
+            Some(transport) => Some(Reader::start(
+                transport,
+                times,
+                temporality,
+                #[cfg(feature = "otlp-profiles")]
+                profiles,
+            )?),
             None => None,
         };
         let mut provider =

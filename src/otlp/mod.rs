@@ -48,8 +48,28 @@
 //!
 //! No message contains the value of a header, the text of a key or a secret in a URL, even if an endpoint echoes it.
 //!
+//! # Profiles
+//! With the feature `otlp-profiles`, heap and stall profiles go to the same endpoint as the metrics: about once a minute,
+//! with every n-th export, the first time with the second one. CPU profiles are exported on request
+//! (`Builder::cpu_profile_every`). The signal is experimental, and so is this feature: an endpoint may not have the
+//! service, and the content may change with any release. The messages are those of OTLP 1.10, `v1development`.
+//!
+//! - Each profile is the change since the last one that was delivered, so that values of `inuse_objects` and `inuse_space`
+//!   may be negative. A change that was not delivered is part of the next one.
+//! - There is a profile for each type of value. Samples have the attributes `rust.task.name`, `tokio.runtime.name` and
+//!   `tokio.stall.cause`, like the metrics, and `thread.name`. Resource, headers, TLS, compression, timeout and retries are
+//!   those of the metrics.
+//! - The heap profile must be running, for example by `Builder::heap_profile` of the metrics. A profile without samples is
+//!   not sent.
+//! - Over HTTP the path is `/v1development/profiles` in place of `/v1/metrics`. If
+//!   `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT` does not end with the latter, a warning says that no profiles are exported.
+//! - If the endpoint has no service for profiles (404 or UNIMPLEMENTED), one line says so, and none are sent until the
+//!   process starts again. The OpenTelemetry Collector needs `--feature-gates=service.profilesSupport`.
+//! - A loss of profiles is logged, and is no error of [`Telemetry::force_flush`] and [`Telemetry::shutdown`]. A shutdown sends
+//!   the last change within its time.
+//!
 //! # Threads
-//! One thread does everything: it collects, it encodes, and it runs the connection on its own Tokio runtime. Hence it makes
+//! One thread does everything, and with `otlp-profiles` a second one the same for profiles: it collects, it encodes, and it runs the connection on its own Tokio runtime. Hence it makes
 //! no difference where [`install`](install()), [`Telemetry::force_flush`] and [`Telemetry::shutdown`] are called: inside
 //! any Tokio runtime, on its only worker, on a plain thread, without Tokio, while a panic unwinds, or after the
 //! application's runtime is gone. The thread blocks all signals. A flush takes no longer than the timeout of an export,

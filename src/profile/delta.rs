@@ -1,8 +1,18 @@
 //! The difference between two profiles.
 
+#[cfg(feature = "otlp-profiles")]
+use std::time::SystemTime;
+
 use super::sampled::{Profile, add_up};
 
 impl Profile {
+    /// Returns the profile as the change since a moment at which nothing was sampled yet.
+    #[cfg(feature = "otlp-profiles")]
+    pub(crate) fn since(&self, moment: SystemTime) -> Profile {
+        let duration = self.time.duration_since(moment).unwrap_or_default();
+        Profile { duration, ..self.clone() }
+    }
+
     /// Returns the change since an earlier profile of the same kind: each value is this profile's less the earlier one's,
     /// so that values may be negative. Samples without any change are left out.
     ///

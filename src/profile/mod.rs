@@ -30,6 +30,8 @@ mod folded;
 mod frames;
 mod heap;
 mod notifier;
+#[cfg(feature = "otlp-profiles")]
+mod otlp;
 mod pprof;
 mod protobuf;
 mod sampled;
@@ -46,7 +48,7 @@ mod view;
 mod worker;
 
 pub use cpu::cpu;
-#[cfg(feature = "debug")]
+#[cfg(any(feature = "debug", feature = "otlp-profiles"))]
 pub(crate) use cpu::cpu_while;
 pub use error::Error;
 pub use heap::{HeapProfile, allocs, heap};
@@ -57,6 +59,8 @@ pub use tasks::tasks;
 pub use threads::threads;
 
 pub(crate) use notifier::{Notifier, OnStall};
+#[cfg(feature = "otlp-profiles")]
+pub(crate) use otlp::Encoder;
 #[cfg(feature = "debug")]
 pub(crate) use stalls::stack_of;
 pub(crate) use stalls::{StallSeen, note_total};

@@ -53,8 +53,17 @@ impl Symbols {
 
     /// Looks up return addresses. Reads the files of the objects that they lie in, and keeps nothing but the result.
     pub(crate) fn load(addresses: impl IntoIterator<Item = usize>, objects: &[Object]) -> Self {
-        let addresses: BTreeSet<usize> = addresses.into_iter().collect();
         let mut symbols = Symbols::default();
+        symbols.extend(addresses, objects);
+        symbols
+    }
+
+    /// Looks up the return addresses that are not known yet.
+    pub(crate) fn extend(&mut self, addresses: impl IntoIterator<Item = usize>, objects: &[Object]) {
+        let is_new = |address: &usize| !self.frames.contains_key(address);
+        let addresses: BTreeSet<usize> = addresses.into_iter().filter(is_new).collect();
+        // Those without a name are not looked up again either.
+        self.frames.extend(addresses.iter().map(|address| (*address, Box::default())));
         for object in objects {
             // A return address follows the call that it belongs to.
             let inside = object.code.start.saturating_add(1)..object.code.end.saturating_add(1);
@@ -63,12 +72,17 @@ impl Symbols {
                 && let Some(loader) = open(object)
             {
                 for address in inside {
-                    symbols.look_up(*address, object, &loader);
+                    self.look_up(*address, object, &loader);
                 }
             }
         }
-        symbols.texts = HashMap::new();
-        symbols
+        self.texts = HashMap::new();
+    }
+
+    /// Returns the number of addresses that were looked up.
+    #[cfg(feature = "otlp-profiles")]
+    pub(crate) fn len(&self) -> usize {
+        self.frames.len()
     }
 
     /// Returns the functions at a return address, the innermost of those that are inlined first. Empty if none is known.

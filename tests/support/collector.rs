@@ -36,6 +36,8 @@ pub struct Config {
     pub sockets: Option<PathBuf>,
     /// A processor's name and its settings.
     pub processor: Option<(&'static str, &'static str)>,
+    /// Takes profiles, which is experimental.
+    pub profiles: bool,
 }
 
 #[derive(Default)]
@@ -79,7 +81,11 @@ impl Collector {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("collector.yaml");
         std::fs::write(&file, yaml(ports, config)).unwrap();
-        let mut process = Command::new(binary()?)
+        let mut command = Command::new(binary()?);
+        if config.profiles {
+            command.arg("--feature-gates=service.profilesSupport");
+        }
+        let mut process = command
             .arg("--config")
             .arg(&file)
             .stdin(Stdio::null())
@@ -147,7 +153,7 @@ impl Drop for Collector {
 }
 
 fn yaml(ports: Ports, config: &Config) -> String {
-    let Config { server, grpc, sockets, processor } = config;
+    let Config { server, grpc, sockets, processor, profiles } = config;
     let endpoint = |port: u16, name: &str| match sockets {
         Some(directory) => format!("\"{}\", transport: unix", directory.join(name).display()),
         None => format!("\"127.0.0.1:{port}\""),
@@ -166,11 +172,12 @@ fn yaml(ports: Ports, config: &Config) -> String {
          service:\n  telemetry: {{metrics: {{level: none}}}}\n  pipelines:\n    \
          metrics: {{receivers: [otlp], processors: {used}, exporters: [debug]}}\n    \
          traces: {{receivers: [otlp], exporters: [debug]}}\n    \
-         logs: {{receivers: [otlp], exporters: [debug]}}\n",
+         logs: {{receivers: [otlp], exporters: [debug]}}\n{}",
         endpoint(ports.grpc, "grpc.sock"),
         separate(server),
         separate(grpc),
         endpoint(ports.http, "http.sock"),
         separate(server),
+        if *profiles { "    profiles: {receivers: [otlp], exporters: [debug]}\n" } else { "" },
     )
 }

@@ -8,6 +8,7 @@ pub mod fork;
 pub mod go;
 pub mod http;
 pub mod log;
+pub mod otlp_profile;
 pub mod pace;
 pub mod proxy;
 pub mod random;

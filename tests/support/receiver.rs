@@ -1,5 +1,5 @@
 //! An OTLP receiver inside the process: gRPC and HTTP on one port, on its own thread. It keeps all exports and gives the
-//! answers that the test sets.
+//! answers that the test sets, of metrics and of profiles apart.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Read;
@@ -17,6 +17,12 @@ use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
 };
+use opentelemetry_proto::tonic::collector::profiles::v1development::profiles_service_server::{
+    ProfilesService, ProfilesServiceServer,
+};
+use opentelemetry_proto::tonic::collector::profiles::v1development::{
+    ExportProfilesPartialSuccess, ExportProfilesServiceRequest, ExportProfilesServiceResponse,
+};
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::metrics::v1::{Metric, metric, number_data_point};
 use prost::Message;
@@ -27,19 +33,22 @@ use tonic::codec::CompressionEncoding;
 /// A receiver on 127.0.0.1. Dropping it closes its port and all connections.
 pub struct Receiver {
     address: SocketAddr,
-    inbox: Arc<Inbox>,
+    inbox: Arc<Inbox<ExportMetricsServiceRequest>>,
+    profiles: Arc<Inbox<ExportProfilesServiceRequest>>,
     thread: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
 /// One export that was accepted.
 #[derive(Clone, Debug)]
-pub struct Export {
+pub struct Export<M = ExportMetricsServiceRequest> {
     /// The path of the request: `/v1/metrics`, or that of the gRPC method.
     pub path: String,
     pub headers: BTreeMap<String, String>,
-    pub message: ExportMetricsServiceRequest,
+    pub message: M,
     /// The size of the message, without headers.
     pub bytes: usize,
+    /// The same as it was sent, perhaps compressed. 0 over gRPC.
+    pub sent: usize,
     pub at: Instant,
 }
 
@@ -76,9 +85,10 @@ impl Receiver {
 
     pub fn start_at(address: SocketAddr) -> Self {
         let inbox = Arc::new(Inbox::default());
+        let profiles = Arc::new(Inbox::default());
         let (bound, address_of) = std::sync::mpsc::channel();
         let (stop, stopped) = oneshot::channel::<()>();
-        let app = app(Arc::clone(&inbox));
+        let app = app(Arc::clone(&inbox), Arc::clone(&profiles));
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
@@ -93,7 +103,7 @@ impl Receiver {
             runtime.shutdown_background();
         });
         let address = address_of.recv().expect("the receiver has started");
-        Receiver { address, inbox, thread: Some((stop, thread)) }
+        Receiver { address, inbox, profiles, thread: Some((stop, thread)) }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -105,52 +115,18 @@ impl Receiver {
         format!("http://{}", self.address)
     }
 
-    /// Sets the answers to the next requests. Those after them are accepted.
-    pub fn answer(&self, answers: impl IntoIterator<Item = Answer>) {
-        self.inbox.lock().script.extend(answers);
+    /// Returns the profiles' side, which has its own answers.
+    pub fn profiles(&self) -> &Inbox<ExportProfilesServiceRequest> {
+        &self.profiles
     }
+}
 
-    /// Sets the answer to all requests from now on.
-    pub fn always(&self, answer: Answer) {
-        let mut state = self.inbox.lock();
-        state.script.clear();
-        state.always = Some(answer);
-    }
+/// The metrics' side.
+impl std::ops::Deref for Receiver {
+    type Target = Inbox<ExportMetricsServiceRequest>;
 
-    /// Returns the number of requests so far, accepted or not.
-    pub fn requests(&self) -> usize {
-        self.inbox.lock().requests
-    }
-
-    /// Returns all accepted exports.
-    pub fn exports(&self) -> Vec<Export> {
-        self.inbox.lock().exports.clone()
-    }
-
-    /// Returns the exports that were accepted since the last call.
-    pub fn take(&self) -> Vec<Export> {
-        std::mem::take(&mut self.inbox.lock().exports)
-    }
-
-    /// Returns the last accepted export.
-    pub fn last(&self) -> Option<Export> {
-        self.inbox.lock().exports.last().cloned()
-    }
-
-    /// Waits for this many exports.
-    pub fn wait_for(&self, exports: usize, timeout: Duration) -> bool {
-        self.wait(timeout, |state| state.exports.len() >= exports)
-    }
-
-    /// Waits for this many requests, accepted or not.
-    pub fn wait_for_requests(&self, requests: usize, timeout: Duration) -> bool {
-        self.wait(timeout, |state| state.requests >= requests)
-    }
-
-    fn wait(&self, timeout: Duration, enough: impl Fn(&State) -> bool) -> bool {
-        let guard = self.inbox.lock();
-        let waited = self.inbox.changed.wait_timeout_while(guard, timeout, |state| !enough(state));
-        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    fn deref(&self) -> &Self::Target {
+        &self.inbox
     }
 }
 
@@ -239,23 +215,76 @@ fn text(value: Option<&AnyValue>) -> String {
     }
 }
 
-/// The state that the server and the test share.
-#[derive(Default)]
-struct Inbox {
-    state: Mutex<State>,
+/// The state of one signal, which the server and the test share.
+pub struct Inbox<M> {
+    state: Mutex<State<M>>,
     changed: Condvar,
 }
 
-#[derive(Default)]
-struct State {
-    exports: Vec<Export>,
+struct State<M> {
+    exports: Vec<Export<M>>,
     requests: usize,
     script: VecDeque<Answer>,
     always: Option<Answer>,
 }
 
-impl Inbox {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl<M> Default for Inbox<M> {
+    fn default() -> Self {
+        let state = State { exports: Vec::new(), requests: 0, script: VecDeque::new(), always: None };
+        Inbox { state: Mutex::new(state), changed: Condvar::new() }
+    }
+}
+
+impl<M: Message + Clone> Inbox<M> {
+    /// Sets the answers to the next requests. Those after them are accepted.
+    pub fn answer(&self, answers: impl IntoIterator<Item = Answer>) {
+        self.lock().script.extend(answers);
+    }
+
+    /// Sets the answer to all requests from now on.
+    pub fn always(&self, answer: Answer) {
+        let mut state = self.lock();
+        state.script.clear();
+        state.always = Some(answer);
+    }
+
+    /// Returns the number of requests so far, accepted or not.
+    pub fn requests(&self) -> usize {
+        self.lock().requests
+    }
+
+    /// Returns all accepted exports.
+    pub fn exports(&self) -> Vec<Export<M>> {
+        self.lock().exports.clone()
+    }
+
+    /// Returns the exports that were accepted since the last call.
+    pub fn take(&self) -> Vec<Export<M>> {
+        std::mem::take(&mut self.lock().exports)
+    }
+
+    /// Returns the last accepted export.
+    pub fn last(&self) -> Option<Export<M>> {
+        self.lock().exports.last().cloned()
+    }
+
+    /// Waits for this many exports.
+    pub fn wait_for(&self, exports: usize, timeout: Duration) -> bool {
+        self.wait(timeout, |state| state.exports.len() >= exports)
+    }
+
+    /// Waits for this many requests, accepted or not.
+    pub fn wait_for_requests(&self, requests: usize, timeout: Duration) -> bool {
+        self.wait(timeout, |state| state.requests >= requests)
+    }
+
+    fn wait(&self, timeout: Duration, enough: impl Fn(&State<M>) -> bool) -> bool {
+        let guard = self.lock();
+        let waited = self.changed.wait_timeout_while(guard, timeout, |state| !enough(state));
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<M>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -266,37 +295,52 @@ impl Inbox {
         state.script.pop_front().or_else(|| state.always.clone()).unwrap_or(Answer::Take)
     }
 
-    fn keep(&self, path: &str, headers: &HeaderMap, message: ExportMetricsServiceRequest) {
+    fn keep(&self, path: &str, headers: &HeaderMap, message: M, sent: usize) {
         let header = |(name, value): (&header::HeaderName, &header::HeaderValue)| {
             (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
         };
         let bytes = message.encoded_len();
         let headers = headers.iter().map(header).collect();
-        let export = Export { path: path.into(), headers, message, bytes, at: Instant::now() };
+        let export = Export { path: path.into(), headers, message, bytes, sent, at: Instant::now() };
         self.lock().exports.push(export);
         self.changed.notify_all();
     }
 }
 
-fn app(inbox: Arc<Inbox>) -> axum::Router {
-    let grpc =
-        MetricsServiceServer::new(Grpc(Arc::clone(&inbox))).accept_compressed(CompressionEncoding::Gzip);
-    tonic::service::Routes::new(grpc).into_axum_router().fallback(
-        move |uri: Uri, headers: HeaderMap, body: Bytes| {
-            let inbox = Arc::clone(&inbox);
-            async move { answer_http(&inbox, uri.path(), &headers, body).await }
-        },
-    )
+/// The path of profiles over HTTP. Metrics have any other one.
+pub const PROFILES_PATH: &str = "/v1development/profiles";
+
+fn app(
+    inbox: Arc<Inbox<ExportMetricsServiceRequest>>,
+    profiles: Arc<Inbox<ExportProfilesServiceRequest>>,
+) -> axum::Router {
+    let metrics_service = MetricsServiceServer::new(Grpc(Arc::clone(&inbox)));
+    let profiles_service = ProfilesServiceServer::new(Grpc(Arc::clone(&profiles)));
+    let mut grpc = tonic::service::Routes::new(metrics_service.accept_compressed(CompressionEncoding::Gzip));
+    grpc = grpc.add_service(profiles_service.accept_compressed(CompressionEncoding::Gzip));
+    grpc.into_axum_router().fallback(move |uri: Uri, headers: HeaderMap, body: Bytes| {
+        let (inbox, profiles) = (Arc::clone(&inbox), Arc::clone(&profiles));
+        async move {
+            match uri.path() {
+                path if path.ends_with(PROFILES_PATH) => answer_http(&profiles, path, &headers, body).await,
+                path => answer_http(&inbox, path, &headers, body).await,
+            }
+        }
+    })
 }
 
-async fn answer_http(inbox: &Inbox, path: &str, headers: &HeaderMap, body: Bytes) -> Response {
+/// The answers to both signals have the same form.
+async fn answer_http<M>(inbox: &Inbox<M>, path: &str, headers: &HeaderMap, body: Bytes) -> Response
+where
+    M: Message + Clone + Default,
+{
     let gzip = headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding == "gzip");
     let mut plain = Vec::new();
     let plain = match gzip {
         true => flate2::read::GzDecoder::new(&*body).read_to_end(&mut plain).map(|_| plain.as_slice()),
         false => Ok(&*body),
     };
-    let Ok(message) = ExportMetricsServiceRequest::decode(plain.unwrap_or(b"?")) else {
+    let Ok(message) = M::decode(plain.unwrap_or(b"?")) else {
         return (StatusCode::BAD_REQUEST, "this is not OTLP").into_response();
     };
     let mut partial_success = None;
@@ -320,7 +364,7 @@ async fn answer_http(inbox: &Inbox, path: &str, headers: &HeaderMap, body: Bytes
             return ([("content-type", "application/x-protobuf")], body).into_response();
         }
     }
-    inbox.keep(path, headers, message);
+    inbox.keep(path, headers, message, body.len());
     let answer = ExportMetricsServiceResponse { partial_success };
     ([("content-type", "application/x-protobuf")], answer.encode_to_vec()).into_response()
 }
@@ -343,20 +387,21 @@ impl futures_core::Stream for Forever {
     }
 }
 
-struct Grpc(Arc<Inbox>);
+struct Grpc<M>(Arc<Inbox<M>>);
 
-#[tonic::async_trait]
-impl MetricsService for Grpc {
-    async fn export(
+impl<M: Message + Clone> Grpc<M> {
+    /// Returns how many items are rejected, and why.
+    async fn answer(
         &self,
-        request: tonic::Request<ExportMetricsServiceRequest>,
-    ) -> Result<tonic::Response<ExportMetricsServiceResponse>, tonic::Status> {
+        path: &str,
+        request: tonic::Request<M>,
+    ) -> Result<Option<(i64, &str)>, tonic::Status> {
         let (metadata, _, message) = request.into_parts();
-        let mut partial_success = None;
+        let mut rejected = None;
         match self.0.next_answer() {
             Answer::Take => {}
             Answer::TakeAfter(time) => tokio::time::sleep(time).await,
-            Answer::Reject { points, message } => partial_success = rejected(points, message),
+            Answer::Reject { points, message } => rejected = Some((points, message)),
             Answer::Refuse { grpc, after, message, .. } => {
                 use tonic_types::{ErrorDetails, StatusExt};
                 return Err(match after {
@@ -371,11 +416,36 @@ impl MetricsService for Grpc {
             Answer::Hang => std::future::pending().await,
             Answer::Say { .. } | Answer::Endless => panic!("this answer is for HTTP"),
         }
-        self.0.keep(
-            "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
-            &metadata.into_headers(),
-            message,
-        );
+        self.0.keep(path, &metadata.into_headers(), message, 0);
+        Ok(rejected)
+    }
+}
+
+#[tonic::async_trait]
+impl MetricsService for Grpc<ExportMetricsServiceRequest> {
+    async fn export(
+        &self,
+        request: tonic::Request<ExportMetricsServiceRequest>,
+    ) -> Result<tonic::Response<ExportMetricsServiceResponse>, tonic::Status> {
+        let path = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+        let rejected = self.answer(path, request).await?;
+        let partial_success = rejected.and_then(|(points, message)| self::rejected(points, message));
         Ok(tonic::Response::new(ExportMetricsServiceResponse { partial_success }))
+    }
+}
+
+#[tonic::async_trait]
+impl ProfilesService for Grpc<ExportProfilesServiceRequest> {
+    async fn export(
+        &self,
+        request: tonic::Request<ExportProfilesServiceRequest>,
+    ) -> Result<tonic::Response<ExportProfilesServiceResponse>, tonic::Status> {
+        let path = "/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export";
+        let rejected = self.answer(path, request).await?;
+        let partial_success = rejected.map(|(rejected_profiles, message)| ExportProfilesPartialSuccess {
+            rejected_profiles,
+            error_message: message.into(),
+        });
+        Ok(tonic::Response::new(ExportProfilesServiceResponse { partial_success }))
     }
 }

@@ -26,6 +26,10 @@ pub(crate) struct Endpoint {
 /// The paths that a base URL gets appended.
 const SIGNAL_PATHS: [&str; 3] = ["/v1/metrics", "/v1/traces", "/v1/logs"];
 
+/// The path of profiles, in place of that of metrics.
+#[cfg(feature = "otlp-profiles")]
+pub(crate) const PROFILES_PATH: &str = "/v1development/profiles";
+
 impl Endpoint {
     /// Adds its secret parts to `secrets`.
     pub(crate) fn new(
@@ -61,6 +65,22 @@ impl Endpoint {
             _ => shown_url(&url.to_string()),
         };
         Ok(Endpoint { name, url, socket: None })
+    }
+
+    /// Returns the endpoint of profiles at the same server. `None` if the path is not the usual one of metrics.
+    #[cfg(feature = "otlp-profiles")]
+    pub(crate) fn of_profiles(&self, protocol: Protocol) -> Option<Self> {
+        if protocol == Protocol::Grpc {
+            // The protocol has a path for each service.
+            return Some(self.clone());
+        }
+        let base = self.url.path().trim_end_matches('/').strip_suffix("/v1/metrics")?;
+        let query = self.url.query().map(|query| format!("?{query}")).unwrap_or_default();
+        let mut parts = self.url.clone().into_parts();
+        parts.path_and_query = PathAndQuery::from_str(&format!("{base}{PROFILES_PATH}{query}")).ok();
+        let url = Uri::from_parts(parts).ok()?;
+        let name = if self.socket.is_some() { self.name.clone() } else { shown_url(&url.to_string()) };
+        Some(Endpoint { url, socket: self.socket.clone(), name })
     }
 
     pub(crate) fn is_https(&self) -> bool {
@@ -285,6 +305,34 @@ mod tests {
         assert!(grpc("http://h:4317?a=b").contains("gRPC has no query; remove it"));
         if !cfg!(feature = "otlp-tls") {
             assert!(http("https://h").ends_with("https needs the Cargo feature `otlp-tls`"));
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "otlp-profiles")]
+    fn profiles_go_to_the_same_server() {
+        let profiles = |protocol, set: &[(&str, &str)]| {
+            let profiles = endpoint(protocol, set).unwrap().of_profiles(protocol)?;
+            Some((profiles.url.to_string(), profiles.name))
+        };
+        let http = |set: &[(&str, &str)]| profiles(Protocol::HttpProtobuf, set);
+        let same = |url: &str| Some((url.to_owned(), url.to_owned()));
+        assert_eq!(http(&[]), same("http://localhost:4318/v1development/profiles"));
+        assert_eq!(http(&[(ALL, "http://h/otlp/")]), same("http://h/otlp/v1development/profiles"));
+        assert_eq!(http(&[(METRICS, "http://h:1/v1/metrics/")]), same("http://h:1/v1development/profiles"));
+        let hidden = "http://h:1/v1development/profiles?[hidden]";
+        let with_query = "http://h:1/v1development/profiles?k=s3cret";
+        let expected = Some((with_query.to_owned(), hidden.to_owned()));
+        assert_eq!(http(&[(METRICS, "http://h:1/v1/metrics?k=s3cret")]), expected);
+        assert_eq!(http(&[(METRICS, "http://h:1/in")]), None);
+        assert_eq!(
+            profiles(Protocol::Grpc, &[]),
+            Some(("http://localhost:4317/".into(), "http://localhost:4317/".into()))
+        );
+        if cfg!(unix) {
+            let expected =
+                ("http://localhost/v1development/profiles".to_owned(), "unix:///run/o.sock".to_owned());
+            assert_eq!(http(&[(ALL, "unix:///run/o.sock")]), Some(expected));
         }
     }
 

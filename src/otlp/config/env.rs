@@ -23,6 +23,12 @@ impl<'a> Env<'a> {
         Env { read, warnings: RefCell::default() }
     }
 
+    /// Reads the same variables, and warns of others.
+    #[cfg(feature = "otlp-profiles")]
+    pub(crate) fn with_own_warnings(&self) -> Self {
+        Env::new(self.read)
+    }
+
     /// A variable that exporting depends on. Its value may be a secret.
     pub(crate) fn get(&self, name: &str) -> Result<Option<Variable>, Error> {
         match (self.read)(name) {

@@ -6,6 +6,8 @@ pub(crate) mod headers;
 #[cfg(feature = "otlp-tls")]
 pub(crate) mod identity;
 pub(crate) mod options;
+#[cfg(feature = "otlp-profiles")]
+pub(crate) mod profiles;
 pub(crate) mod proxy;
 pub(crate) mod resource;
 pub(crate) mod secrets;

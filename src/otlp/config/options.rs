@@ -14,7 +14,7 @@ pub enum Protocol {
     /// Protobuf over HTTP/1.1: `http/protobuf`, port 4318. Needs the feature `otlp-http`.
     HttpProtobuf,
     /// JSON over HTTP/1.1: `http/json`, port 4318. Needs the feature `otlp-http-json`. JSON has no infinity and no NaN,
-    /// so that points with such values are left out.
+    /// so that points with such values are left out. Profiles are sent in protobuf.
     HttpJson,
 }
 
@@ -28,6 +28,10 @@ pub(crate) struct Options {
     pub(crate) timeout: Option<Duration>,
     pub(crate) shutdown_timeout: Option<Duration>,
     pub(crate) resource: Vec<KeyValue>,
+    #[cfg(feature = "otlp-profiles")]
+    pub(crate) profile_every: Option<Duration>,
+    #[cfg(feature = "otlp-profiles")]
+    pub(crate) cpu_profile_every: Option<Duration>,
 }
 
 /// The origin of a header's value.

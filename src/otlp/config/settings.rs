@@ -163,7 +163,7 @@ fn timeout(env: &Env<'_>) -> Duration {
     exporter.min(reader.unwrap_or(default))
 }
 
-fn positive(name: &str, duration: Duration) -> Result<Duration, Error> {
+pub(super) fn positive(name: &str, duration: Duration) -> Result<Duration, Error> {
     match duration.is_zero() {
         true => Err(Error::setting(name, "0", "it must be greater than 0")),
         false => Ok(duration),
@@ -181,7 +181,7 @@ fn temporality(env: &Env<'_>) -> Temporality {
 }
 
 impl Target {
-    fn new(options: &Options, env: &Env<'_>) -> Result<Self, Error> {
+    pub(super) fn new(options: &Options, env: &Env<'_>) -> Result<Self, Error> {
         let protocol = protocol(options, env)?;
         let mut secrets = Secrets::default();
         let endpoint = Endpoint::new(protocol, options, env, &mut secrets)?;

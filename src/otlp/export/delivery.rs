@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::otlp::send::outcome::{Outcome, Retry, SendError};
+use crate::otlp::send::payload::Payload;
 use crate::otlp::send::stream::Notes;
 use crate::otlp::send::transport::Transport;
 
@@ -38,7 +38,7 @@ impl Delivery {
     /// May be dropped at any time, after which [`abandon`](Self::abandon) is due.
     pub(crate) async fn deliver(
         &mut self,
-        metrics: &ResourceMetrics,
+        payload: Payload<'_>,
         deadline: Instant,
         is_last: bool,
     ) -> Result<Outcome, SendError> {
@@ -46,12 +46,12 @@ impl Delivery {
         self.quiet_until = None;
         let mut pause = FIRST_PAUSE;
         loop {
-            let error = match self.attempt(metrics, is_last).await {
+            let error = match self.attempt(payload, is_last).await {
                 Ok(outcome) => return Ok(outcome),
                 Err(error) => error,
             };
             let wait = match error.retry {
-                Retry::Never => return Err(error),
+                Retry::Never | Retry::NoService => return Err(error),
                 Retry::Soon => jittered(pause),
                 Retry::After(time) => {
                     let time = time.min(MAX_QUIET);
@@ -69,10 +69,10 @@ impl Delivery {
         }
     }
 
-    async fn attempt(&mut self, metrics: &ResourceMetrics, is_last: bool) -> Result<Outcome, SendError> {
+    async fn attempt(&mut self, payload: Payload<'_>, is_last: bool) -> Result<Outcome, SendError> {
         let notes = self.transport.notes().cloned();
         let name = self.transport.route();
-        let attempt = self.transport.send(metrics);
+        let attempt = self.transport.send(payload);
         if !is_last || is_reached(notes.as_ref()) {
             return attempt.await;
         }

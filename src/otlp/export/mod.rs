@@ -1,7 +1,12 @@
-//! The exporting thread: when it exports, what it tries again and what it reports.
+//! The exporting threads: when they export, what they try again and what they report.
 
 mod delivery;
+mod exporter;
 mod outage;
+#[cfg(feature = "otlp-profiles")]
+pub(crate) mod profiles;
 pub(crate) mod reader;
 mod request;
+#[cfg(feature = "otlp-profiles")]
+mod taken;
 mod worker;

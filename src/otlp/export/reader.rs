@@ -14,6 +14,8 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::otlp::config::settings::Times;
 use crate::otlp::error::Error;
+#[cfg(feature = "otlp-profiles")]
+use crate::otlp::export::profiles::Profiles;
 use crate::otlp::export::request::Request;
 use crate::otlp::export::worker::ExportWorker;
 use crate::otlp::send::transport::Transport;
@@ -33,19 +35,41 @@ struct Handle {
     thread: ThreadId,
     /// A fork has this handle, but not the thread behind it.
     process: u32,
+    #[cfg(feature = "otlp-profiles")]
+    profiles: Option<Profiles>,
 }
 
 impl Reader {
     /// Starts the thread.
-    pub(crate) fn start(transport: Transport, times: Times, temporality: Temporality) -> Result<Self, Error> {
+    pub(crate) fn start(
+        transport: Transport,
+        times: Times,
+        temporality: Temporality,
+        #[cfg(feature = "otlp-profiles")] profiles: Option<Profiles>,
+    ) -> Result<Self, Error> {
         let manual = Arc::new(ManualReader::builder().with_temporality(temporality).build());
         let (requests, inbox) = unbounded_channel();
-        let worker = ExportWorker::new(Arc::clone(&manual), transport, inbox, times);
+        let worker = ExportWorker::new(
+            Arc::clone(&manual),
+            transport,
+            inbox,
+            times,
+            #[cfg(feature = "otlp-profiles")]
+            profiles.as_ref().map(Profiles::schedule),
+        );
         let thread = thread::Builder::new().name("otlp-export".into());
         let thread = background::spawn_with_runtime(thread, move |runtime| worker.run(runtime));
         let thread = thread.map_err(|error| Error::Start(error.to_string()))?.thread().id();
-        let ended = OnceLock::new();
-        Ok(Reader(Arc::new(Handle { manual, requests, times, ended, thread, process: process::id() })))
+        Ok(Reader(Arc::new(Handle {
+            manual,
+            requests,
+            times,
+            ended: OnceLock::new(),
+            thread,
+            process: process::id(),
+            #[cfg(feature = "otlp-profiles")]
+            profiles,
+        })))
     }
 
     pub(crate) fn flush(&self) -> Result<(), Error> {
@@ -61,7 +85,7 @@ impl Reader {
             return Ok(());
         }
         self.0.refuse_in_callback()?;
-        self.0.ended.get_or_init(|| self.0.request(true, self.0.times.shutdown_timeout)).clone()
+        self.0.ended.get_or_init(|| self.0.end(self.0.times.shutdown_timeout)).clone()
     }
 
     /// True if the exporting thread has done what a shutdown asked for, well or not.
@@ -85,6 +109,23 @@ impl Handle {
             true => Err(Error::Export("this was called inside a callback of an instrument".into())),
             false => Ok(()),
         }
+    }
+
+    /// Exports for the last time. Metrics and profiles share the time; only the metrics decide on the result.
+    fn end(&self, timeout: Duration) -> Result<(), Error> {
+        #[cfg(feature = "otlp-profiles")]
+        let (start, profiles) = {
+            let start = Instant::now();
+            let end = |profiles: &Profiles| profiles.end(start + timeout.mul_f64(0.95));
+            (start, self.profiles.as_ref().map(end))
+        };
+        let result = self.request(true, timeout);
+        #[cfg(feature = "otlp-profiles")]
+        if let Some(profiles) = profiles {
+            // The thread logs a loss.
+            let _ = profiles.recv_timeout(timeout.saturating_sub(start.elapsed()));
+        }
+        result
     }
 
     fn request(&self, is_last: bool, timeout: Duration) -> Result<(), Error> {

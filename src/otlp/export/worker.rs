@@ -11,14 +11,14 @@ use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::reader::MetricReader;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::time::{sleep_until, timeout_at};
 
 use crate::otlp::config::settings::Times;
 use crate::otlp::error::Error;
-use crate::otlp::export::delivery::{Delivery, is_reached};
-use crate::otlp::export::outage::Outage;
+use crate::otlp::export::exporter::Exporter;
+#[cfg(feature = "otlp-profiles")]
+use crate::otlp::export::profiles::Schedule;
 use crate::otlp::export::request::Request;
-use crate::otlp::send::stream::Notes;
+use crate::otlp::send::payload::{Payload, Signal};
 use crate::otlp::send::transport::Transport;
 
 pub(crate) struct ExportWorker {
@@ -27,6 +27,8 @@ pub(crate) struct ExportWorker {
     interval: Duration,
     next: Instant,
     metrics: ResourceMetrics,
+    #[cfg(feature = "otlp-profiles")]
+    profiles: Option<Schedule>,
 }
 
 impl ExportWorker {
@@ -35,17 +37,17 @@ impl ExportWorker {
         transport: Transport,
         requests: UnboundedReceiver<Request>,
         times: Times,
+        #[cfg(feature = "otlp-profiles")] profiles: Option<Schedule>,
     ) -> Self {
-        let exporter = Exporter {
-            outage: Outage::new(transport.name()),
-            notes: transport.notes().cloned(),
-            delivery: Delivery::new(transport),
-            requests,
-            waiting: Vec::new(),
-            timeout: times.timeout,
-        };
-        let next = Instant::now() + times.interval;
-        ExportWorker { manual, exporter, interval: times.interval, next, metrics: ResourceMetrics::default() }
+        ExportWorker {
+            manual,
+            exporter: Exporter::new(Signal::Metrics, transport, requests, times.timeout),
+            interval: times.interval,
+            next: Instant::now() + times.interval,
+            metrics: ResourceMetrics::default(),
+            #[cfg(feature = "otlp-profiles")]
+            profiles,
+        }
     }
 
     pub(crate) fn run(mut self, runtime: Runtime) {
@@ -55,11 +57,19 @@ impl ExportWorker {
         // callback may use a runtime itself.
         while runtime.block_on(self.exporter.wait_until(self.next)) {
             let waiting = std::mem::take(&mut self.exporter.waiting);
+            let is_last = waiting.iter().any(|request| request.is_last);
+            #[cfg(feature = "otlp-profiles")]
+            if let Some(profiles) = self.profiles.as_mut().filter(|_| !is_last) {
+                profiles.note_export();
+            }
             let result = match self.collect() {
-                Ok(()) => runtime.block_on(self.exporter.export(&self.metrics, &waiting)),
+                Ok(()) if self.metrics.scope_metrics().next().is_none() => Ok(()),
+                Ok(()) => {
+                    let export = self.exporter.export(Payload::Metrics(&self.metrics), &waiting);
+                    runtime.block_on(export).map(drop).map_err(|error| Error::Export(error.message))
+                }
                 Err(error) => Err(error),
             };
-            let is_last = waiting.iter().any(|request| request.is_last);
             if is_last {
                 self.exporter.outage.ended();
             }
@@ -93,90 +103,6 @@ impl ExportWorker {
             let behind = now - self.next;
             let missed = behind.as_nanos() / self.interval.as_nanos().max(1) + 1;
             self.next += self.interval.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX));
-        }
-    }
-}
-
-/// The part of the worker that runs inside the runtime.
-struct Exporter {
-    delivery: Delivery,
-    requests: UnboundedReceiver<Request>,
-    /// The requests whose export has not begun yet.
-    waiting: Vec<Request>,
-    outage: Outage,
-    notes: Option<Notes>,
-    timeout: Duration,
-}
-
-impl Exporter {
-    /// Waits for the time of the next export or for a request. Returns false when there can be no more requests.
-    async fn wait_until(&mut self, next: Instant) -> bool {
-        if self.waiting.is_empty() {
-            match timeout_at(next.into(), self.requests.recv()).await {
-                Ok(Some(request)) => self.waiting.push(request),
-                Ok(None) => return false,
-                Err(_) => return true,
-            }
-        }
-        // One export answers all requests that came before it.
-        while let Ok(request) = self.requests.try_recv() {
-            self.waiting.push(request);
-        }
-        true
-    }
-
-    async fn export(&mut self, metrics: &ResourceMetrics, requests: &[Request]) -> Result<(), Error> {
-        if metrics.scope_metrics().next().is_none() {
-            return Ok(());
-        }
-        let now = Instant::now();
-        let mut deadline = now + self.timeout;
-        if requests.is_empty() {
-            if self.delivery.must_wait(now) {
-                self.outage.skipped();
-                return Ok(());
-            }
-        } else {
-            // A slow callback may have used up the time of some requests, or of all.
-            let Some(first) =
-                requests.iter().map(|request| request.deadline).filter(|time| *time > now).min()
-            else {
-                let why = "collecting the metrics took longer than they may take";
-                self.outage.lost(why);
-                return Err(Error::Export(why.into()));
-            };
-            deadline = deadline.min(first);
-        }
-        let is_last = requests.iter().any(|request| request.is_last);
-        let result = {
-            let attempts = self.delivery.deliver(metrics, deadline, is_last);
-            tokio::pin!(attempts);
-            loop {
-                tokio::select! {
-                    biased;
-                    result = &mut attempts => break Some(result),
-                    () = sleep_until(deadline.into()) => break None,
-                    Some(request) = self.requests.recv() => {
-                        let now = Instant::now();
-                        let left = request.deadline.saturating_duration_since(now);
-                        // Leaves half of the time to the export that was asked for. A process that ends waits for no
-                        // endpoint that was never there.
-                        let share = if request.is_last && !is_reached(self.notes.as_ref()) { Duration::ZERO } else { left / 2 };
-                        deadline = deadline.min(now + share);
-                        self.waiting.push(request);
-                    }
-                }
-            }
-        };
-        match result.unwrap_or_else(|| Err(self.delivery.abandon())) {
-            Ok(outcome) => {
-                self.outage.delivered(&outcome);
-                Ok(())
-            }
-            Err(error) => {
-                self.outage.lost(&error.message);
-                Err(Error::Export(error.message))
-            }
         }
     }
 }

@@ -46,7 +46,8 @@ impl Media {
 
 /// Reads an answer with a status of success. The error is a problem.
 ///
-/// Some collectors answer with nothing, in JSON or with a text such as `OK`. A page is from no collector.
+/// Some collectors answer with nothing, in JSON or with a text such as `OK`. A page is from no collector. In protobuf the
+/// answers to all signals have the same form.
 pub(crate) fn outcome(
     headers: &HeaderMap,
     body: &[u8],
@@ -81,6 +82,10 @@ fn without_mark(body: &[u8]) -> &[u8] {
     body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body)
 }
 
+/// The names of the number that was rejected, of each signal.
+const REJECTED: [[&str; 2]; 2] =
+    [["rejectedDataPoints", "rejected_data_points"], ["rejectedProfiles", "rejected_profiles"]];
+
 /// The names are those of JSON or of protobuf, and a number may be a string.
 fn of_json(body: &[u8], secrets: &Secrets) -> Outcome {
     let field = |object: &Value, names: [&str; 2]| names.iter().find_map(|name| object.get(name).cloned());
@@ -88,7 +93,7 @@ fn of_json(body: &[u8], secrets: &Secrets) -> Outcome {
         .ok()
         .and_then(|body| field(&body, ["partialSuccess", "partial_success"]));
     let Some(part) = part else { return Outcome::ACCEPTED };
-    let rejected = match field(&part, ["rejectedDataPoints", "rejected_data_points"]) {
+    let rejected = match REJECTED.iter().find_map(|names| field(&part, *names)) {
         Some(Value::String(number)) => {
             let number = number.trim();
             number.parse().or_else(|_| number.parse::<f64>().map(|number| number as i64)).unwrap_or(0)
@@ -174,8 +179,8 @@ mod tests {
         outcome(&headers(media), body, true, &Secrets::default())
     }
 
-    fn rejected(points: u64, message: &str) -> Result<Outcome, String> {
-        Ok(Outcome::PartlyRejected { points, message: message.into() })
+    fn rejected(items: u64, message: &str) -> Result<Outcome, String> {
+        Ok(Outcome::PartlyRejected { items, message: message.into() })
     }
 
     /// `partial_success { rejected_data_points: 40, error_message: "old" }`

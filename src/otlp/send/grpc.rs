@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use http::HeaderMap;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
-use opentelemetry_sdk::metrics::data::ResourceMetrics;
+#[cfg(feature = "otlp-profiles")]
+use opentelemetry_proto::tonic::collector::profiles::v1development::profiles_service_client::ProfilesServiceClient;
 #[cfg(any(feature = "otlp-gzip", feature = "otlp-zstd"))]
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
@@ -16,17 +18,27 @@ use crate::otlp::config::settings::Compression;
 use crate::otlp::config::settings::Target;
 use crate::otlp::send::connect::{Client, Connector, MAX_ANSWER};
 use crate::otlp::send::outcome::{Outcome, Retry, SendError};
+use crate::otlp::send::payload::{Payload, Signal};
 
 pub(crate) struct Grpc {
     target: Target,
     connector: Connector,
-    client: MetricsServiceClient<Client<tonic::body::Body>>,
+    clients: Clients,
 }
+
+/// The clients of the services, over the same connections.
+struct Clients {
+    metrics: MetricsServiceClient<Channel>,
+    #[cfg(feature = "otlp-profiles")]
+    profiles: ProfilesServiceClient<Channel>,
+}
+
+type Channel = Client<tonic::body::Body>;
 
 impl Grpc {
     pub(crate) fn new(target: Target, connector: Connector) -> Self {
-        let client = client(&connector, &target);
-        Grpc { target, connector, client }
+        let clients = Clients::new(&connector, &target);
+        Grpc { target, connector, clients }
     }
 
     pub(crate) fn connector(&self) -> &Connector {
@@ -38,21 +50,29 @@ impl Grpc {
     }
 
     pub(crate) fn reconnect(&mut self) {
-        self.client = client(&self.connector, &self.target);
+        self.clients = Clients::new(&self.connector, &self.target);
     }
 
-    pub(crate) async fn send(&mut self, metrics: &ResourceMetrics) -> Result<Outcome, SendError> {
-        let message = ExportMetricsServiceRequest::from(metrics);
+    pub(crate) async fn send(&mut self, payload: Payload<'_>) -> Result<Outcome, SendError> {
         let headers = self.target.headers.now(&mut self.target.secrets);
         let headers = headers.map_err(|problem| SendError::new(problem, Retry::Never))?;
-        let request = Request::from_parts(MetadataMap::from_headers(headers), Extensions::default(), message);
-        match self.client.export(request).await {
-            Ok(response) => Ok(Outcome::of_response(response.into_inner(), &self.target.secrets)),
-            Err(status) => Err(self.failure(&status)),
-        }
+        let secrets = &self.target.secrets;
+        let outcome = match payload {
+            Payload::Metrics(metrics) => {
+                let request = request(headers, ExportMetricsServiceRequest::from(metrics));
+                let response = self.clients.metrics.export(request).await;
+                response.map(|response| Outcome::of_response(response.into_inner(), secrets))
+            }
+            #[cfg(feature = "otlp-profiles")]
+            Payload::Profiles(profiles) => {
+                let response = self.clients.profiles.export(request(headers, profiles.clone())).await;
+                response.map(|response| Outcome::of_profiles_response(response.into_inner(), secrets))
+            }
+        };
+        outcome.map_err(|status| self.failure(&status, payload.signal()))
     }
 
-    fn failure(&self, status: &Status) -> SendError {
+    fn failure(&self, status: &Status, signal: Signal) -> SendError {
         // Only a failure on this side has a source.
         if let Some(cause) = std::error::Error::source(status) {
             return self.connector.unreachable(&self.target.secrets, cause);
@@ -62,7 +82,7 @@ impl Grpc {
         if !said.is_empty() {
             message += &format!(": {said}");
         }
-        if let Some(hint) = hint(status) {
+        if let Some(hint) = hint(status, signal) {
             message += &format!("; {hint}");
         }
         let delay = status.get_details_retry_info().and_then(|info| info.retry_delay);
@@ -70,17 +90,35 @@ impl Grpc {
     }
 }
 
-fn client(connector: &Connector, target: &Target) -> MetricsServiceClient<Client<tonic::body::Body>> {
-    let client = MetricsServiceClient::with_origin(connector.client(), target.endpoint.url.clone())
-        .max_decoding_message_size(MAX_ANSWER);
-    // The Collector answers in the encoding of the request.
-    match target.compression {
-        #[cfg(feature = "otlp-gzip")]
-        Compression::Gzip => client.send_compressed(GZIP).accept_compressed(GZIP),
-        #[cfg(feature = "otlp-zstd")]
-        Compression::Zstd => client.send_compressed(ZSTD).accept_compressed(ZSTD),
-        _ => client,
+/// Makes the client of a service. The generated clients have no trait in common.
+macro_rules! client {
+    ($service:ident, $channel:expr, $target:expr) => {{
+        let client = $service::with_origin($channel, $target.endpoint.url.clone())
+            .max_decoding_message_size(MAX_ANSWER);
+        // The Collector answers in the encoding of the request.
+        match $target.compression {
+            #[cfg(feature = "otlp-gzip")]
+            Compression::Gzip => client.send_compressed(GZIP).accept_compressed(GZIP),
+            #[cfg(feature = "otlp-zstd")]
+            Compression::Zstd => client.send_compressed(ZSTD).accept_compressed(ZSTD),
+            _ => client,
+        }
+    }};
+}
+
+impl Clients {
+    fn new(connector: &Connector, target: &Target) -> Self {
+        let channel = connector.client();
+        Clients {
+            #[cfg(feature = "otlp-profiles")]
+            profiles: client!(ProfilesServiceClient, channel.clone(), target),
+            metrics: client!(MetricsServiceClient, channel, target),
+        }
     }
+}
+
+fn request<T>(headers: HeaderMap, message: T) -> Request<T> {
+    Request::from_parts(MetadataMap::from_headers(headers), Extensions::default(), message)
 }
 
 #[cfg(feature = "otlp-gzip")]
@@ -89,7 +127,7 @@ const GZIP: CompressionEncoding = CompressionEncoding::Gzip;
 const ZSTD: CompressionEncoding = CompressionEncoding::Zstd;
 
 /// Returns the remedy, if the answer shows it.
-fn hint(status: &Status) -> Option<&'static str> {
+fn hint(status: &Status, signal: Signal) -> Option<&'static str> {
     let said = status.message();
     // In the words of tonic, for an answer without a status of gRPC.
     let is_http = said.contains("HTTP status code") || said.contains("receiving response with status");
@@ -103,7 +141,11 @@ fn hint(status: &Status) -> Option<&'static str> {
         return Some("it has moved, and gRPC does not say where; the endpoint must name its new place");
     }
     let is_unknown = status.code() == Code::Unimplemented;
-    is_unknown.then_some("it speaks gRPC but has no OTLP service for metrics at this endpoint")
+    is_unknown.then_some(match signal {
+        Signal::Metrics => "it speaks gRPC but has no OTLP service for metrics at this endpoint",
+        #[cfg(feature = "otlp-profiles")]
+        Signal::Profiles => "it speaks gRPC but has no OTLP service for profiles at this endpoint",
+    })
 }
 
 /// By the OTLP specification. An exhausted resource is tried again only if the endpoint says when.
@@ -121,6 +163,7 @@ fn retry(code: Code, delay: Option<Duration>) -> Retry {
             | Code::DataLoss,
             _,
         ) => Retry::Soon,
+        (Code::Unimplemented, _) => Retry::NoService,
         _ => Retry::Never,
     }
 }
@@ -141,8 +184,9 @@ mod tests {
         {
             assert_eq!(retry(code, None), Retry::Soon, "{code:?}");
         }
-        for code in [Code::Unknown, Code::InvalidArgument, Code::Unauthenticated, Code::Unimplemented] {
+        for code in [Code::Unknown, Code::InvalidArgument, Code::Unauthenticated] {
             assert_eq!(retry(code, Some(second)), Retry::Never, "{code:?}");
         }
+        assert_eq!(retry(Code::Unimplemented, Some(second)), Retry::NoService);
     }
 }

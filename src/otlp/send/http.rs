@@ -9,17 +9,21 @@ use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use prost::Message;
 use prost::bytes::Bytes;
 
+#[cfg(feature = "otlp-profiles")]
+use crate::otlp::config::endpoint::PROFILES_PATH;
 use crate::otlp::config::options::Protocol;
 use crate::otlp::config::settings::{Compression, Target};
 use crate::otlp::config::shown::shown_url;
 use crate::otlp::error::error_message;
 use crate::otlp::send::answer;
 use crate::otlp::send::connect::{Client, Connector, MAX_ANSWER};
+#[cfg(feature = "otlp-http-json")]
+use crate::otlp::send::finite::finite;
 use crate::otlp::send::outcome::{Outcome, Retry, SendError};
+use crate::otlp::send::payload::Payload;
 
 pub(crate) struct Http {
     target: Target,
@@ -45,8 +49,8 @@ impl Http {
         self.client = self.connector.client();
     }
 
-    pub(crate) async fn send(&mut self, metrics: &ResourceMetrics) -> Result<Outcome, SendError> {
-        let request = self.request(metrics)?;
+    pub(crate) async fn send(&mut self, payload: Payload<'_>) -> Result<Outcome, SendError> {
+        let request = self.request(payload)?;
         let response = self.client.request(request).await;
         let (head, body) =
             response.map_err(|error| self.connector.unreachable(&self.target.secrets, &error))?.into_parts();
@@ -79,10 +83,9 @@ impl Http {
         Err(SendError::new(message, retry(head.status, &head.headers, SystemTime::now())))
     }
 
-    fn request(&mut self, metrics: &ResourceMetrics) -> Result<Request<Full<Bytes>>, SendError> {
+    fn request(&mut self, payload: Payload<'_>) -> Result<Request<Full<Bytes>>, SendError> {
         let failed = |message: String| SendError::new(message, Retry::Never);
-        let message = ExportMetricsServiceRequest::from(metrics);
-        let (message, media) = encoded(message, self.target.protocol).map_err(failed)?;
+        let (message, media) = encoded(payload, self.target.protocol).map_err(failed)?;
         let (body, encoding) = compressed(message, self.target.compression)
             .map_err(|error| failed(format!("compression failed: {error}")))?;
         let mut request = Request::new(Full::new(Bytes::from(body)));
@@ -122,13 +125,22 @@ impl Http {
             400 | 426 | 497 if !self.target.endpoint.is_https() && names_tls(body) => {
                 Some("it expects TLS; begin the endpoint with https://")
             }
-            404 | 405 if !path.ends_with("/v1/metrics") => Some(
+            404 | 405 if !is_usual(path) => Some(
                 "its path as a rule ends with /v1/metrics, which is appended to OTEL_EXPORTER_OTLP_ENDPOINT but not to OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
             ),
             407 => Some("write a user and a password into HTTP_PROXY as http://USER:PASSWORD@HOST:PORT"),
             _ => None,
         }
     }
+}
+
+/// True for a path that ends as that of a signal does.
+fn is_usual(path: &str) -> bool {
+    #[cfg(feature = "otlp-profiles")]
+    if path.ends_with(PROFILES_PATH) {
+        return true;
+    }
+    path.ends_with("/v1/metrics")
 }
 
 fn names_tls(body: &str) -> bool {
@@ -161,20 +173,22 @@ async fn read(mut body: Incoming) -> (Vec<u8>, Option<Broken>) {
     (bytes, None)
 }
 
-/// The body and its media type.
-fn encoded(
-    message: ExportMetricsServiceRequest,
-    protocol: Protocol,
-) -> Result<(Vec<u8>, &'static str), String> {
-    match protocol {
+/// The body and its media type. Profiles are always in protobuf, since the Collector does not read those that
+/// `opentelemetry-proto` writes in JSON.
+fn encoded(payload: Payload<'_>, protocol: Protocol) -> Result<(Vec<u8>, &'static str), String> {
+    const PROTOBUF: &str = "application/x-protobuf";
+    match payload {
         #[cfg(feature = "otlp-http-json")]
-        Protocol::HttpJson => {
-            let message = crate::otlp::send::finite::finite(message);
-            let body = serde_json::to_vec(&message)
+        Payload::Metrics(metrics) if protocol == Protocol::HttpJson => {
+            let body = serde_json::to_vec(&finite(ExportMetricsServiceRequest::from(metrics)))
                 .map_err(|error| format!("the metrics cannot be written in JSON: {error}"))?;
             Ok((body, "application/json"))
         }
-        _ => Ok((message.encode_to_vec(), "application/x-protobuf")),
+        Payload::Metrics(metrics) => {
+            Ok((ExportMetricsServiceRequest::from(metrics).encode_to_vec(), PROTOBUF))
+        }
+        #[cfg(feature = "otlp-profiles")]
+        Payload::Profiles(profiles) => Ok((profiles.encode_to_vec(), PROTOBUF)),
     }
 }
 
@@ -198,6 +212,7 @@ fn retry(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Retry {
     match status.as_u16() {
         429 | 503 => retry_after(headers, now).map_or(Retry::Soon, Retry::After),
         502 | 504 => Retry::Soon,
+        404 | 405 | 501 => Retry::NoService,
         _ => Retry::Never,
     }
 }
@@ -229,8 +244,11 @@ mod tests {
         assert_eq!(retry(429, "soon"), Retry::Soon);
         assert_eq!(retry(502, "7"), Retry::Soon);
         assert_eq!(retry(504, ""), Retry::Soon);
-        for status in [400, 401, 403, 404, 413, 415, 500, 501, 302] {
+        for status in [400, 401, 403, 413, 415, 500, 302] {
             assert_eq!(retry(status, "7"), Retry::Never, "{status}");
+        }
+        for status in [404, 405, 501] {
+            assert_eq!(retry(status, "7"), Retry::NoService, "{status}");
         }
     }
 }

@@ -11,6 +11,7 @@ mod grpc;
 #[cfg(feature = "otlp-http")]
 mod http;
 pub(crate) mod outcome;
+pub(crate) mod payload;
 #[cfg(feature = "otlp-tls")]
 mod roots;
 pub(crate) mod stream;

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResponse;
+#[cfg(all(feature = "otlp-profiles", feature = "otlp-grpc"))]
+use opentelemetry_proto::tonic::collector::profiles::v1development::ExportProfilesServiceResponse;
 
 use crate::otlp::config::secrets::Secrets;
 
@@ -11,8 +13,8 @@ use crate::otlp::config::secrets::Secrets;
 pub(crate) enum Outcome {
     /// It took everything, and may have advice.
     Accepted { advice: Option<String> },
-    /// It rejected some of the points, for good.
-    PartlyRejected { points: u64, message: String },
+    /// It rejected some of the points, or of the profiles, for good.
+    PartlyRejected { items: u64, message: String },
 }
 
 impl Outcome {
@@ -21,7 +23,7 @@ impl Outcome {
     pub(crate) fn new(rejected: i64, message: &str, secrets: &Secrets) -> Self {
         let message = secrets.excerpt(message);
         match u64::try_from(rejected) {
-            Ok(points @ 1..) => Outcome::PartlyRejected { points, message },
+            Ok(items @ 1..) => Outcome::PartlyRejected { items, message },
             _ => Outcome::Accepted { advice: Some(message).filter(|message| !message.is_empty()) },
         }
     }
@@ -29,6 +31,14 @@ impl Outcome {
     pub(crate) fn of_response(response: ExportMetricsServiceResponse, secrets: &Secrets) -> Self {
         match response.partial_success {
             Some(part) => Self::new(part.rejected_data_points, &part.error_message, secrets),
+            None => Self::ACCEPTED,
+        }
+    }
+
+    #[cfg(all(feature = "otlp-profiles", feature = "otlp-grpc"))]
+    pub(crate) fn of_profiles_response(response: ExportProfilesServiceResponse, secrets: &Secrets) -> Self {
+        match response.partial_success {
+            Some(part) => Self::new(part.rejected_profiles, &part.error_message, secrets),
             None => Self::ACCEPTED,
         }
     }
@@ -60,6 +70,8 @@ impl std::error::Error for SendError {}
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Retry {
     Never,
+    /// The endpoint has no service for this signal. Trying again makes no difference until it gets one.
+    NoService,
     Soon,
     /// The endpoint said when.
     After(Duration),

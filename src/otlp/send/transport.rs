@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use opentelemetry_sdk::metrics::data::ResourceMetrics;
-
 use crate::otlp::config::settings::Target;
 use crate::otlp::error::Error;
 use crate::otlp::send::connect::Connector;
@@ -13,6 +11,7 @@ use crate::otlp::send::grpc::Grpc;
 #[cfg(feature = "otlp-http")]
 use crate::otlp::send::http::Http;
 use crate::otlp::send::outcome::{Outcome, SendError};
+use crate::otlp::send::payload::Payload;
 use crate::otlp::send::stream::Notes;
 
 pub(crate) enum Transport {
@@ -85,13 +84,18 @@ impl Transport {
     }
 
     /// One attempt. May be dropped at any time.
-    pub(crate) async fn send(&mut self, metrics: &ResourceMetrics) -> Result<Outcome, SendError> {
+    pub(crate) async fn send(&mut self, payload: Payload<'_>) -> Result<Outcome, SendError> {
         match self {
             #[cfg(feature = "otlp-grpc")]
-            Transport::Grpc(grpc) => grpc.send(metrics).await,
+            Transport::Grpc(grpc) => grpc.send(payload).await,
             #[cfg(feature = "otlp-http")]
-            Transport::Http(http) => http.send(metrics).await,
-            Transport::Console => console::print(metrics),
+            Transport::Http(http) => http.send(payload).await,
+            Transport::Console => match payload {
+                Payload::Metrics(metrics) => console::print(metrics),
+                // The console has no form for profiles, and gets none.
+                #[cfg(feature = "otlp-profiles")]
+                Payload::Profiles(_) => Ok(Outcome::ACCEPTED),
+            },
         }
     }
 
