@@ -102,7 +102,10 @@ def collector(folder, config, **environment):
     """Yields the ports for gRPC and HTTP."""
     grpc, http = free_port(), free_port()
     log = f"{folder}/{config.stem}.log"
-    with running([OTELCOL, "--config", config], log, LISTEN="127.0.0.1", GRPC_PORT=grpc, HTTP_PORT=http, OWN_METRICS_PORT=free_port(), **environment):
+    # Only deploy/collector.yaml has a pipeline of profiles, which leads nowhere unless the caller says where.
+    environment.setdefault("PROFILES_TO", "http://127.0.0.1:1")
+    arguments = [OTELCOL, "--feature-gates=service.profilesSupport", "--config", config]
+    with running(arguments, log, LISTEN="127.0.0.1", GRPC_PORT=grpc, HTTP_PORT=http, OWN_METRICS_PORT=free_port(), **environment):
         until(lambda: reachable(grpc) and reachable(http), f"Collector ({log})")
         yield grpc, http
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Writes the dashboard "Rust runtime" from rows of panels.
+"""Writes the dashboard "Rust runtime" from rows of panels, and the dashboard of profiles (profiles.py).
 
-`./dashboard.py` writes dashboards/rust-runtime.json. `./dashboard.py --check` fails if that file differs from what this script writes.
+`./dashboard.py` writes both files in dashboards/. `./dashboard.py --check` fails if a file differs from what this script writes.
 
 In a query, `$S` stands for the selection (service, instance, version, namespace, cluster) and `$W` for the window of a rate. A metric is
 first reduced to one value per process (`each`), and only then compared or divided. Promoted resource attributes add labels that this
@@ -14,6 +14,7 @@ import pathlib
 import re
 import sys
 
+from profiles import NUMBERS, PROFILES, profiles
 from parts import AMBER, GREEN, MIN_INTERVAL, RED, SOURCE, lines, place, signals, stat
 
 OUT = pathlib.Path(__file__).parent / "dashboards" / "rust-runtime.json"
@@ -298,6 +299,33 @@ ROWS = [
 ]
 
 
+# The panels whose lines lead to a flame graph of that service and time: title, panel of the dashboard of profiles, selection.
+# A line of all instances has the service of the selection; others have labels of their own.
+OF_SELECTION = "var-service=${service:regex}&var-instance=${instance:regex}"
+OF_LINE = "var-service=${__field.labels.job}&var-instance=${__field.labels.instance}"
+OF_TASK = f"{OF_SELECTION}&var-task=${{__field.labels.rust_task_name}}"
+FLAMES = {
+    "Leak or fragmentation?": ("inuse_space", OF_SELECTION),
+    "Allocated and freed": ("alloc_space", OF_SELECTION),
+    "Live allocations": ("inuse_objects", OF_LINE),
+    "Used by instance": ("inuse_space", OF_LINE),
+    "Memory in use by name": ("inuse_space", OF_TASK),
+    "Allocated by name": ("alloc_space", OF_TASK),
+    "Stalled workers": ("delay", OF_LINE),
+    "Stalls by cause": ("delay", f"{OF_SELECTION}&var-cause=${{__field.labels.tokio_stall_cause}}"),
+    "Stalls": ("delay", OF_LINE),
+    "Stalls by name": ("delay", OF_TASK),
+}
+
+
+def link_to_flame(panel):
+    """Puts the link to the flame graph on the lines of a panel."""
+    if panel["title"] in FLAMES:
+        kind, selection = FLAMES[panel["title"]]
+        url = f"/d/rust-profiles?viewPanel={NUMBERS[kind]}&{selection}&${{__url_time_range}}"
+        panel["fieldConfig"]["defaults"]["links"] = [{"title": "Flame graph", "url": url, "targetBlank": False}]
+
+
 def variable(at):
     """A list of the values of one label among those selected so far. "All" also matches series without the label."""
     name, title, label = SELECTION[at]
@@ -366,6 +394,7 @@ def dashboard():
         target["expr"] = promql(target["expr"])
     for number, each in enumerate(every, 1):
         each["id"] = number
+        link_to_flame(each)
     source = {"type": "datasource", "name": "datasource", "label": "Data source", "query": "prometheus", "current": {"text": "Rust runtime", "value": "rust-runtime"}}
     return {
         "uid": "rust-runtime",
@@ -384,9 +413,10 @@ def dashboard():
 
 
 if __name__ == "__main__":
-    text = json.dumps(dashboard(), indent=1, ensure_ascii=False) + "\n"
-    if sys.argv[1:] == ["--check"]:
-        if OUT.read_text() != text:
-            sys.exit(f"{OUT.name} differs from what dashboard.py writes: run deploy/grafana/dashboard.py")
-    else:
-        OUT.write_text(text)
+    for out, content in ((OUT, dashboard()), (PROFILES, profiles())):
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        if sys.argv[1:] == ["--check"]:
+            if out.read_text() != text:
+                sys.exit(f"{out.name} differs from what dashboard.py writes: run deploy/grafana/dashboard.py")
+        else:
+            out.write_text(text)
