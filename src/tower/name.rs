@@ -45,25 +45,8 @@ impl<B> NameRequest<B> for Route {
     fn name(&self, request: &Request<B>) -> RequestName {
         let method = known_method(request.method());
         let Some(route) = matched_route(request) else { return task::name_of_text(method.into()).into() };
-        // On the stack, so that a request allocates nothing for its name.
-        let mut buffer = [0; 256];
-        let name = match join(&mut buffer, method, route) {
-            Some(name) => task::name_of_str(name),
-            None => task::name_of_text(format!("{method} {route}").into()),
-        };
-        name.into()
+        task::name_of_two(method, route).into()
     }
-}
-
-/// Writes `method route` into the buffer if it has room.
-fn join<'a>(buffer: &'a mut [u8], method: &str, route: &str) -> Option<&'a str> {
-    let mut length = 0;
-    for part in [method, " ", route] {
-        let end = length + part.len();
-        buffer.get_mut(length..end)?.copy_from_slice(part.as_bytes());
-        length = end;
-    }
-    std::str::from_utf8(buffer.get(..length)?).ok()
 }
 
 /// Returns the method, or `HTTP` if it is none of the known ones: a client may send any word.
@@ -145,13 +128,6 @@ mod tests {
         for path in ["", "/", "/shop.Orders", "/shop.Orders/", "//Get", "/a/b/c", "shop.Orders/Get"] {
             assert_eq!(grpc_method(path), None, "{path}");
         }
-    }
-
-    #[test]
-    fn a_name_that_is_too_long_for_the_buffer_is_not_cut() {
-        let mut buffer = [0; 8];
-        assert_eq!(join(&mut buffer, "GET", "/abc"), Some("GET /abc"));
-        assert_eq!(join(&mut buffer, "GET", "/abcd"), None);
     }
 
     #[test]

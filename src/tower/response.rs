@@ -63,11 +63,17 @@ where
         {
             task::name_of_str(&method);
         }
-        let length =
-            response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let task = this.task.take();
+        // A task that has ended has nothing to wait for.
+        let length = if task.as_ref().is_some_and(Counted::has_ended) { None } else { length(&response) };
         Poll::Ready(Ok(response.map(|body| NamedBody::new(body, task, length))))
     }
+}
+
+/// Returns the length of the body if it is known. A body that is in memory knows it itself, faster than the header is found.
+fn length<R: Body>(response: &Response<R>) -> Option<u64> {
+    let header = || response.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
+    response.body().size_hint().exact().or_else(header)
 }
 
 /// Returns whether a gRPC service knows the method that this answers.

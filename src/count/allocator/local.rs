@@ -8,7 +8,7 @@ use super::atomic::Ordering::Relaxed;
 use super::mode::Mode;
 use super::peak::LEAST;
 use super::registry::Registry;
-use super::slot::{AlreadyCounted, Slot, Writer, doubled};
+use super::slot::{AlreadyCounted, Slot, Writer, doubled, is_large};
 use super::totals::{ThreadCounts, Totals};
 
 static REGISTRY: Registry = Registry::new();
@@ -27,8 +27,10 @@ struct Local {
     has_ended: Cell<bool>,
     /// True once an allocator that can take samples has been in the slow path.
     can_sample: Cell<bool>,
-    /// The last result of [`thread_counts`], and `Slot::progress` at that time.
+    /// The last result of [`thread_counts`].
     counts: Cell<(u64, ThreadCounts)>,
+    /// How many allocations of this thread were too large for the hot path.
+    large: Cell<u64>,
 }
 
 thread_local! {
@@ -38,6 +40,7 @@ thread_local! {
             has_ended: Cell::new(false),
             can_sample: Cell::new(false),
             counts: Cell::new((0, ThreadCounts { allocated: 0, allocations: 0 })),
+            large: Cell::new(0),
         }
     };
     /// Accessed once by each thread, so that its destructor runs when the thread ends.
@@ -79,10 +82,10 @@ impl Local {
     }
 
     #[inline(never)]
-    fn update_counts(&self) -> ThreadCounts {
-        let Some(slot) = self.own_or_new() else { return ThreadCounts::default() };
-        let counts = slot.counts();
-        self.counts.set((slot.progress(), counts));
+    fn update_counts(&self) -> (u64, ThreadCounts) {
+        let Some(slot) = self.own_or_new() else { return Default::default() };
+        let counts = (slot.progress(), slot.counts(self.large.get()));
+        self.counts.set(counts);
         counts
     }
 
@@ -150,6 +153,9 @@ pub(super) fn alloc_slow<M: Mode>(size: usize, call: impl FnOnce(Option<f64>) ->
         return failed();
     }
     settle(size as isize, |slot, writer| slot.count_alloc(doubled, already, writer));
+    if is_large(doubled) {
+        LOCAL.with(|local| local.large.set(local.large.get().wrapping_add(1)));
+    }
     ptr
 }
 
@@ -231,17 +237,21 @@ pub(super) fn own_totals() -> Totals {
     LOCAL.with(Local::own_or_new).map(Slot::totals).unwrap_or_default()
 }
 
-/// Returns what the calling thread has allocated. Zeros in a thread that is past its destructors.
+/// Returns what the calling thread has allocated, and [`thread_progress`] before it. Zeros in a thread that is past its
+/// destructors.
 #[inline]
-pub(crate) fn thread_counts() -> ThreadCounts {
-    LOCAL.with(|local| {
-        let (progress, counts) = local.counts.get();
-        match local.own() {
-            // Summing up the size counters is the expensive part, and mostly nothing was allocated since the last time.
-            Some(slot) if slot.progress() == progress => counts,
-            _ => local.update_counts(),
-        }
+pub(crate) fn thread_counts() -> (u64, ThreadCounts) {
+    LOCAL.with(|local| match local.own() {
+        // Summing up the size counters is the expensive part, and mostly nothing was allocated since the last time.
+        Some(slot) if slot.progress() == local.counts.get().0 => local.counts.get(),
+        _ => local.update_counts(),
     })
+}
+
+/// Returns a number that changes with each allocation of the calling thread. It is quickly read.
+#[inline]
+pub(crate) fn thread_progress() -> u64 {
+    LOCAL.with(|local| local.slot().progress())
 }
 
 /// Returns the counters of all threads, read one after the other.

@@ -20,7 +20,7 @@ mod totals;
 pub use counting::CountingAllocator;
 #[cfg(feature = "profile")]
 pub(crate) use local::{can_sample, is_sampling, set_mean};
-pub(crate) use local::{thread_counts, totals};
+pub(crate) use local::{thread_counts, thread_progress, totals};
 pub(crate) use measure::is_global;
 pub use measure::{AllocationStats, measure};
 #[cfg(feature = "profile")]

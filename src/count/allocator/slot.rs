@@ -86,6 +86,15 @@ fn power(doubled: usize) -> usize {
     u32::try_from(doubled).unwrap_or(u32::MAX).checked_ilog2().unwrap_or(0) as usize
 }
 
+/// The number of counters that the hot path may add to: it never takes more than [`STEP`].
+const SMALL_POWERS: usize = STEP.ilog2() as usize + 1;
+
+/// Returns true if an allocation is too large for the hot path.
+#[inline(always)]
+pub(super) fn is_large(doubled: usize) -> bool {
+    power(doubled) >= SMALL_POWERS
+}
+
 impl Slot {
     constructor! { fn new() -> Self {
         Slot::of([Countdown::new(), Countdown::new(), Countdown::new()])
@@ -277,8 +286,14 @@ impl Slot {
         self.powers.iter().fold(0, |sum, class| sum.wrapping_add(class.load(Relaxed)))
     }
 
-    pub(super) fn counts(&self) -> ThreadCounts {
-        ThreadCounts { allocated: self.allocated(), allocations: self.allocations() }
+    /// Returns the counts, given how many of the owner's allocations are [large](is_large). The smaller ones have few
+    /// counters, which are quickly added up.
+    #[inline]
+    pub(super) fn counts(&self, large: u64) -> ThreadCounts {
+        let small = self.powers.iter().take(SMALL_POWERS);
+        let allocations = small.fold(large, |sum, class| sum.wrapping_add(class.load(Relaxed)));
+        let allocated = bytes(self.doubled.own_total(), allocations, self.reallocated.own_total());
+        ThreadCounts { allocated, allocations }
     }
 
     /// Returns a number that is quickly read and changes with every byte that is allocated.

@@ -52,33 +52,41 @@ impl Counted {
         if self.ended {
             return poll(context);
         }
-        if let Some(ticks) = self.timed.as_ref().and_then(|timed| timed.scheduled_ticks()) {
-            thread::add(self.name, Event::ScheduledTicks, ticks);
+        if let Some(timed) = &self.timed {
+            count_scheduled(self.name, timed);
         }
-        let measure = Measure::start(Some(self.name));
-        // The end stands until the poll has returned, since a panic leaves no time to note one.
-        let mut polling = Polling { task: self, end: Some(Event::Panicked), measure };
-        let task = &mut *polling.task;
-        task.membership.poll();
+        let name = self.name;
+        let mut polling = Polling { task: self, measure: Measure::start(Some(name)), in_poll: true };
+        polling.task.membership.poll();
         let result = if scheduled_time() {
-            let waker = TimedWaker::replace(&mut task.timed, context);
+            let waker = TimedWaker::replace(&mut polling.task.timed, context);
             poll(&mut Context::from_waker(&waker))
         } else {
             poll(context)
         };
-        polling.end = is_last(&result).then_some(Event::Completed);
+        let is_last = is_last(&result);
+        polling.in_poll = false;
+        polling.measure.end(Some(name), is_last.then_some(Event::Completed));
+        if is_last {
+            polling.task.leave();
+        }
         result
     }
 
     /// Ends the task. Nothing more is counted for it.
     pub(crate) fn end(&mut self, end: Event) {
         if !self.ended {
-            self.ended = true;
-            self.membership.end();
-            #[cfg(feature = "profile")]
-            drop(self.created.take());
+            self.leave();
             count(self.name, end);
         }
+    }
+
+    /// Notes that the task has ended. Its end is counted besides.
+    fn leave(&mut self) {
+        self.ended = true;
+        self.membership.end();
+        #[cfg(feature = "profile")]
+        drop(self.created.take());
     }
 }
 
@@ -88,19 +96,35 @@ impl Drop for Counted {
     }
 }
 
-/// A poll in progress, counted when it returns or panics.
+#[cold]
+#[inline(never)]
+fn count_scheduled(name: NameId, timed: &TimedWaker) {
+    if let Some(ticks) = timed.scheduled_ticks() {
+        thread::add(name, Event::ScheduledTicks, ticks);
+    }
+}
+
+/// A poll in progress. Its destructor counts one that panics.
 struct Polling<'a> {
     task: &'a mut Counted,
-    end: Option<Event>,
     measure: Measure,
+    in_poll: bool,
+}
+
+impl Polling<'_> {
+    #[cold]
+    #[inline(never)]
+    fn panicked(&mut self) {
+        self.measure.end(Some(self.task.name), Some(Event::Panicked));
+        self.task.leave();
+    }
 }
 
 impl Drop for Polling<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.measure.end(Some(self.task.name));
-        if let Some(end) = self.end {
-            self.task.end(end);
+        if self.in_poll {
+            self.panicked();
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -19,8 +20,8 @@ pub(crate) const PERIOD: u32 = 32;
 const MAX_LIVE: usize = 10_000;
 
 static IS_ON: AtomicBool = AtomicBool::new(false);
-static NEXT: AtomicU64 = AtomicU64::new(0);
-static LIVE: Mutex<BTreeMap<u64, Created>> = Mutex::new(BTreeMap::new());
+static NEXT: AtomicU64 = AtomicU64::new(1);
+static LIVE: Mutex<BTreeMap<NonZeroU64, Created>> = Mutex::new(BTreeMap::new());
 
 thread_local! {
     static UNTIL_NEXT: Cell<u32> = const { Cell::new(0) };
@@ -41,8 +42,8 @@ impl Created {
     }
 }
 
-/// Keeps a sample as long as its task lives.
-pub(crate) struct Sampled(u64);
+/// Keeps a sample as long as its task lives. The number is never zero, so that a task without a sample needs no more space.
+pub(crate) struct Sampled(NonZeroU64);
 
 impl Drop for Sampled {
     fn drop(&mut self) {
@@ -73,7 +74,7 @@ fn sample_in_turn(name: NameId) -> Option<Sampled> {
         if live.len() >= MAX_LIVE {
             return None;
         }
-        let id = NEXT.fetch_add(1, Relaxed);
+        let id = NonZeroU64::new(NEXT.fetch_add(1, Relaxed))?;
         live.insert(id, created);
         Some(Sampled(id))
     })

@@ -153,7 +153,7 @@ fn poll_begins(task: &TaskMeta<'_>) {
 
 fn poll_ended(task: &TaskMeta<'_>) {
     let Some((measure, location, marks)) = FRAMES.with(|frames| frames.pop(task.id())) else { return };
-    measure.end(location.filter(|_| !marks.named));
+    measure.end(location.filter(|_| !marks.named), None);
     if marks.pending || marks.namer_ended {
         settle(task.id(), marks);
     }

@@ -36,7 +36,7 @@ pub(crate) use created::{Created, live_samples, sample_spawns};
 #[cfg(tokio_unstable)]
 pub use hooks::{TaskHooks, task_hooks};
 #[cfg(feature = "tower")]
-pub(crate) use lookup::{known_name, name_of_str, name_of_text};
+pub(crate) use lookup::{known_name, name_of_str, name_of_text, name_of_two};
 #[allow(unused_imports, reason = "the layer and profiles use `NameId`")]
 pub(crate) use name::{NameId, NameOrigin};
 pub use named::{NamedTask, TaskExt};

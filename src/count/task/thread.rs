@@ -15,15 +15,21 @@ pub(crate) static SLABS: Slabs = Slabs::new();
 thread_local! {
     /// It has no destructor, so that it can be used to the very end of the thread.
     static THREAD: Thread = const {
-        Thread { slab: Cell::new(None), charged: Cell::new(Usage::NONE), run_delay: RunDelay::new() }
+        Thread {
+            slab: Cell::new(None),
+            charged_ticks: Cell::new(0),
+            charged_memory: Cell::new(Memory::NONE),
+            run_delay: RunDelay::new(),
+        }
     };
     static RELEASE: Release = const { Release };
 }
 
 struct Thread {
     slab: Cell<Option<&'static Slab>>,
-    /// The sum of what polls that have ended on this thread were charged with, each without the polls within it.
-    charged: Cell<Usage>,
+    /// The sums of what polls that have ended on this thread were charged with, each without the polls within it.
+    charged_ticks: Cell<u64>,
+    charged_memory: Cell<Memory>,
     run_delay: RunDelay,
 }
 
@@ -78,13 +84,19 @@ pub(crate) fn add(name: NameId, event: Event, count: u64) {
 
 #[inline]
 fn with_tally(name: NameId, add: impl FnOnce(Tally<'_>)) {
-    let slab = THREAD.with(|thread| thread.slab.get());
+    THREAD.with(|thread| with_tally_of(thread, name, add));
+}
+
+#[inline]
+fn with_tally_of(thread: &Thread, name: NameId, add: impl FnOnce(Tally<'_>)) {
+    let slab = thread.slab.get();
     if let Some(tally) = slab.and_then(|slab| slab.tally(name)).or_else(|| first_tally(name)) {
         add(tally);
     }
 }
 
 #[cold]
+#[inline(never)]
 fn first_tally(name: NameId) -> Option<Tally<'static>> {
     let slab = THREAD.with(Thread::slab).unwrap_or(SLABS.shared());
     uncharged(|| slab.first_tally(name))
@@ -109,140 +121,154 @@ pub(crate) fn current() -> Option<NameId> {
 
 /// Runs what must not be charged to the task that is being polled.
 pub(crate) fn uncharged<R>(work: impl FnOnce() -> R) -> R {
-    let before = Usage::of(0, allocator::thread_counts());
+    let before = Memory::of_thread().1;
     let result = work();
-    let used = Usage::of(0, allocator::thread_counts()).minus(before);
-    THREAD.with(|thread| thread.charged.set(thread.charged.get().plus(used)));
+    let used = Memory::of_thread().1.minus(before);
+    THREAD.with(|thread| thread.charged_memory.set(thread.charged_memory.get().plus(used)));
     result
 }
 
-/// Time, bytes and allocations.
+/// Allocations and their bytes.
 #[derive(Clone, Copy)]
-struct Usage {
-    ticks: u64,
-    allocated: u64,
-    allocations: u64,
-}
+struct Memory(ThreadCounts);
 
-impl Usage {
-    const NONE: Usage = Usage { ticks: 0, allocated: 0, allocations: 0 };
+impl Memory {
+    const NONE: Memory = Memory(ThreadCounts { allocated: 0, allocations: 0 });
 
+    /// Returns what this thread has allocated, and the progress by which a later allocation is seen.
     #[inline]
-    fn of(ticks: u64, memory: ThreadCounts) -> Self {
-        Usage { ticks, allocated: memory.allocated, allocations: memory.allocations }
+    fn of_thread() -> (u64, Self) {
+        let (progress, counts) = allocator::thread_counts();
+        (progress, Memory(counts))
     }
 
     #[inline]
-    fn now() -> Self {
-        let memory = allocator::thread_counts();
-        Usage::of(clock::ticks(), memory)
+    fn plus(self, other: Memory) -> Self {
+        Memory(ThreadCounts {
+            allocated: self.0.allocated.wrapping_add(other.0.allocated),
+            allocations: self.0.allocations.wrapping_add(other.0.allocations),
+        })
     }
 
     #[inline]
-    fn plus(self, other: Usage) -> Self {
-        Usage {
-            ticks: self.ticks.wrapping_add(other.ticks),
-            allocated: self.allocated.wrapping_add(other.allocated),
-            allocations: self.allocations.wrapping_add(other.allocations),
-        }
+    fn minus(self, other: Memory) -> Self {
+        Memory(ThreadCounts {
+            allocated: self.0.allocated.wrapping_sub(other.0.allocated),
+            allocations: self.0.allocations.wrapping_sub(other.0.allocations),
+        })
     }
 
-    #[inline]
-    fn minus(self, other: Usage) -> Self {
-        Usage {
-            ticks: self.ticks.wrapping_sub(other.ticks),
-            allocated: self.allocated.wrapping_sub(other.allocated),
-            allocations: self.allocations.wrapping_sub(other.allocations),
-        }
-    }
-
-    /// The clocks of two CPUs may differ by a tick, and a poll may end on another thread than it began.
+    /// A poll may end on another thread than it began.
     #[inline]
     fn not_below_zero(self) -> Self {
         let at_least_zero = |difference: u64| difference.cast_signed().max(0).cast_unsigned();
-        Usage {
-            ticks: at_least_zero(self.ticks),
-            allocated: at_least_zero(self.allocated),
-            allocations: at_least_zero(self.allocations),
-        }
+        Memory(ThreadCounts {
+            allocated: at_least_zero(self.0.allocated),
+            allocations: at_least_zero(self.0.allocations),
+        })
     }
 }
 
 /// A poll in progress. Polls within it are measured separately, and their usage is not part of this one.
 #[derive(Clone, Copy)]
 pub(crate) struct Measure {
-    /// The thread's usage at the start of the poll, without the part charged to other polls.
-    uncharged: Usage,
+    /// In ticks.
     start: u64,
+    /// What the thread had charged to polls at the start.
+    charged_ticks: u64,
+    /// Changes with the first allocation since the start.
+    progress: u64,
+    /// What the thread had allocated at the start, without the part charged to polls.
+    uncharged: Memory,
     /// The task around this poll, encoded.
     outer: u32,
 }
 
 impl Measure {
     #[cfg_attr(not(tokio_unstable), allow(dead_code, reason = "only the frames of the hooks begin with it"))]
-    pub(crate) const NONE: Measure = Measure { uncharged: Usage::NONE, start: 0, outer: 0 };
+    pub(crate) const NONE: Measure =
+        Measure { start: 0, charged_ticks: 0, progress: 0, uncharged: Memory::NONE, outer: 0 };
 
     /// Begins a poll of a task. `None` keeps the name of the poll around it.
-    #[inline]
+    // Not inlined into the crates that make futures, where each access to the thread's state would be a call.
+    #[inline(never)]
     pub(crate) fn start(name: Option<NameId>) -> Self {
         THREAD.with(|thread| {
             let outer = thread.slab().map_or(0, |slab| slab.replace_current(name));
-            let charged = thread.charged.get();
-            let mut now = Usage::now();
-            if thread.run_delay.is_due(now.ticks) {
-                thread.run_delay.refresh(now.ticks);
-                now.ticks = clock::ticks();
+            let (progress, allocated) = Memory::of_thread();
+            let uncharged = allocated.minus(thread.charged_memory.get());
+            let charged_ticks = thread.charged_ticks.get();
+            let mut start = clock::ticks();
+            if thread.run_delay.is_due(start) {
+                thread.run_delay.refresh(start);
+                start = clock::ticks();
             }
-            Measure { uncharged: now.minus(charged), start: now.ticks, outer }
+            Measure { start, charged_ticks, progress, uncharged, outer }
         })
     }
 
-    /// Ends the poll and counts it under a name. `None` counts it nowhere.
-    #[inline]
-    pub(crate) fn end(self, name: Option<NameId>) {
-        let Some(name) = name else {
-            self.charge();
-            return;
-        };
-        let (own, whole) = self.charge();
-        with_tally(name, |tally| {
-            tally.add(Event::Polls, 1);
-            tally.add(Event::BusyTicks, own.ticks);
-            if own.allocations | own.allocated != 0 {
-                tally.add(Event::Allocated, own.allocated);
-                tally.add(Event::Allocations, own.allocations);
-            }
-            if is_slow(whole) && is_slow_without_delay(whole) {
-                tally.add(Event::SlowPolls, 1);
-            }
+    /// Ends the poll and counts it under a name, and the end of the task if there is one. `None` counts it nowhere.
+    #[inline(never)]
+    pub(crate) fn end(&self, name: Option<NameId>, end: Option<Event>) {
+        THREAD.with(|thread| {
+            let (own, whole) = self.charge(thread);
+            let allocated = allocator::thread_progress() != self.progress;
+            let memory = if allocated { self.charge_memory(thread) } else { Memory::NONE };
+            let Some(name) = name else { return };
+            with_tally_of(thread, name, |tally| {
+                tally.add(Event::Polls, 1);
+                tally.add(Event::BusyTicks, own);
+                if allocated {
+                    tally.add(Event::Allocated, memory.0.allocated);
+                    tally.add(Event::Allocations, memory.0.allocations);
+                }
+                if is_slow(whole) && is_slow_without_delay(whole) {
+                    tally.add(Event::SlowPolls, 1);
+                }
+                // Last, so that a reader that sees the end also sees the poll.
+                if let Some(end) = end {
+                    tally.add(end, 1);
+                }
+            });
         });
     }
 
     /// Ends a stretch of work that holds no worker, such as a blocking closure: it is never a slow poll.
     pub(crate) fn end_blocking(self, name: NameId) {
-        let (own, _) = self.charge();
-        with_tally(name, |tally| {
-            tally.add(Event::Polls, 1);
-            tally.add(Event::BusyTicks, own.ticks);
-            tally.add(Event::Allocated, own.allocated);
-            tally.add(Event::Allocations, own.allocations);
+        THREAD.with(|thread| {
+            let (own, _) = self.charge(thread);
+            let memory = self.charge_memory(thread);
+            with_tally_of(thread, name, |tally| {
+                tally.add(Event::Polls, 1);
+                tally.add(Event::BusyTicks, own);
+                tally.add(Event::Allocated, memory.0.allocated);
+                tally.add(Event::Allocations, memory.0.allocations);
+            });
         });
     }
 
-    /// Returns what the poll itself has used, and how long it took with the polls within it.
+    /// Returns how long the poll itself has taken, and how long with the polls within it.
     #[inline]
-    fn charge(self) -> (Usage, u64) {
-        let now = Usage::now();
-        let own = THREAD.with(|thread| {
-            if let Some(slab) = thread.slab.get() {
-                slab.restore_current(self.outer);
-            }
-            let charged = thread.charged.get();
-            let own = now.minus(charged).minus(self.uncharged).not_below_zero();
-            thread.charged.set(charged.plus(own));
-            own
-        });
-        (own, now.ticks.saturating_sub(self.start))
+    fn charge(&self, thread: &Thread) -> (u64, u64) {
+        // The clocks of two CPUs may differ by a tick.
+        let whole = clock::ticks().saturating_sub(self.start);
+        if let Some(slab) = thread.slab.get() {
+            slab.restore_current(self.outer);
+        }
+        let charged = thread.charged_ticks.get();
+        // A poll may end on another thread than it began.
+        let own = whole.saturating_sub(charged.saturating_sub(self.charged_ticks));
+        thread.charged_ticks.set(charged.wrapping_add(own));
+        (own, whole)
+    }
+
+    /// Returns what the poll itself has allocated.
+    #[inline(never)]
+    fn charge_memory(&self, thread: &Thread) -> Memory {
+        let charged = thread.charged_memory.get();
+        let own = Memory::of_thread().1.minus(charged).minus(self.uncharged).not_below_zero();
+        thread.charged_memory.set(charged.plus(own));
+        own
     }
 }
 
