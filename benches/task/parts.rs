@@ -1,11 +1,16 @@
 //! Measures parts of counting that are not plain code, beside plain versions.
 
+use std::cell::RefCell;
+use std::future::pending;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::hint::black_box;
+use std::pin::Pin;
+use std::task::{Context, Waker};
 use std::time::Instant;
 
 use opentelemetry_instrumentation_runtime::TaskExt;
 use tokio::runtime::{Builder, Runtime};
+use tokio_metrics::TaskMonitor;
 
 use crate::median;
 
@@ -14,6 +19,9 @@ const CALLS: usize = 10_000;
 
 pub(crate) fn compare() {
     println!("\nparts, median ns of {ROUNDS} rounds");
+    row("a poll, without a runtime", poll(pending()));
+    row("a poll with a name", poll(pending().with_task_name("bench: poll")));
+    row("a poll under tokio_metrics", poll(TaskMonitor::new().instrument(pending())));
     row("two readings of `Instant`", || {
         black_box((Instant::now(), Instant::now()));
     });
@@ -26,7 +34,7 @@ pub(crate) fn compare() {
     });
     row("a task with a name that a thread remembers", || drop(async {}.with_task_name("bench: static")));
     row("a task with its location", || drop(async {}.with_task_location()));
-    row("a task with a name that takes the lock", || {
+    row("a task with a name that is compared by its text", || {
         drop(async {}.with_task_name(String::from("bench: owned")))
     });
     let runtime = Builder::new_current_thread().build().expect("a runtime starts");
@@ -42,6 +50,15 @@ pub(crate) fn compare() {
             .build()
             .expect("a runtime starts");
         row("the same under task_hooks", spawn_on(&hooked));
+    }
+}
+
+/// Returns a function that polls a future.
+fn poll(future: impl Future<Output = ()> + 'static) -> impl Fn() {
+    let future: RefCell<Pin<Box<dyn Future<Output = ()>>>> = RefCell::new(Box::pin(future));
+    move || {
+        let mut context = Context::from_waker(Waker::noop());
+        black_box(future.borrow_mut().as_mut().poll(&mut context).is_pending());
     }
 }
 
