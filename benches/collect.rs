@@ -1,9 +1,11 @@
-//! Measures the time and the allocations of one collection of the default metrics, beside the crates that export the same subjects.
+//! Measures the time and the allocations of one collection of the default metrics, beside the crates that export the same subjects,
+//! and of reading one metric alone.
 //!
-//! `cargo bench -p benches --bench collect`
+//! `cargo bench -p benches --bench collect`; with `--profile dev`, in a build without optimisation.
 
 use support::reader;
 
+use std::hint::black_box;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -26,7 +28,7 @@ const MAX_SHARE: f64 = 0.5;
 async fn main() -> ExitCode {
     let ours = Reader::cumulative();
     let ours_provider = SdkMeterProvider::builder().with_reader(ours.clone()).build();
-    init_runtime_metrics(&ours_provider.meter("ours"));
+    let metrics = init_runtime_metrics(&ours_provider.meter("ours"));
 
     // The other crates register on the provider that is the global one when they are called.
     let theirs = Reader::cumulative();
@@ -50,8 +52,32 @@ async fn main() -> ExitCode {
     }
     let [ours, theirs, _] = rows.each_mut().map(Row::print);
     let share = ours / theirs;
+    println!("\n{:<48} {:>8} {:>8} {:>10} {:>10}", "without OpenTelemetry", "metrics", "", "us", "allocs");
+    print_reading("snapshot()", || metrics.snapshot().readings().len());
+    for name in ["rust.memory.used", "tokio.task.count", "rust.task.count", "process.memory.usage"] {
+        print_reading(&format!("read({name:?})"), || usize::from(metrics.read(name).is_some()));
+    }
     println!("{share:.2} of the other crates' time, at most {MAX_SHARE}");
     if share > MAX_SHARE { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Prints the median time and the allocations of a function that returns how many metrics it has read.
+fn print_reading(name: &str, read: impl Fn() -> usize) {
+    let metrics = read();
+    let (mut times, mut allocations) = (Vec::with_capacity(ROUNDS), Vec::with_capacity(ROUNDS));
+    for _ in 0..ROUNDS {
+        let (time, stats) = measure(|| {
+            let start = Instant::now();
+            black_box(read());
+            start.elapsed()
+        });
+        times.push(time);
+        allocations.push(stats.allocations);
+    }
+    times.sort();
+    allocations.sort();
+    let median = times[ROUNDS / 2].as_secs_f64() * 1e6;
+    println!("{name:<48} {metrics:>8} {:>8} {median:>10.2} {:>10}", "", allocations[ROUNDS / 2]);
 }
 
 struct Row {
