@@ -21,6 +21,13 @@
 //! its debug information: `debug = "line-tables-only"` in the Cargo profile is enough. In a stripped executable
 //! a profile has addresses and build ids only, from which `go tool pprof` finds the names in a copy that is not stripped.
 
+#[cfg(all(
+    tokio_unstable,
+    tokio_taskdump,
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
+mod await_points;
 mod cpu;
 mod delta;
 mod display;
@@ -47,6 +54,13 @@ mod tree;
 mod view;
 mod worker;
 
+#[cfg(all(
+    tokio_unstable,
+    tokio_taskdump,
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
+pub use await_points::tasks_with_await_points;
 pub use cpu::cpu;
 #[cfg(any(feature = "debug", feature = "otlp-profiles"))]
 pub(crate) use cpu::cpu_while;

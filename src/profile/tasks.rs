@@ -7,7 +7,7 @@ use super::sampled::{Label, Profile, ProfileKind, Sample, SampleType};
 use crate::count::task::{self, Created, Event, NameId};
 use crate::stack;
 
-const TYPES: [SampleType; 1] = [SampleType::new("tasks", "count")];
+pub(super) const TYPES: [SampleType; 1] = [SampleType::new("tasks", "count")];
 
 /// Returns the live tasks by name, with the stacks that created them.
 ///
