@@ -92,17 +92,32 @@ fn without_loop<'a>(places: &[Location<'a>]) -> Vec<Location<'a>> {
         return places.to_vec();
     };
     let is_plumbing = |place: &Location<'_>| place.frames.iter().all(is_plumbing);
-    let end = places
-        .iter()
-        .take(outermost)
-        .rposition(|place| !is_plumbing(place))
-        .map_or(outermost, |last| last + 1);
+    let last_before =
+        |end: usize, is_wanted: &dyn Fn(&Location<'_>) -> bool| places.iter().take(end).rposition(is_wanted);
+    // A worker of the multi-thread scheduler polls tasks only. With optimisation, functions with equal code share a name, which
+    // may be that of another crate in the middle of the loop.
+    let polls_tasks = places.get(outermost).is_some_and(|place| {
+        place.frames.iter().any(|frame| is_in_runtime(frame, "scheduler::multi_thread"))
+    });
+    let poll = last_before(outermost, &|place| place.frames.iter().any(|frame| is_in_runtime(frame, "task")));
+    let loop_start = poll.filter(|_| polls_tasks).unwrap_or(outermost);
+    let end = last_before(loop_start, &|place| !is_plumbing(place)).map_or(loop_start, |last| last + 1);
     places.iter().take(end).copied().collect()
 }
 
 /// Returns true if a function belongs to the loop of a worker of Tokio's.
 pub(crate) fn is_worker_loop(frame: &Frame) -> bool {
-    frame.name.contains("tokio::runtime::scheduler::") || frame.file.contains("/src/runtime/scheduler/")
+    is_in_runtime(frame, "scheduler")
+}
+
+/// Returns true if a function belongs to a module of `tokio::runtime`, by its name or its file.
+fn is_in_runtime(frame: &Frame, module: &str) -> bool {
+    let in_name = |path: &str| path.strip_prefix(module).is_some_and(|rest| rest.starts_with("::"));
+    let in_file = |path: &str| {
+        module.split("::").try_fold(path, |path, part| path.strip_prefix(part)?.strip_prefix('/')).is_some()
+    };
+    frame.name.split("tokio::runtime::").skip(1).any(in_name)
+        || frame.file.split("/src/runtime/").skip(1).any(in_file)
 }
 
 /// Returns true if a function is where a worker waits for work. `block_on` inside a task waits elsewhere.
@@ -164,6 +179,31 @@ mod tests {
         assert!(is_plumbing(&frame("with_budget<core::task::Poll<()>, tokio::runtime::Core>", tokio)));
         assert!(!is_plumbing(&frame("poll", &tokio.replace("tokio-1", "tokio-util-0"))));
         assert!(!is_plumbing(&frame("serve<tokio::net::TcpStream>", "/home/me/service/src/main.rs")));
+    }
+
+    #[test]
+    fn a_merged_function_within_the_loop_is_cut_off_too() {
+        let names = [
+            "my_service::block",
+            "my_service::serve::{{closure}}",
+            "tokio::runtime::task::raw::poll",
+            "tokio::runtime::scheduler::multi_thread::worker::Context::run_task",
+            "other::call_once",
+            "tokio::runtime::scheduler::multi_thread::worker::Context::run",
+            "start_thread",
+        ];
+        let frames: Vec<[Frame; 1]> = names.iter().map(|name| [frame(name, "")]).collect();
+        let places: Vec<_> =
+            frames.iter().map(|frames| Location { address: 1, frames, skipped: 0 }).collect();
+        let shown: Vec<_> = without_loop(&places).iter().map(|place| &*place.frames[0].name).collect();
+        assert_eq!(shown, names[..2]);
+        let file =
+            "/home/me/.cargo/registry/src/index/tokio-1.54.1/src/runtime/scheduler/multi_thread/worker.rs";
+        assert!(
+            is_worker_loop(&frame("run", file))
+                && is_in_runtime(&frame("run", file), "scheduler::multi_thread")
+        );
+        assert!(!is_in_runtime(&frame("run", file), "task"));
     }
 
     #[test]
