@@ -18,9 +18,6 @@ const UNSEEN: &str = "[stalls that ended before they were seen]";
 /// Stands for the stacks that there is no room for.
 const OTHERS: &str = "[other stalls]";
 
-/// The cause of a stall whose thread is not given a CPU.
-const STARVED: &str = "starved";
-
 static SEEN: LazyLock<Mutex<Seen>> = LazyLock::new(Mutex::default);
 
 /// Returns the stalls of all watched workers since the process started, by the stack that the worker had: their number
@@ -127,7 +124,7 @@ const MAX_FAILURES: u32 = 8;
 /// The moments at which a stack is taken: at once, and again later.
 const LOOK_AGAIN: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(10)];
 
-/// The time to wait for a running worker's answer.
+/// The time to wait until a worker's thread is on a CPU, where it can answer. A starved one is there now and then.
 const PATIENCE: Duration = Duration::from_millis(30);
 
 /// More threads are not searched for the worker's.
@@ -135,11 +132,9 @@ const MAX_CANDIDATES: usize = 32;
 
 fn take(seen: &StallSeen) -> Option<StallStack> {
     stack::prepare().ok()?;
-    // A thread that is not given the CPU could not answer.
-    let patience = if seen.cause == STARVED { Duration::ZERO } else { PATIENCE };
     let of_busy_worker = |thread, patience| stack::of_thread(thread, patience).ok().filter(is_busy_worker);
     let stack = match seen.thread {
-        Some(thread) => of_busy_worker(thread, patience)?,
+        Some(thread) => of_busy_worker(thread, PATIENCE)?,
         None => {
             let candidates = (seen.candidates)();
             if candidates.len() > MAX_CANDIDATES {
@@ -159,16 +154,15 @@ pub(crate) fn warn(stall: &Arc<Stall>) {
     if !cfg!(feature = "internal-logs") || !SEEN.lock().take_log_turn(stall) {
         return;
     }
-    let stall = Arc::clone(stall);
+    // The stall may be over before its names are found.
+    let (stall, duration) = (Arc::clone(stall), stall.duration());
     let log = move || {
         let place = stall.stack.as_ref().and_then(StallStack::first_frame_of_program);
         let place = place.as_deref().unwrap_or("a function that is not known");
         let Stall { runtime, worker, cause, .. } = &*stall;
         let task = stall.task_name.map(|name| format!(" in task {name}")).unwrap_or_default();
-        let about = format!(
-            "worker {worker} of runtime {runtime}, {cause} for {:.1?} in {place}{task}",
-            stall.duration()
-        );
+        let about =
+            format!("worker {worker} of runtime {runtime}, {cause} for {duration:.1?} in {place}{task}");
         log::warn("a worker is stalled", &about);
     };
     // Without a thread there is no warning; the next one tries again.
