@@ -82,3 +82,49 @@ fn a_walk_leaves_the_error_number_alone() {
     assert!(walked.len > 3 && error.is_err());
     assert_eq!(after.raw_os_error(), Some(libc::ENOENT));
 }
+
+/// The length of the stack in this function, or 0 if it is cut.
+fn length() -> usize {
+    let mut frames = [0; MAX_FRAMES];
+    let walked = here(&mut frames);
+    if walked.is_cut { 0 } else { walked.len }
+}
+
+#[test]
+fn a_child_after_fork_walks_its_stack() {
+    #![allow(unsafe_code, reason = "`fork`")]
+    prepare().unwrap();
+    let expected = length();
+    assert!(expected > 3);
+    // SAFETY: the child walks, which takes no lock and allocates nothing, and ends at once.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let is_equal = length() == expected;
+        // SAFETY: it ends the child.
+        unsafe { libc::_exit(if is_equal { 7 } else { 1 }) };
+    }
+    let mut status = 0;
+    // SAFETY: the status is writable.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+    assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 7, "{status:x}");
+}
+
+#[test]
+fn a_thread_that_ends_walks_its_stack_in_a_destructor() {
+    use std::cell::RefCell;
+    use std::sync::mpsc::{Sender, channel};
+
+    struct AtTheEnd(Sender<usize>);
+
+    impl Drop for AtTheEnd {
+        fn drop(&mut self) {
+            self.0.send(length()).unwrap();
+        }
+    }
+
+    thread_local!(static AT_THE_END: RefCell<Option<AtTheEnd>> = const { RefCell::new(None) });
+    prepare().unwrap();
+    let (sender, received) = channel();
+    std::thread::spawn(move || AT_THE_END.set(Some(AtTheEnd(sender)))).join().unwrap();
+    assert!(received.recv().unwrap() > 3);
+}
