@@ -19,7 +19,8 @@
 //! Stacks are walked by the tables that unwinding uses. Frame pointers are not needed, and neither is `panic = "unwind"` as
 //! long as the tables are not removed. Names come from the executable's symbol table, files, lines and inlined functions from
 //! its debug information: `debug = "line-tables-only"` in the Cargo profile is enough. In a stripped executable
-//! a profile has addresses and build ids only, from which `go tool pprof` finds the names in a copy that is not stripped.
+//! a profile has addresses and build ids only, from which `go tool pprof` finds the names in a copy that has its debug
+//! information.
 
 #[cfg(all(
     tokio_unstable,

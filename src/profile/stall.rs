@@ -32,7 +32,8 @@ pub struct Stall {
     pub since: Instant,
     /// The name of the task that the worker polls. `None` if it has none.
     pub task_name: Option<&'static str>,
-    /// The stack of the worker's thread. `None` if it could not be taken or does not lead to the worker's loop.
+    /// The stack of the worker's thread. `None` if it could not be taken or does not lead to the worker's loop, which is known
+    /// by name: a stalled worker of a stripped program has no stack.
     pub stack: Option<StallStack>,
 }
 
