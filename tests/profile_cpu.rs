@@ -15,18 +15,9 @@ use std::time::{Duration, Instant};
 
 use opentelemetry_instrumentation_runtime::TaskExt;
 use opentelemetry_instrumentation_runtime::profile::{self, Error, Label, Profile, Sample};
-use support::pace::repeat_when_late;
+use support::pace::{repeat_when_late, thread_time};
 use support::signals;
 use support::tasks::alone;
-
-fn thread_time() -> Duration {
-    let mut time = MaybeUninit::<libc::timespec>::uninit();
-    let time = unsafe {
-        assert_eq!(libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, time.as_mut_ptr()), 0);
-        time.assume_init()
-    };
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
 
 #[inline(never)]
 fn burn(time: Duration) {

@@ -8,11 +8,13 @@ pub mod fork;
 pub mod go;
 pub mod http;
 pub mod log;
+#[cfg(feature = "receiver")]
 pub mod otlp_profile;
 pub mod pace;
 pub mod proxy;
 pub mod random;
 pub mod reader;
+#[cfg(feature = "receiver")]
 pub mod receiver;
 pub mod runtimes;
 pub mod scripted;
@@ -20,4 +22,6 @@ pub mod scripted;
 pub mod signals;
 pub mod skip;
 pub mod snapshot;
+#[cfg(target_os = "linux")]
+pub mod syscalls;
 pub mod tasks;

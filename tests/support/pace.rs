@@ -31,6 +31,15 @@ pub fn repeat_when_late(attempt: impl Fn()) {
     }
 }
 
+/// Returns the CPU time of the calling thread.
+#[cfg(target_os = "linux")]
+pub fn thread_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes to a structure of this function.
+    assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) }, 0);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
 /// Follows how long the threads of this process wait for a CPU.
 struct Delays {
     stop: mpsc::Sender<()>,
