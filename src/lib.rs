@@ -25,7 +25,7 @@
 //! are public API.
 //!
 //! **Source.** A source is a group of metrics that are read together, such as `rust.memory` or `process`. Each source is
-//! on or off: `process.*` is on under Linux, `rust.memory.*` if [`CountingAllocator`] is the global allocator. A source
+//! on or off: `jemalloc.*` is on with the feature `jemalloc`, `rust.memory.*` if [`CountingAllocator`] is the global allocator. A source
 //! that panics is turned off; the others continue. The `Debug` output of [`RuntimeMetrics`] lists the sources and the
 //! reasons.
 //!
@@ -81,8 +81,8 @@
 //!
 //! # Platforms
 //!
-//! Linux has all metrics. On other systems `process.*` and the limits are off. `CountingAllocator` needs 64-bit atomics,
-//! and Rust 1.93 on targets where the C library does not run the destructors of thread-locals (musl, macOS, Windows).
+//! Linux has all metrics. On macOS, Windows and other Unix systems `process.*` and the limits have what the system reports;
+//! they are compiled there, but not tested. `CountingAllocator` needs 64-bit atomics, and Rust 1.93 on targets where the C library does not run the destructors of thread-locals (musl, macOS, Windows).
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

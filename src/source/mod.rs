@@ -8,20 +8,21 @@ pub(crate) mod common;
 pub(crate) mod glibc;
 #[cfg_attr(not(feature = "jemalloc"), allow(dead_code, reason = "this build takes no sample"))]
 pub(crate) mod jemalloc;
-#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "this build takes no sample"))]
 pub(crate) mod limits;
 #[cfg(target_os = "linux")]
 mod linux;
 pub(crate) mod memory;
 #[cfg_attr(not(feature = "mimalloc"), allow(dead_code, reason = "this build takes no sample"))]
 pub(crate) mod mimalloc;
-#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "this build takes no sample"))]
+#[cfg_attr(not(any(unix, windows)), allow(dead_code, reason = "this build takes no sample"))]
 pub(crate) mod process;
 pub(crate) mod replay;
 pub(crate) mod row;
 pub(crate) mod table;
 pub(crate) mod task;
 pub(crate) mod tokio;
+#[cfg(unix)]
+mod unix;
 
 use std::sync::Arc;
 

@@ -2,6 +2,11 @@
 
 #[cfg(target_os = "linux")]
 mod cgroup;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(not(target_os = "linux"))]
+mod others;
+mod sample;
 mod table;
 
 pub(crate) use table::{TABLE, source};

@@ -1,14 +1,18 @@
-//! The rows of the limits, and the sample that they read.
+//! The rows of the limits.
 
 #[cfg(target_os = "linux")]
-use super::cgroup::Cgroups;
-use crate::source::row::{counter, counter_of_seconds, up_down_counter};
+use super::linux::Sampler;
+#[cfg(not(target_os = "linux"))]
+use super::others::Sampler;
+use super::sample::Limits;
+use crate::source::row::{Scope, counter, counter_of_seconds, up_down_counter};
 use crate::source::table::{Source, Table};
 
 pub(crate) static TABLE: Table<Limits> = Table {
     name: "limits",
     about: "The limits of the process: control groups (version 1, 2 or both), CPU affinity and resource limits. \
-            Each collection reads them again, since all of them can change while the process runs. Linux only.",
+            Each collection reads them again, since all of them can change while the process runs. Linux has all of them; other systems have \
+            `rust.cpu.count`, and Unix systems `rust.file_descriptor.limit`, compiled but not tested.",
     attributes: &[],
     rows: &[
         up_down_counter("rust.memory.limit", "By", |limits: &Limits, to| to.value(limits.memory))
@@ -17,7 +21,7 @@ pub(crate) static TABLE: Table<Limits> = Table {
             .advice("The kernel kills the process above this limit. Compare `process.memory.usage` with it; the group's other processes and its page cache count too."),
         up_down_counter("rust.cpu.count", "{cpu}", |limits: &Limits, to| to.value(limits.cpus))
             .description("CPUs that the process may use.")
-            .origin("The main thread's affinity, or the control groups' quota in whole CPUs if that is lower, but at least 1. `std::thread::available_parallelism`, Tokio's default number of workers, follows the same rule.")
+            .origin("The main thread's affinity, or the control groups' quota in whole CPUs if that is lower, but at least 1. `std::thread::available_parallelism`, Tokio's default number of workers, follows the same rule, and is the number on other systems.")
             .advice("This is the upper limit of the rate of `process.cpu.time`. Tokio does not follow a change while the process runs."),
         counter_of_seconds("rust.cpu.throttled.time", |limits: &Limits, to| {
             to.value(limits.throttled_seconds);
@@ -40,49 +44,8 @@ pub(crate) static TABLE: Table<Limits> = Table {
     ],
 };
 
-/// Returns the source. It is on if the system is Linux.
+/// Returns the source.
 pub(crate) fn source() -> Source {
-    #[cfg(target_os = "linux")]
-    {
-        let mut cgroups = Cgroups::at("/");
-        TABLE.on(false, move |visit| {
-            visit(&crate::source::row::Scope::default(), &Limits::sample(&mut cgroups))
-        })
-    }
-    #[cfg(not(target_os = "linux"))]
-    TABLE.off("supported on Linux only")
-}
-
-/// The sample that the rows read. A field without a limit, or one that cannot be read, is `None`.
-pub(crate) struct Limits {
-    memory: Option<u64>,
-    cpus: Option<u64>,
-    throttles: Option<u64>,
-    throttled_seconds: Option<f64>,
-    file_descriptors: Option<u64>,
-}
-
-#[cfg(target_os = "linux")]
-impl Limits {
-    fn sample(cgroups: &mut Cgroups) -> Self {
-        use crate::source::linux::calls as sys;
-
-        cgroups.refresh();
-        let (quota, throttling) = cgroups.cpu();
-        let cpus = sys::affinity(cgroups.process())
-            .or_else(|| std::thread::available_parallelism().ok()?.get().try_into().ok());
-        Limits {
-            memory: cgroups.memory_limit(),
-            cpus: cpus.map(|cpus| quota.map_or(cpus, |quota| cpus.min(whole_cpus(quota)))),
-            throttles: throttling.map(|throttling| throttling.count),
-            throttled_seconds: throttling.map(|throttling| throttling.time.as_secs_f64()),
-            file_descriptors: sys::file_descriptor_limit(),
-        }
-    }
-}
-
-/// Returns whole CPUs, since a number of threads is derived from it.
-#[cfg(target_os = "linux")]
-fn whole_cpus(quota: f64) -> u64 {
-    (quota as u64).max(1)
+    let mut sampler = Sampler::new();
+    TABLE.on(false, move |visit| visit(&Scope::default(), &sampler.sample()))
 }

@@ -1,18 +1,9 @@
-//! Calls the system functions that std does not offer.
+//! Calls the functions of Linux that std does not offer.
 
 #![allow(unsafe_code, reason = "calls into libc")]
 
 use std::mem::MaybeUninit;
 use std::time::Duration;
-
-/// Returns the resources used by all threads of the process since it started, ended threads included.
-pub(crate) fn usage() -> Option<libc::rusage> {
-    let mut usage = MaybeUninit::uninit();
-    // SAFETY: `getrusage` needs a pointer that is valid for writing a `rusage`; `usage` is one.
-    let done = unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) } == 0;
-    // SAFETY: on success `getrusage` has initialised the whole value.
-    done.then(|| unsafe { usage.assume_init() })
-}
 
 /// Returns the time since the machine booted, including the time in suspension.
 ///
@@ -34,17 +25,6 @@ pub(crate) fn ticks_per_second() -> Option<u64> {
 /// Returns the bytes of a page, the unit of memory in `/proc/self/statm`.
 pub(crate) fn page_size() -> Option<u64> {
     configured(libc::_SC_PAGESIZE)
-}
-
-/// Returns the number of file descriptors that the process may open. `None` means unlimited.
-pub(crate) fn file_descriptor_limit() -> Option<u64> {
-    let mut limit = MaybeUninit::<libc::rlimit>::uninit();
-    // SAFETY: `getrlimit` needs a pointer that is valid for writing a `rlimit`; `limit` is one.
-    let done = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, limit.as_mut_ptr()) } == 0;
-    // SAFETY: on success `getrlimit` has initialised the whole value.
-    let limit = done.then(|| unsafe { limit.assume_init() })?;
-    #[allow(clippy::useless_conversion, reason = "the field has 32 bits on some systems")]
-    (limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur.into())
 }
 
 /// Returns the number of CPUs that the main thread of the process, whose id is that of the process, may run on.

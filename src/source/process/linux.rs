@@ -3,9 +3,17 @@
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use super::sample::{Io, Memory, Process, Stat};
+use super::sample::{Io, Memory, Process};
 use crate::source::linux::calls as sys;
 use crate::source::linux::files::{FileReader, OpenFile, number_of};
+
+/// `/proc/self/stat`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stat {
+    threads: u64,
+    /// The start of the process, in ticks since the boot.
+    start: u64,
+}
 
 pub(super) struct Sampler {
     reader: FileReader,
@@ -37,13 +45,13 @@ impl Sampler {
         self.reader.refresh();
         let page_size = self.page_size;
         Process {
-            usage: sys::usage(),
             memory: page_size
                 .and_then(|size| self.reader.parsed(&mut self.memory, |text| Memory::parse(text, size))),
             threads: self.threads(),
             file_descriptors: self.file_descriptors(),
             uptime: self.start().and_then(|start| self.since(start)),
             io: self.disk_io.as_mut().and_then(|file| self.reader.parsed(file, Io::parse)),
+            ..Process::by_usage()
         }
     }
 

@@ -1,13 +1,14 @@
-//! The sample that the rows of `process.*` read.
+//! The sample that the rows of `process.*` read. It is the same on every system.
 
-#[cfg(unix)]
-use libc::{rusage, timeval};
-#[cfg(not(unix))]
-use stand_in::{rusage, timeval};
+#[cfg(any(target_os = "macos", windows))]
+use std::time::{Duration, Instant, SystemTime};
 
-/// The sample that the rows read. A field that cannot be read is `None`.
+/// The sample that the rows read. A field that cannot be read, or that the system does not have, is `None`.
+#[derive(Default)]
 pub(crate) struct Process {
-    pub(super) usage: Option<rusage>,
+    pub(super) cpu: Option<CpuTime>,
+    pub(super) context_switches: Option<ContextSwitches>,
+    pub(super) faults: Option<Faults>,
     pub(super) memory: Option<Memory>,
     pub(super) threads: Option<u64>,
     pub(super) file_descriptors: Option<u64>,
@@ -15,57 +16,60 @@ pub(crate) struct Process {
     pub(super) io: Option<Io>,
 }
 
-impl Process {
-    pub(super) fn count(&self, field: impl Fn(&rusage) -> std::ffi::c_long) -> Option<u64> {
-        field(self.usage.as_ref()?).try_into().ok()
-    }
+/// Seconds of all threads, ended ones included.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct CpuTime {
+    pub(super) user: f64,
+    pub(super) system: f64,
 }
 
-pub(super) fn seconds(time: timeval) -> f64 {
-    time.tv_sec as f64 + time.tv_usec as f64 / 1e6
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ContextSwitches {
+    pub(super) voluntary: u64,
+    pub(super) involuntary: u64,
 }
 
-/// `/proc/self/statm`, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Faults {
+    pub(super) major: u64,
+    pub(super) minor: u64,
+}
+
+/// Bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Memory {
     pub(super) size: u64,
     pub(super) resident: u64,
 }
 
-/// `/proc/self/stat`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stat {
-    pub(super) threads: u64,
-    /// The start of the process, in ticks since the boot.
-    pub(super) start: u64,
-}
-
-/// `/proc/self/io`.
+/// Bytes of the disks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Io {
     pub(super) read: u64,
     pub(super) written: u64,
 }
 
-/// Stand-ins for libc's types on systems without them, so that the rows compile. They have no instances.
-#[cfg(not(unix))]
-#[allow(non_camel_case_types, reason = "libc's names")]
-mod stand_in {
-    use std::ffi::c_long;
+/// The start of a process, by the wall clock. Later changes of that clock do not count.
+#[cfg(any(target_os = "macos", windows))]
+pub(super) struct Start {
+    process: u32,
+    uptime: Duration,
+    at: Instant,
+}
 
-    #[derive(Clone, Copy)]
-    pub(crate) struct timeval {
-        pub(crate) tv_sec: i64,
-        pub(crate) tv_usec: i64,
+#[cfg(any(target_os = "macos", windows))]
+impl Start {
+    fn of(process: u32, start: SystemTime) -> Self {
+        let uptime = SystemTime::now().duration_since(start).unwrap_or_default();
+        Start { process, uptime, at: Instant::now() }
     }
 
-    #[derive(Clone, Copy)]
-    pub(crate) struct rusage {
-        pub(crate) ru_utime: timeval,
-        pub(crate) ru_stime: timeval,
-        pub(crate) ru_minflt: c_long,
-        pub(crate) ru_majflt: c_long,
-        pub(crate) ru_nvcsw: c_long,
-        pub(crate) ru_nivcsw: c_long,
+    /// Returns the seconds since this process started. `read` returns the start; it is called once in a process.
+    pub(super) fn uptime(known: &mut Option<Self>, read: impl FnOnce() -> Option<SystemTime>) -> Option<f64> {
+        let process = std::process::id();
+        if !known.as_ref().is_some_and(|start| start.process == process) {
+            *known = read().map(|start| Start::of(process, start));
+        }
+        known.as_ref().map(|start| (start.uptime + start.at.elapsed()).as_secs_f64())
     }
 }
