@@ -49,6 +49,7 @@ subjects! {
     OnJemalloc: CountingAllocator<Jemalloc> = CountingAllocator::new(Jemalloc);
     OnMimalloc: CountingAllocator<MiMalloc> = CountingAllocator::new(MiMalloc);
     SampledOnSystem: CountingAllocator<System, Sampled> = CountingAllocator::system().sampled();
+    SampledOnJemalloc: CountingAllocator<Jemalloc, Sampled> = CountingAllocator::new(Jemalloc).sampled();
     SampledOnMimalloc: CountingAllocator<MiMalloc, Sampled> = CountingAllocator::new(MiMalloc).sampled();
     BareSystem: System = System;
     BareJemalloc: Jemalloc = Jemalloc;
@@ -57,6 +58,17 @@ subjects! {
     Cap: cap::Cap<System> = cap::Cap::new(System, usize::MAX);
     PeakAlloc: peak_alloc::PeakAlloc = peak_alloc::PeakAlloc;
     AllocTracker: alloc_tracker::Allocator<System> = alloc_tracker::Allocator::system();
+}
+
+/// The heap profile of another crate, at the mean of this one.
+struct PprofAlloc;
+
+impl Subject for PprofAlloc {
+    fn get() -> &'static (impl GlobalAlloc + 'static) {
+        static IT: pprof_alloc::PprofAlloc =
+            pprof_alloc::PprofAlloc::new().with_pprof_sample_rate(HeapProfile::DEFAULT_MEAN as usize);
+        &IT
+    }
 }
 
 struct Dhat;
@@ -136,8 +148,21 @@ fn pairs<S: Subject, const SIZE: usize>(count: usize) {
     let align = align();
     // Through pointers, so that no unused argument is optimised away.
     let (alloc, dealloc) = black_box((alloc::<S> as Alloc, dealloc::<S> as Dealloc));
+    // The first block begins a page of jemalloc's, and would be the only one that is measured.
+    let first = unsafe { alloc(black_box(SIZE), align) };
     for _ in 0..count {
         unsafe { dealloc(black_box(alloc(black_box(SIZE), align)), black_box(SIZE), align) };
+    }
+    unsafe { dealloc(black_box(first), black_box(SIZE), align) };
+}
+
+/// Allocates blocks that begin a page, as samples do.
+fn paged<S: Subject>(count: usize) {
+    let (alloc, dealloc) = black_box((alloc::<S> as Alloc, dealloc::<S> as Dealloc));
+    for _ in 0..count {
+        unsafe {
+            dealloc(black_box(alloc(black_box(SIZE), black_box(4096))), black_box(SIZE), black_box(4096))
+        };
     }
 }
 
@@ -154,12 +179,14 @@ fn allocs<S: Subject>(count: usize) {
 fn reallocs<S: Subject>(count: usize) {
     let align = align();
     let realloc = black_box(realloc::<S> as Realloc);
+    let first = unsafe { alloc::<S>(SIZE, align) };
     let mut ptr = unsafe { alloc::<S>(SIZE, align) };
     for _ in 0..count {
         ptr = unsafe { realloc(black_box(ptr), black_box(SIZE), align, black_box(SIZE - 1)) };
         ptr = unsafe { realloc(black_box(ptr), black_box(SIZE - 1), align, black_box(SIZE)) };
     }
     unsafe { dealloc::<S>(ptr, SIZE, align) };
+    unsafe { dealloc::<S>(first, SIZE, align) };
 }
 
 /// The measurements of a subject, without its type.
@@ -170,6 +197,7 @@ struct Entry {
     pairs: fn(usize),
     large_pairs: fn(usize),
     sampled_pairs: fn(usize),
+    paged_pairs: fn(usize),
     allocs: fn(usize),
     reallocs: fn(usize),
     with: fn(&mut dyn FnMut()),
@@ -182,6 +210,7 @@ fn entry<S: Subject>(name: &'static str, over: Option<&'static str>) -> Entry {
         pairs: pairs::<S, SIZE>,
         large_pairs: pairs::<S, LARGE>,
         sampled_pairs: pairs::<S, SAMPLED>,
+        paged_pairs: paged::<S>,
         allocs: allocs::<S>,
         reallocs: reallocs::<S>,
         with: |run| S::with(run),
@@ -198,6 +227,10 @@ fn entries() -> Vec<Entry> {
         entry::<BareMimalloc>("MiMalloc", None),
         entry::<OnMimalloc>("CountingAllocator<MiMalloc>", Some("MiMalloc")),
         entry::<SampledOnSystem>("CountingAllocator<System, Sampled>", Some("CountingAllocator<System>")),
+        entry::<SampledOnJemalloc>(
+            "CountingAllocator<Jemalloc, Sampled>",
+            Some("CountingAllocator<Jemalloc>"),
+        ),
         entry::<SampledOnMimalloc>(
             "CountingAllocator<MiMalloc, Sampled>",
             Some("CountingAllocator<MiMalloc>"),
@@ -207,6 +240,7 @@ fn entries() -> Vec<Entry> {
         entry::<Cap>("cap 0.1", system),
         entry::<PeakAlloc>("peak_alloc 0.3", system),
         entry::<TrackingAllocator>("tracking-allocator 0.4", system),
+        entry::<PprofAlloc>("pprof-alloc 0.6", system),
         entry::<Dhat>("dhat 0.3", system),
     ]
 }
@@ -216,11 +250,17 @@ fn main() -> ExitCode {
     if let [_, flag, name, what, count] = arguments.as_slice()
         && flag == "--under-callgrind"
     {
+        if name == "frames" {
+            HeapProfile::start(1).expect("a heap profile");
+            at_depth(what.parse().expect("a depth"), count.parse().expect("a count"));
+            return ExitCode::SUCCESS;
+        }
         let entry = entries().into_iter().find(|entry| entry.name == name).expect("a subject");
         let run = match what.as_str() {
             "pairs" => entry.pairs,
             "allocs" => entry.allocs,
             "sampled" | "unsampled" => entry.sampled_pairs,
+            "paged" => entry.paged_pairs,
             _ => entry.reallocs,
         };
         let count = count.parse().expect("a count");
@@ -298,20 +338,81 @@ fn instructions() -> bool {
     within
 }
 
-/// Prints what the heap profile costs while it runs, and returns true if the limits are kept.
+/// Prints what heap profiles cost while they run, and returns true if the limits are kept.
 fn sampling() -> bool {
-    const NAME: &str = "CountingAllocator<System, Sampled>";
     // Enough for some hundred samples.
-    let of = |what| instructions_of_many(NAME, what, 1_000_000);
-    let (Some(on), Some(off)) = (of("sampled"), of("unsampled")) else { return true };
-    let sample = (on - off) * HeapProfile::DEFAULT_MEAN as f64 / SAMPLED as f64;
+    const MANY: usize = 1_000_000;
+    let in_a_sample = |added: f64| added * HeapProfile::DEFAULT_MEAN as f64 / SAMPLED as f64;
     println!(
-        "Instructions that the heap profile adds at its default mean: {:.1} for a pair of {SAMPLED} bytes,",
-        on - off
+        "Instructions that a heap profile at a mean of 512 KiB adds to a pair of {SAMPLED} bytes, and to a sample"
     );
-    println!("{sample:.0} for a sample; the aims are {} and {}", limit::SAMPLING_PAIR.0, limit::SAMPLE.0);
+    let row = |name: &str, added: f64| println!("{name:<60}{added:>10.1}{:>12.0}", in_a_sample(added));
+    let mut within = true;
+    for inner in ["System", "Jemalloc", "MiMalloc"] {
+        let name = format!("CountingAllocator<{inner}, Sampled>");
+        let of = |what| instructions_of_many(&name, what, MANY);
+        let (Some(on), Some(off)) = (of("sampled"), of("unsampled")) else { return true };
+        row(&name, on - off);
+        within &= on - off <= limit::SAMPLING_PAIR && in_a_sample(on - off) <= limit::SAMPLE;
+    }
+    // Looks for a sample in vain, since the block begins a page.
+    let paged = |name| instructions_of(name, "paged").unwrap_or(f64::NAN);
+    let in_vain = paged("CountingAllocator<System, Sampled>") - paged("CountingAllocator<System>");
+    if let (Some(on), Some(off)) = (of_jemalloc("prof:true,lg_prof_sample:19"), of_jemalloc("prof:false")) {
+        row("jemalloc's own profile", on - off);
+    }
+    let rival = |name, count| {
+        Some(
+            instructions_of_many(name, "unsampled", count)?
+                - instructions_of_many("System", "unsampled", count)?,
+        )
+    };
+    if let Some(added) = rival("pprof-alloc 0.6", MANY) {
+        row("pprof-alloc 0.6, above System", added);
+    }
+    if let Some(added) = rival("dhat 0.3", 11_000) {
+        row("dhat 0.3, above System, which samples each block", added);
+    }
+    println!(
+        "A block of the program that begins a page, no profile running: {in_vain:.1} instructions to a pair"
+    );
+    if let (Some(deep), Some(shallow)) = (frames(60), frames(20)) {
+        println!("A frame of a stack that is known: {:.0} instructions", (deep - shallow) / 40.0);
+    }
     println!();
-    on - off <= limit::SAMPLING_PAIR.1 && sample <= limit::SAMPLE.1
+    within
+}
+
+/// Returns the instructions of a pair over jemalloc alone with these settings.
+fn of_jemalloc(settings: &str) -> Option<f64> {
+    let program = std::env::current_exe().ok()?;
+    let settings = [("_RJEM_MALLOC_CONF", settings)];
+    let run = |count: usize| {
+        let arguments = ["--under-callgrind", "Jemalloc", "unsampled", &count.to_string()];
+        Some(benches::callgrind_with(&program, &arguments, &settings)?.0)
+    };
+    Some((run(1_000_000)? - run(1_000)?) / 999_000.0)
+}
+
+/// Returns the instructions of a sample at a depth of so many frames.
+fn frames(depth: usize) -> Option<f64> {
+    let program = std::env::current_exe().ok()?;
+    let run = |count: usize| {
+        let arguments = ["--under-callgrind", "frames", &depth.to_string(), &count.to_string()];
+        Some(benches::callgrind(&program, &arguments)?.0)
+    };
+    Some((run(2_000)? - run(1_000)?) / 1_000.0)
+}
+
+/// Takes samples at a depth of so many frames.
+#[inline(never)]
+fn at_depth(depth: usize, count: usize) {
+    if depth == 0 {
+        pairs::<SampledOnSystem, SAMPLED>(count);
+    } else {
+        at_depth(black_box(depth - 1), count);
+    }
+    black_box(depth);
 }
 
 /// Returns the nanoseconds of a pair while a number of threads make them.
