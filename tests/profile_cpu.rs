@@ -5,6 +5,7 @@
 
 use std::hint::black_box;
 use std::mem::MaybeUninit;
+use std::ops::Deref;
 use std::pin::pin;
 use std::process::Command;
 use std::sync::Arc;
@@ -48,10 +49,27 @@ fn one_quarter() {
     black_box(());
 }
 
-/// Runs a function again and again until the value is dropped.
-fn repeat(run: impl Fn() + Send + 'static) -> (Arc<AtomicBool>, JoinHandle<()>) {
-    let is_over = Arc::new(AtomicBool::new(false));
-    let until = Arc::clone(&is_over);
+/// Ends a thread when it is dropped, so that a test that fails does not disturb the next one.
+struct Over(Arc<AtomicBool>);
+
+impl Deref for Over {
+    type Target = AtomicBool;
+
+    fn deref(&self) -> &AtomicBool {
+        &self.0
+    }
+}
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.store(true, SeqCst);
+    }
+}
+
+/// Runs a function again and again until the first value is set or dropped.
+fn repeat(run: impl Fn() + Send + 'static) -> (Over, JoinHandle<()>) {
+    let is_over = Over(Arc::default());
+    let until = Arc::clone(&is_over.0);
     let thread = thread::Builder::new().name("repeats".into()).spawn(move || {
         while !until.load(SeqCst) {
             run();
@@ -202,9 +220,16 @@ fn handler(signal: libc::c_int) -> usize {
 fn profiles_follow_each_other_and_leave_nothing_behind() {
     let _alone = alone();
     let (is_over, thread) = repeat(one_quarter);
-    let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
+    // Other tests come and go. A thread without a name has that of the thread that started it.
+    let threads = || {
+        let entries = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        let names = entries.filter_map(|entry| std::fs::read_to_string(entry.path().join("comm")).ok());
+        let is_another_test = |name: &String| name.contains('_') && !name.starts_with("profiles_follow");
+        names.filter(|name| !is_another_test(name)).collect::<Vec<_>>()
+    };
     profile::cpu(Duration::from_millis(1)).unwrap();
     let before = threads();
+    assert!(before.iter().any(|name| name.starts_with("profiles_follow")), "{before:?}");
     let mut samples = 0;
     for _ in 0..20 {
         samples += profile::cpu(Duration::from_millis(50)).unwrap().samples().len();

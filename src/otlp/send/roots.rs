@@ -12,6 +12,7 @@ use crate::otlp::config::identity::invalid;
 use crate::otlp::config::shown::shown_path;
 use crate::otlp::error::Error;
 use crate::util::log;
+use crate::util::mutex::Mutex;
 
 pub(crate) fn of_file(
     file: &Variable,
@@ -30,7 +31,10 @@ pub(crate) fn of_system(variables: &[Variable]) -> Result<RootCertStore, Error> 
     #[cfg(not(feature = "otlp-tls-webpki-roots"))]
     let fallback = &[];
     let (roots, warning) = choose(rustls_native_certs::load_native_certs(), variables, fallback)?;
-    if let Some(warning) = warning {
+    // Each exporter reads the authorities, and again when their files change.
+    static WARNED: Mutex<Option<String>> = Mutex::new(None);
+    let before = std::mem::replace(&mut *WARNED.lock(), warning.clone());
+    if let Some(warning) = warning.filter(|warning| before.as_ref() != Some(warning)) {
         log::warn("a variable is ignored", &warning);
     }
     Ok(roots)
