@@ -173,8 +173,9 @@ async fn read(mut body: Incoming) -> (Vec<u8>, Option<Broken>) {
     (bytes, None)
 }
 
-/// The body and its media type. Profiles are always in protobuf, since the Collector does not read those that
+/// The body and its media type. Profiles are always in protobuf: the Collector printed none of those that
 /// `opentelemetry-proto` writes in JSON.
+#[cfg_attr(not(feature = "otlp-http-json"), allow(unused_variables, reason = "there is but one encoding"))]
 fn encoded(payload: Payload<'_>, protocol: Protocol) -> Result<(Vec<u8>, &'static str), String> {
     const PROTOBUF: &str = "application/x-protobuf";
     match payload {

@@ -20,6 +20,7 @@ pub(crate) enum Signal {
     Profiles,
 }
 
+#[cfg(feature = "otlp-grpc")]
 impl Payload<'_> {
     pub(crate) fn signal(&self) -> Signal {
         match self {
