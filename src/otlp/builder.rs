@@ -114,7 +114,8 @@ impl Builder {
         self
     }
 
-    /// Sets the time from one profile of memory and stalls to the next. The default is a minute.
+    /// Sets the time from one profile of memory and stalls to the next. The default is a minute. Zero turns all profiles
+    /// off, those of CPU time included: a dependency may have turned the feature on.
     ///
     /// Profiles go with every n-th export, where n is chosen to come nearest to that time, and with the second export for
     /// the first time. [`Builder::heap_profile`](crate::Builder::heap_profile) starts the heap profile; without one, and

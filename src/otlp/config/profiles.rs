@@ -25,8 +25,11 @@ const INTERVAL: Duration = Duration::from_secs(60);
 const MIN_CPU_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Profiling {
-    /// Returns `None`, after a warning, if the endpoint of metrics does not tell that of profiles.
+    /// Returns `None` if profiles are turned off and, after a warning, if the endpoint of metrics does not tell theirs.
     pub(crate) fn new(options: &Options, env: &Env<'_>, interval: Duration) -> Result<Option<Self>, Error> {
+        if options.profile_every.is_some_and(|time| time.is_zero()) {
+            return Ok(None);
+        }
         let every = options.profile_every.map(|time| positive("profile_every", time)).transpose()?;
         let cpu = options.cpu_profile_every;
         if cpu.is_some_and(|time| time < MIN_CPU_INTERVAL) {
@@ -85,9 +88,16 @@ mod tests {
         assert_eq!(profiling(&options(Duration::MAX), SECOND).unwrap().unwrap().cpu_interval, Some(MAX_TIME));
         let error = profiling(&options(Duration::ZERO), SECOND).unwrap_err();
         assert_eq!(error, "cpu_profile_every=less than a second: it must be at least 1 s");
-        let options = Options { profile_every: Some(Duration::ZERO), ..Options::default() };
-        let error = profiling(&options, SECOND).unwrap_err();
-        assert_eq!(error, "profile_every=0: it must be greater than 0");
+    }
+
+    #[test]
+    fn zero_turns_all_profiles_off() {
+        let options = Options {
+            profile_every: Some(Duration::ZERO),
+            cpu_profile_every: Some(SECOND),
+            ..Options::default()
+        };
+        assert!(profiling(&options, SECOND).unwrap().is_none());
     }
 
     #[test]
