@@ -101,8 +101,8 @@ fn go_finds_the_names_of_bare_addresses() {
     assert!(top.contains("named_by_go"), "{top}");
 }
 
-/// A function of its own, since the compiler gives equal functions one name, such as the closures around tests. Line tables
-/// name a function only if it has an inlined one.
+/// Takes the profile in a separate function. The compiler gives equal functions one name, such as the closures around tests.
+/// Line tables name a function only if another one is inlined into it.
 #[inline(never)]
 fn named_by_go() -> Profile {
     black_box(is_inlined(1));

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::frames::{CUT, Location, UNKNOWN, shown};
+use super::frames::{Location, shown, stand_in};
 use super::sampled::{Label, Profile};
 use super::symbols::Symbols;
 
@@ -48,10 +48,8 @@ impl fmt::Display for Profile {
             }
             writeln!(f)?;
             write!(f, "{}", Backtrace(&shown(self.kind, sample, &symbols)))?;
-            if sample.stack.is_empty() {
-                writeln!(f, "      {}", sample.stand_in.unwrap_or(UNKNOWN))?;
-            } else if sample.is_cut {
-                writeln!(f, "      {CUT}")?;
+            if let Some(name) = stand_in(sample) {
+                writeln!(f, "      {name}")?;
             }
             writeln!(f)?;
         }

@@ -1,6 +1,6 @@
 //! Writes a profile as lines of semicolons.
 
-use super::frames::{CUT, UNKNOWN, shown};
+use super::frames::{shown, stand_in};
 use super::sampled::Profile;
 use super::symbols::Symbols;
 
@@ -16,12 +16,7 @@ fn encode(profile: &Profile, symbols: &Symbols) -> String {
     let index = profile.kind.default_value();
     let mut lines = String::new();
     for sample in &profile.samples {
-        let mut names = Vec::new();
-        if sample.stack.is_empty() {
-            names.push(sample.stand_in.unwrap_or(UNKNOWN).to_owned());
-        } else if sample.is_cut {
-            names.push(CUT.to_owned());
-        }
+        let mut names: Vec<String> = stand_in(sample).map(str::to_owned).into_iter().collect();
         for place in shown(profile.kind, sample, symbols).iter().rev() {
             if place.frames.is_empty() {
                 names.push(format!("{:#x}", place.address));

@@ -4,7 +4,7 @@ use super::sampled::{ProfileKind, Sample};
 use super::symbols::{Frame, Symbols};
 
 /// Takes the place of what is missing at the root end of a stack.
-pub(crate) const CUT: &str = "[frames cut off]";
+const CUT: &str = "[frames cut off]";
 /// Takes the place of a stack that is not known.
 pub(crate) const UNKNOWN: &str = "[no stack]";
 
@@ -16,6 +16,15 @@ pub(crate) struct Location<'a> {
     pub(crate) frames: &'a [Frame],
     /// The number of inlined functions at this address that are left out.
     pub(crate) skipped: usize,
+}
+
+/// Returns what stands for the root end of a stack that is missing, or for a whole one.
+pub(crate) fn stand_in(sample: &Sample) -> Option<&'static str> {
+    if sample.stack.is_empty() {
+        Some(sample.stand_in.unwrap_or(UNKNOWN))
+    } else {
+        sample.is_cut.then_some(CUT)
+    }
 }
 
 /// Returns the places of a stack, leaf first.

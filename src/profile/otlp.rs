@@ -11,7 +11,7 @@ use opentelemetry_proto::tonic::profiles::v1development as proto;
 use proto::ProfilesDictionary;
 use uuid::Uuid;
 
-use super::frames::{CUT, Location, UNKNOWN, shown};
+use super::frames::{Location, shown, stand_in};
 use super::sampled::{Label, Profile, Sample, SampleType, add_up};
 use super::symbols::{Frame, Symbols, object_at};
 use crate::stack::Object;
@@ -126,11 +126,7 @@ impl<'a> Tables<'a> {
     fn numbered(&mut self, profile: &Profile, sample: &Sample, symbols: &Symbols) -> Numbered {
         let mut locations: Vec<_> =
             shown(profile.kind, sample, symbols).iter().map(|place| self.location(place)).collect();
-        if sample.stack.is_empty() {
-            locations.push(self.stand_in(sample.stand_in.unwrap_or(UNKNOWN)));
-        } else if sample.is_cut {
-            locations.push(self.stand_in(CUT));
-        }
+        locations.extend(stand_in(sample).map(|name| self.stand_in(name)));
         let stacks = &mut self.dictionary.stack_table;
         let stack = number_of(&mut self.stacks, locations.clone(), || {
             let stack = proto::Stack { location_indices: locations };

@@ -8,7 +8,7 @@ use std::time::UNIX_EPOCH;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use super::frames::{CUT, Location, UNKNOWN, shown};
+use super::frames::{Location, shown, stand_in};
 use super::protobuf::Message;
 use super::sampled::{Label, Profile, Sample, SampleType};
 use super::symbols::{Frame, Symbols, object_at};
@@ -139,11 +139,7 @@ impl<'a> Tables<'a> {
     fn sample(&mut self, body: &mut Message, profile: &Profile, sample: &Sample, symbols: &Symbols) {
         let mut locations: Vec<_> =
             shown(profile.kind, sample, symbols).iter().map(|place| self.location(place)).collect();
-        if sample.stack.is_empty() {
-            locations.push(self.stand_in(sample.stand_in.unwrap_or(UNKNOWN)));
-        } else if sample.is_cut {
-            locations.push(self.stand_in(CUT));
-        }
+        locations.extend(stand_in(sample).map(|name| self.stand_in(name)));
         let labels: Vec<_> = sample.labels.iter().map(|(key, label)| self.label(key, label)).collect();
         body.message(2, |message| {
             message.numbers(1, locations);

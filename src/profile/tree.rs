@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use super::frames::{CUT, Location, UNKNOWN, is_plumbing, shown};
+use super::frames::{Location, UNKNOWN, is_plumbing, shown, stand_in};
 use super::sampled::{Label, Profile, ProfileKind, Sample};
 use super::symbols::Symbols;
 
@@ -45,10 +45,10 @@ impl<'a> Tree<'a> {
             if let Some(group) = group(profile.kind, sample) {
                 enter(&mut at, Node::new(group.into()));
             }
-            if sample.stack.is_empty() && (at == 0 || sample.stand_in.is_some()) {
-                enter(&mut at, Node::new(sample.stand_in.unwrap_or(UNKNOWN).into()));
-            } else if sample.is_cut {
-                enter(&mut at, Node::new(CUT.into()));
+            // The name of a group says more than that there is no stack.
+            let is_grouped = at != 0;
+            if let Some(name) = stand_in(sample).filter(|name| *name != UNKNOWN || !is_grouped) {
+                enter(&mut at, Node::new(name.into()));
             }
             let places = shown(profile.kind, sample, symbols);
             for node in without_runs(functions(&places)) {
