@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use opentelemetry_instrumentation_runtime::profile::HeapProfile;
 use opentelemetry_instrumentation_runtime::{CountingAllocator, RuntimeMetrics, Sampled, TaskExt, debug};
+use support::child::{child, results};
 use support::http::{Answer, request};
+use support::runtimes::while_blocked;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator<System, Sampled> = CountingAllocator::system().sampled();
@@ -209,15 +211,32 @@ fn a_long_request_lasts_until_its_client_disconnects() {
 
 #[test]
 fn pages_are_answered_while_the_runtime_is_blocked() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
-    let (go_on, wait) = std::sync::mpsc::channel::<()>();
-    let (blocked, is_blocked) = std::sync::mpsc::channel();
-    let task = runtime.spawn(async move {
-        blocked.send(()).unwrap();
-        wait.recv().unwrap();
+    while_blocked(|| {
+        assert!(page("threads").contains("pages_are_answered_while_the_runtime_is_blocked"));
     });
-    is_blocked.recv().unwrap();
-    assert!(page("threads").contains("pages_are_answered_while_the_runtime_is_blocked"));
-    go_on.send(()).unwrap();
-    runtime.block_on(task).unwrap();
+}
+
+#[test]
+fn profiles_that_are_not_requested_cost_nothing() {
+    assert_eq!(results(&mut child("child_requests_no_profile")), ["no timers, no handlers, no threads"]);
+}
+
+/// In a process of its own, since other tests take profiles.
+#[test]
+#[ignore = "run by another test, in a child process"]
+fn child_requests_no_profile() {
+    let server = server();
+    assert_eq!(answer(server.local_addr(), "/debug/runtime", "").status, 200);
+    assert_eq!(std::fs::read_to_string("/proc/self/timers").unwrap(), "");
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+    let caught = u64::from_str_radix(line.trim(), 16).unwrap();
+    for signal in [libc::SIGPROF, libc::SIGURG] {
+        assert_eq!(caught >> (signal - 1) & 1, 0, "signal {signal}");
+    }
+    let threads = threads();
+    assert!(threads.iter().any(|name| name.starts_with("runtime-debug")), "{threads:?}");
+    assert!(!threads.iter().any(|name| name.starts_with("runtime-profile")), "{threads:?}");
+    println!("RESULT no timers, no handlers, no threads");
+    server.stop();
 }

@@ -14,6 +14,7 @@ use flate2::read::GzDecoder;
 use opentelemetry_instrumentation_runtime::profile::HeapProfile;
 use opentelemetry_instrumentation_runtime::{CountingAllocator, RuntimeMetrics, Sampled, TaskExt, debug};
 use support::http::{Answer, get, request};
+use support::runtimes::while_blocked;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator<System, Sampled> = CountingAllocator::system().sampled();
@@ -282,16 +283,12 @@ fn requests_beyond_the_limit_are_refused_until_clients_disconnect() {
 
 #[test]
 fn profiles_are_answered_while_the_runtime_is_blocked() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
-    let (go_on, wait) = std::sync::mpsc::channel::<()>();
-    let (blocked, is_blocked) = std::sync::mpsc::channel();
-    let task = runtime.spawn(async move {
-        blocked.send(()).unwrap();
-        wait.recv().unwrap();
+    while_blocked(|| {
+        let answer = text("/debug/pprof/threads?debug=1");
+        assert!(
+            answer.body.contains("profiles_are_answered_while_the_runtime_is_blocked"),
+            "{}",
+            answer.body
+        );
     });
-    is_blocked.recv().unwrap();
-    let answer = text("/debug/pprof/threads?debug=1");
-    assert!(answer.body.contains("profiles_are_answered_while_the_runtime_is_blocked"), "{}", answer.body);
-    go_on.send(()).unwrap();
-    runtime.block_on(task).unwrap();
 }

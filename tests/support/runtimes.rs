@@ -1,5 +1,6 @@
 //! What the tests of `tokio.*` share: reading snapshots by name and runtime.
 
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,21 @@ pub const TICK: Duration = Duration::from_millis(100);
 
 pub fn tokio_runtime() -> Runtime {
     runtime::Builder::new_multi_thread().worker_threads(2).build().expect("a runtime starts")
+}
+
+/// Runs a function while a task blocks the only worker of a runtime.
+pub fn while_blocked(act: impl FnOnce()) {
+    let runtime = runtime::Builder::new_multi_thread().worker_threads(1).build().expect("a runtime starts");
+    let (go_on, wait) = mpsc::channel::<()>();
+    let (blocked, is_blocked) = mpsc::channel();
+    let task = runtime.spawn(async move {
+        blocked.send(()).expect("it waits for this");
+        wait.recv().expect("it is sent");
+    });
+    is_blocked.recv().expect("the task runs");
+    act();
+    go_on.send(()).expect("the task waits for this");
+    runtime.block_on(task).expect("the task does not panic");
 }
 
 /// Metrics that are read by snapshots alone.
