@@ -199,7 +199,7 @@ SCHEDULER = [
     lines("Schedule delay p99 by instance", "s", per_instance(DELAY),
           "One instance above the others: a noisy neighbour, a throttled cgroup or uneven load. All of them: the program itself.", limit=0.1),
     lines("Stalled workers", "percentunit", per_instance(STALLED_BY_RUNTIME, BY_RUNTIME),
-          "The share of a runtime's workers that made no progress for 100 ms or longer, on average. It grows while a stall lasts. At 100 % the runtime does nothing at all: save /debug/pprof/threads now, then see Stalls by name.", limit=0.2),
+          "The share of a runtime's workers that made no progress for 100 ms or longer, on average. It grows while a stall lasts. At 100 % the runtime does nothing at all: save /debug/pprof/stalls and /debug/pprof/threads now, then see Stalls by name.", limit=0.2),
     lines("Stalls by cause", "short", [(rates("tokio_worker_stall_time_seconds_total", "tokio_stall_cause"), "{{tokio_stall_cause}}")],
           "How many workers stand still, by cause. blocked: they wait inside a call (I/O, a lock, sleep); move it to spawn_blocking. running: one poll computes too long; let it yield. starved: the operating system does not run them; this is a shortage of CPU, see Throttled and Context switches.", stack=True),
     lines("Stalls", "short", per_instance(each("tokio_worker_stalls_total", "increase")),
