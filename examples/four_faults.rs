@@ -27,6 +27,10 @@ use opentelemetry_instrumentation_runtime::{
 use tokio::sync::{mpsc, watch};
 use tower_service::Service;
 
+mod by_name;
+
+use by_name::by_name;
+
 #[global_allocator]
 static ALLOC: CountingAllocator<System, Sampled> = CountingAllocator::system().sampled();
 
@@ -73,14 +77,6 @@ fn grown(before: &Snapshot, after: &Snapshot, metric: &str, limit: u64) -> Strin
         .into_iter()
         .filter(|(name, value)| value.saturating_sub(before.get(name).copied().unwrap_or_default()) > limit);
     grown.map(|(name, _)| name).collect::<Vec<_>>().join(", ")
-}
-
-fn by_name(snapshot: &Snapshot, metric: &str) -> BTreeMap<String, u64> {
-    let points = snapshot.get(metric).map(|reading| reading.points()).unwrap_or_default();
-    let each = points.iter().filter_map(|point| {
-        Some((point.attributes().get("rust.task.name")?.to_string(), point.value().as_u64()?))
-    });
-    each.collect()
 }
 
 /// The state of the service.

@@ -8,10 +8,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use opentelemetry::metrics::{MeterProvider, noop::NoopMeterProvider};
-use opentelemetry_instrumentation_runtime::{RuntimeMetrics, Snapshot, TaskExt};
+use opentelemetry_instrumentation_runtime::{RuntimeMetrics, TaskExt};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
+
+mod by_name;
+
+use by_name::by_name;
 
 fn main() -> std::io::Result<()> {
     let mut builder = Builder::new_multi_thread();
@@ -80,7 +84,7 @@ fn report(runtime: &Runtime, spawn: fn(&Service, u64)) {
     let metrics = RuntimeMetrics::builder().build(&NoopMeterProvider::new().meter("task_leak"));
     let (messages, mut logged) = mpsc::channel(100);
     let service = Service { shutdown: watch::Sender::new(()), messages };
-    let known = alive(&metrics.snapshot());
+    let known = by_name(&metrics.snapshot(), "rust.task.count");
     let mut seen = BTreeMap::<String, Vec<u64>>::new();
     for hundreds in [5, 10, 15] {
         runtime.block_on(async {
@@ -91,7 +95,7 @@ fn report(runtime: &Runtime, spawn: fn(&Service, u64)) {
             // Tasks that do not leak end meanwhile.
             sleep(Duration::from_millis(200)).await;
         });
-        for (name, alive) in alive(&metrics.snapshot()) {
+        for (name, alive) in by_name(&metrics.snapshot(), "rust.task.count") {
             if known.contains_key(&name) {
                 continue;
             }
@@ -109,13 +113,4 @@ fn report(runtime: &Runtime, spawn: fn(&Service, u64)) {
         println!("leaks: {name}");
     }
     metrics.stop();
-}
-
-/// Returns `rust.task.count` by name, as a backend receives it.
-fn alive(snapshot: &Snapshot) -> BTreeMap<String, u64> {
-    let points = snapshot.get("rust.task.count").map(|reading| reading.points()).unwrap_or_default();
-    let each = points.iter().filter_map(|point| {
-        Some((point.attributes().get("rust.task.name")?.to_string(), point.value().as_u64()?))
-    });
-    each.collect()
 }
