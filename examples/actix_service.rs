@@ -23,7 +23,8 @@ const METHODS: [Method; 6] =
 
 /// The middleware: counts the handling of each request as a task of the name `GET /order/{id}`.
 ///
-/// The task ends with the handler. The body of a response is not part of it, unless the handler makes the body.
+/// The task ends with the handler. A streamed body is polled later, so that its work is not counted. To count it, poll the
+/// stream in a task with a name, which `actix_web::rt::spawn` starts, and send its items through a channel.
 async fn name_requests(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
