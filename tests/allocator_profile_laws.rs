@@ -12,10 +12,15 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::thread;
 
 use mimalloc::MiMalloc;
-use opentelemetry_instrumentation_runtime::profile::{self, Error, HeapProfile, Label, Profile};
+use opentelemetry_instrumentation_runtime::profile::{self, Error, HeapProfile};
 use opentelemetry_instrumentation_runtime::{CountingAllocator, Sampled};
 use support::random::Random;
 use tikv_jemallocator::Jemalloc;
+
+#[path = "support/heap.rs"]
+mod heap;
+
+use heap::sums;
 
 #[global_allocator]
 static GLOBAL: CountingAllocator<System, Sampled> = CountingAllocator::system().sampled();
@@ -61,19 +66,6 @@ impl Expected {
             self.bytes_variance.sqrt()
         ))
     }
-}
-
-/// Returns the sums of one thread's samples: objects and bytes allocated, then objects and bytes in use.
-fn sums(profile: &Profile, thread: &str) -> [i64; 4] {
-    assert_eq!(profile.error(), None);
-    let is_of = |labels: Vec<(&'static str, &Label)>| {
-        labels.iter().any(|(key, label)| *key == "thread" && **label == Label::from(thread.to_owned()))
-    };
-    let mut sums = [0; 4];
-    for sample in profile.samples().iter().filter(|sample| is_of(sample.labels().collect())) {
-        sums.iter_mut().zip(sample.values()).for_each(|(sum, value)| *sum += value);
-    }
-    sums
 }
 
 type Blocks = Vec<(usize, Layout)>;

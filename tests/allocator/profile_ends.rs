@@ -14,23 +14,16 @@ use std::panic;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use opentelemetry_instrumentation_runtime::profile::{self, HeapProfile, Label, Profile};
+use opentelemetry_instrumentation_runtime::profile::{self, HeapProfile};
 use opentelemetry_instrumentation_runtime::{CountingAllocator, Sampled};
+
+#[path = "../support/heap.rs"]
+mod heap;
+
+use heap::sums;
 
 #[global_allocator]
 static ALLOC: CountingAllocator<System, Sampled> = CountingAllocator::system().sampled();
-
-/// Returns the sums of one thread's samples: objects and bytes allocated, then objects and bytes in use.
-fn sums(profile: &Profile, thread: &str) -> [i64; 4] {
-    let is_of = |sample: &&profile::Sample| {
-        sample.labels().any(|(key, label)| key == "thread" && *label == Label::from(thread.to_owned()))
-    };
-    let mut sums = [0; 4];
-    for sample in profile.samples().iter().filter(is_of) {
-        sums.iter_mut().zip(sample.values()).for_each(|(sum, value)| *sum += value);
-    }
-    sums
-}
 
 fn on_thread(name: &str, run: impl FnOnce() + Send + 'static) {
     thread::Builder::new().name(name.to_owned()).spawn(run).unwrap().join().unwrap();

@@ -11,8 +11,13 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::thread;
 
-use opentelemetry_instrumentation_runtime::profile::{self, HeapProfile, Label, Profile};
+use opentelemetry_instrumentation_runtime::profile::{self, HeapProfile};
 use opentelemetry_instrumentation_runtime::{CountingAllocator, Sampled};
+
+#[path = "../support/heap.rs"]
+mod heap;
+
+use heap::sums;
 
 thread_local! {
     static REFUSES: Cell<bool> = const { Cell::new(false) };
@@ -51,18 +56,6 @@ fn refuse<R>(call: impl FnOnce() -> R) -> R {
     let result = call();
     REFUSES.set(false);
     result
-}
-
-/// Returns the sums of one thread's samples: objects and bytes allocated, then objects and bytes in use.
-fn sums(profile: &Profile, thread: &str) -> [i64; 4] {
-    let is_of = |sample: &&profile::Sample| {
-        sample.labels().any(|(key, label)| key == "thread" && *label == Label::from(thread.to_owned()))
-    };
-    let mut sums = [0; 4];
-    for sample in profile.samples().iter().filter(is_of) {
-        sums.iter_mut().zip(sample.values()).for_each(|(sum, value)| *sum += value);
-    }
-    sums
 }
 
 #[test]
