@@ -1,4 +1,4 @@
-//! `tower::TaskNameLayer` on a tonic server that a client reaches over the network.
+//! `tower::TaskNameLayer` on a tonic server that a client reaches over the network, as the README shows it.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -9,31 +9,16 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::routing::post;
 use futures_core::Stream;
 use opentelemetry_instrumentation_runtime::tower::TaskNameLayer;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
-use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
-    MetricsService, MetricsServiceServer,
-};
-use opentelemetry_proto::tonic::collector::metrics::v1::{
-    ExportMetricsServiceRequest, ExportMetricsServiceResponse,
-};
+use support::grpc;
 use support::tasks::{Fates, busy, fates, metrics, value};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tonic::transport::Channel;
+use tonic::service::Routes;
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Channel, Server};
 use tower_service::Service;
-
-struct Accepts;
-
-#[tonic::async_trait]
-impl MetricsService for Accepts {
-    async fn export(
-        &self,
-        _: tonic::Request<ExportMetricsServiceRequest>,
-    ) -> Result<tonic::Response<ExportMetricsServiceResponse>, tonic::Status> {
-        busy(Duration::from_millis(20));
-        Ok(tonic::Response::new(ExportMetricsServiceResponse::default()))
-    }
-}
 
 /// The frames of a stream. Each takes 5 ms.
 struct Frames(mpsc::UnboundedReceiver<Bytes>);
@@ -50,7 +35,6 @@ impl Stream for Frames {
     }
 }
 
-const UNARY: &str = "opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
 const STREAM: &str = "shop.Orders/Watch";
 
 fn of(name: &str) -> Fates {
@@ -89,11 +73,12 @@ async fn methods_are_named_over_the_network_and_streams_are_live_until_they_end(
         senders.send(send).unwrap();
         async { ([("content-type", "application/grpc")], Body::from_stream(Frames(receive))) }
     };
-    let service = tonic::service::Routes::new(MetricsServiceServer::new(Accepts)).into_axum_router();
-    let app = service.route(&format!("/{STREAM}"), post(handler)).layer(TaskNameLayer::grpc());
+    let service = Routes::new(grpc::server()).into_axum_router();
+    let service = Routes::from(service.route(&format!("/{STREAM}"), post(handler)));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let server = tokio::spawn(async move { axum::serve(listener, app).await });
+    let server = Server::builder().layer(TaskNameLayer::grpc()).add_routes(service);
+    let server = tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
     let mut channel = Channel::from_shared(url).unwrap().connect().await.unwrap();
 
     let mut client = MetricsServiceClient::new(channel.clone());
@@ -101,8 +86,8 @@ async fn methods_are_named_over_the_network_and_streams_are_live_until_they_end(
         client.export(ExportMetricsServiceRequest::default()).await.unwrap();
     }
     // The first one has shown that the method exists.
-    until(UNARY, Fates { spawned: 3.0, completed: 3.0, ..Fates::default() }).await;
-    let busy = value(&metrics().snapshot(), "busy.time", UNARY).unwrap();
+    until(grpc::METHOD, Fates { spawned: 3.0, completed: 3.0, ..Fates::default() }).await;
+    let busy = value(&metrics().snapshot(), "busy.time", grpc::METHOD).unwrap();
     assert!(busy >= 0.0599, "{busy}");
 
     let first = watch(&mut channel).await;

@@ -11,13 +11,9 @@ use axum::http::{Request, Response};
 use axum::routing::{get, post};
 use futures_core::Stream;
 use opentelemetry_instrumentation_runtime::tower::TaskNameLayer;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
-use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
-    MetricsService, MetricsServiceServer,
-};
-use opentelemetry_proto::tonic::collector::metrics::v1::{
-    ExportMetricsServiceRequest, ExportMetricsServiceResponse,
-};
+use support::grpc;
 use support::tasks::{Fates, busy, fates, metrics, names, value};
 use tokio::sync::mpsc;
 use tower_layer::Layer;
@@ -173,31 +169,17 @@ async fn a_closure_names_requests_too() {
     assert_eq!((of("tower: a").completed, of("tower: rest").completed), (1.0, 2.0));
 }
 
-struct Accepts;
-
-#[tonic::async_trait]
-impl MetricsService for Accepts {
-    async fn export(
-        &self,
-        _: tonic::Request<ExportMetricsServiceRequest>,
-    ) -> Result<tonic::Response<ExportMetricsServiceResponse>, tonic::Status> {
-        busy(Duration::from_millis(20));
-        Ok(tonic::Response::new(ExportMetricsServiceResponse::default()))
-    }
-}
-
 #[tokio::test]
 async fn grpc_requests_are_named_by_service_and_method() {
-    const NAME: &str = "opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
-    let service = TaskNameLayer::grpc().layer(MetricsServiceServer::new(Accepts));
+    let service = TaskNameLayer::grpc().layer(grpc::server());
     let mut unknown = service.clone();
     let mut client = MetricsServiceClient::new(service);
     for _ in 0..4 {
         client.export(ExportMetricsServiceRequest::default()).await.unwrap();
     }
     // The first one has shown that the method exists.
-    assert_eq!(of(NAME), Fates { spawned: 3.0, completed: 3.0, ..Fates::default() });
-    let busy = value(&metrics().snapshot(), "busy.time", NAME).unwrap();
+    assert_eq!(of(grpc::METHOD), Fates { spawned: 3.0, completed: 3.0, ..Fates::default() });
+    let busy = value(&metrics().snapshot(), "busy.time", grpc::METHOD).unwrap();
     assert!(busy >= 0.0599, "{busy}");
     for path in ["/opentelemetry.proto.collector.metrics.v1.MetricsService/Nothing", "/what/ever", "/a/b/c"] {
         for _ in 0..2 {

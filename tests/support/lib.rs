@@ -6,6 +6,8 @@ pub mod collector;
 #[cfg(unix)]
 pub mod fork;
 pub mod go;
+#[cfg(feature = "receiver")]
+pub mod grpc;
 pub mod http;
 pub mod log;
 #[cfg(feature = "receiver")]
