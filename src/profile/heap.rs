@@ -147,6 +147,8 @@ impl HeapProfile {
 /// since the profile was started. [`Profile::exact_total`] is the exact number of bytes in use of the whole process,
 /// [`Profile::standard_error`] that of the estimate.
 ///
+/// The memory that the library takes for this profile, and to look up names for any profile, is left out of the samples.
+///
 /// Samples have the labels `thread`, the name of the thread that allocated; `task`, the name of the task that was polled; and
 /// `bytes`, the mean size of the blocks.
 ///
@@ -178,9 +180,12 @@ fn profile(kind: ProfileKind, exact: impl Fn(&Totals) -> u64, variance: impl Fn(
     }
     let exact_total = exact(&allocator::totals());
     let standard_error = variance().sqrt();
-    let mut list = Vec::new();
-    samples::for_each_site(|site| list.push(sample(site)));
-    let mut profile = Profile::new(kind, &TYPES, list);
+    // An endpoint keeps one profile until it takes the next, whose difference would show the first.
+    let mut profile = samples::without_samples(|| {
+        let mut list = Vec::new();
+        samples::for_each_site(|site| list.push(sample(site)));
+        Profile::new(kind, &TYPES, list)
+    });
     profile.period = Some((SampleType::new("space", "bytes"), i64::try_from(mean).unwrap_or(i64::MAX)));
     profile.exact_total = Some(exact_total);
     profile.standard_error = Some(standard_error);

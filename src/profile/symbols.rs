@@ -11,6 +11,7 @@ use object::Object as _;
 use object::read::ReadCache;
 
 use super::sampled::Profile;
+use crate::count::allocator::samples::without_samples;
 #[cfg(feature = "debug")]
 use crate::stack;
 use crate::stack::{Object, object_of};
@@ -58,8 +59,12 @@ impl Symbols {
         symbols
     }
 
-    /// Looks up the return addresses that are not known yet.
+    /// Looks up the return addresses that are not known yet. The heap profile does not show the memory that this takes.
     pub(crate) fn extend(&mut self, addresses: impl IntoIterator<Item = usize>, objects: &[Object]) {
+        without_samples(|| self.look_up_all(addresses, objects));
+    }
+
+    fn look_up_all(&mut self, addresses: impl IntoIterator<Item = usize>, objects: &[Object]) {
         let is_new = |address: &usize| !self.frames.contains_key(address);
         let addresses: BTreeSet<usize> = addresses.into_iter().filter(is_new).collect();
         // Those without a name are not looked up again either.

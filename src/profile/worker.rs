@@ -10,6 +10,7 @@ use object::{Object as _, ObjectSymbol};
 
 use super::frames::{is_idle, is_worker_loop};
 use super::symbols::{Symbols, object_at};
+use crate::count::allocator::samples::without_samples;
 use crate::stack::{self, Stack};
 
 /// Returns true if a stack leads through the loop of a worker, and not through its waiting for work.
@@ -17,7 +18,7 @@ use crate::stack::{self, Stack};
 /// A worker may move to another thread, whose stack must not be taken for the worker's.
 pub(super) fn is_busy_worker(stack: &Stack) -> bool {
     static TOKIO: OnceLock<Tokio> = OnceLock::new();
-    let tokio = TOKIO.get_or_init(|| Tokio::load().unwrap_or_default());
+    let tokio = TOKIO.get_or_init(|| without_samples(Tokio::load).unwrap_or_default());
     if tokio.is_loop(stack) {
         return !tokio.is_waiting(stack);
     }

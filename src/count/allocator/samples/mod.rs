@@ -15,4 +15,5 @@ mod table;
 pub(crate) use sites::{FRACTION, SiteTotals, Sum};
 pub(crate) use store::{
     Taken, align_of, dropped, end, for_each_site, prepare, put_back, record, take, variance_in_use,
+    without_samples,
 };

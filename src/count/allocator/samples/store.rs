@@ -1,5 +1,6 @@
 //! Records, finds and removes samples.
 
+use std::cell::Cell;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -19,6 +20,11 @@ static FILTER: Filter = Filter::new();
 /// Returns the number of the task that the calling thread polls. Set once, since tasks know the allocator and not the
 /// other way round.
 static CURRENT_TASK: OnceLock<fn() -> Option<u32>> = OnceLock::new();
+
+thread_local! {
+    /// True while [`without_samples`] runs. Without a destructor, hence there to the very end of the thread.
+    static IS_OFF: Cell<bool> = const { Cell::new(false) };
+}
 
 struct Store {
     table: Table,
@@ -48,9 +54,22 @@ pub(crate) fn prepare(max_memory: usize, current_task: fn() -> Option<u32>) -> b
     true
 }
 
+/// Calls a function whose allocations are no samples. Looking up names takes more memory for a moment than many a program, and
+/// would hide the program's own.
+pub(crate) fn without_samples<R>(call: impl FnOnce() -> R) -> R {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            IS_OFF.set(self.0);
+        }
+    }
+    let _restore = Restore(IS_OFF.replace(true));
+    call()
+}
+
 /// Records a block as a sample, with the stack of the calling thread. Returns false if there is no place for it.
 pub(crate) fn record(ptr: *mut u8, size: usize, align: usize, weight: f64) -> bool {
-    let Some(store) = STORE.get() else { return false };
+    let Some(store) = STORE.get().filter(|_| !IS_OFF.get()) else { return false };
     let mut frames = [0; stack::MAX_FRAMES];
     let walked = stack::here(&mut frames);
     let key = Key {
