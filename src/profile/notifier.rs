@@ -100,4 +100,76 @@ mod tests {
         (0..20).for_each(|_| notifier.tick());
         assert_eq!(calls.load(SeqCst), 2);
     }
+
+    /// Counts ticks, since times depend on the machine.
+    #[test]
+    #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+    fn the_first_stack_is_taken_at_the_tick_that_finds_the_stall() {
+        use std::sync::mpsc;
+        use std::thread;
+        use std::time::Duration;
+
+        use crate::watch::{ShutdownListener, Subscription, Watched};
+
+        struct Listener(Notifier);
+
+        impl ShutdownListener for Listener {
+            fn on_shutdown(&self, _: &Arc<Watched>) {}
+
+            fn on_tick(&self) {
+                self.0.tick();
+            }
+        }
+
+        fn wait_for(what: &str, is_there: impl Fn() -> bool) {
+            let start = Instant::now();
+            while !is_there() {
+                assert!(start.elapsed() < Duration::from_secs(60), "{what}");
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+
+        let [ticks, found, taken] = [(); 3].map(|()| Arc::new(AtomicUsize::new(0)));
+        let (now, first) = (Arc::clone(&ticks), Arc::clone(&taken));
+        let notifier = Notifier::new(OnStall::new(move |stall| {
+            if stall.stack.is_some() {
+                let _ = first.compare_exchange(0, now.load(SeqCst), SeqCst, SeqCst);
+            }
+        }));
+        let listener = Arc::new(Listener(notifier));
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let watcher = Arc::downgrade(&listener);
+        let (interval, threshold) = (Duration::from_millis(20), Duration::from_millis(50));
+        let subscription = Subscription::new(interval, threshold, watcher);
+        let watched = subscription.watch(runtime.handle());
+        let (now, first) = (Arc::clone(&ticks), Arc::clone(&found));
+        listener.0.look_at(move || {
+            let tick = now.fetch_add(1, SeqCst) + 1;
+            let stalls = watched.upgrade().map(|runtime| runtime.present_stalls()).unwrap_or_default();
+            if !stalls.is_empty() {
+                let _ = first.compare_exchange(0, tick, SeqCst, SeqCst);
+            }
+            let seen = stalls.into_iter().map(|stall| StallSeen {
+                runtime: "main".into(),
+                worker: stall.worker,
+                cause: "blocked",
+                since: stall.since,
+                thread: stall.thread,
+                candidates: Box::new(move || stall.candidates()),
+                task: None,
+            });
+            seen.collect()
+        });
+        // The watcher finds the thread of the worker meanwhile.
+        wait_for("ticks", || ticks.load(SeqCst) > 10);
+        let (end, ended) = mpsc::channel::<()>();
+        let stalled = runtime.spawn(async move {
+            let _ = ended.recv();
+        });
+        wait_for("a stack", || taken.load(SeqCst) > 0);
+        drop(end);
+        runtime.block_on(stalled).unwrap();
+        assert!(found.load(SeqCst) > 0);
+        assert_eq!(taken.load(SeqCst), found.load(SeqCst), "the tick of the stack and that of the stall");
+    }
 }
