@@ -201,10 +201,70 @@ fn a_storm_of_threads_is_accounted_for() {
     });
 }
 
-/// The timers of the process, as the kernel lists them.
+#[test]
+fn fifty_busy_threads_are_accounted_for_each_by_its_own_clock() {
+    let _alone = alone();
+    const THREADS: usize = 50;
+    // A thread is idle when the profile begins, and again when it ends.
+    let phase = Arc::new(AtomicUsize::new(0));
+    let start = |number: usize| {
+        let phase = Arc::clone(&phase);
+        let run = move || {
+            while phase.load(SeqCst) == 0 {
+                thread::park();
+            }
+            while phase.load(SeqCst) == 1 {
+                work();
+            }
+            let used = thread_time();
+            while phase.load(SeqCst) == 2 {
+                thread::park();
+            }
+            used
+        };
+        thread::Builder::new().name(format!("busy-{number}")).spawn(run).unwrap()
+    };
+    let threads: Vec<_> = (0..THREADS).map(start).collect();
+    let profile = thread::spawn(|| profile::cpu(Duration::from_secs(4)));
+    let start = Instant::now();
+    while timers().lines().filter(|line| line.starts_with("ID: ")).count() < THREADS {
+        assert!(start.elapsed() < Duration::from_secs(3), "each thread has a timer: {}", timers());
+        thread::sleep(Duration::from_millis(1));
+    }
+    phase.store(1, SeqCst);
+    threads.iter().for_each(|thread| thread.thread().unpark());
+    thread::sleep(Duration::from_secs(2));
+    phase.store(2, SeqCst);
+    let profile = profile.join().unwrap().unwrap();
+    phase.store(3, SeqCst);
+    threads.iter().for_each(|thread| thread.thread().unpark());
+    let used: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+    assert!(!profile.comments().any(|comment| comment.contains("lost")), "{profile}");
+    let (mut accounted, mut exact) = (0, 0);
+    for (number, used) in used.iter().enumerate() {
+        let name = Label::Text(format!("busy-{number}").into());
+        let own = with_stack(&profile).filter(|sample| sample.labels().any(|(_, label)| *label == name));
+        let time: i64 = own.map(|sample| sample.values()[1]).sum();
+        let used = i64::try_from(used.as_nanos()).unwrap();
+        assert!(
+            time > 0 && (time - used).abs() < 1_000_000 + used / 20,
+            "busy-{number}: {time} of {used} ns"
+        );
+        (accounted, exact) = (accounted + time, exact + used);
+    }
+    let share = accounted as f64 / exact as f64;
+    println!("{:.1} % of {:.2} s accounted for", share * 100.0, exact as f64 / 1e9);
+    assert!((0.99..1.01).contains(&share), "{accounted} of {exact} ns");
+    assert_nothing_is_left();
+}
+
+/// Returns the timers of the process, as the kernel lists them.
+fn timers() -> String {
+    std::fs::read_to_string("/proc/self/timers").unwrap()
+}
+
 fn assert_nothing_is_left() {
-    let timers = std::fs::read_to_string("/proc/self/timers").unwrap();
-    assert_eq!(timers, "");
+    assert_eq!(timers(), "");
     assert_eq!(handler(libc::SIGPROF), libc::SIG_DFL);
 }
 
@@ -228,6 +288,12 @@ fn profiles_follow_each_other_and_leave_nothing_behind() {
         names.filter(|name| !is_another_test(name)).collect::<Vec<_>>()
     };
     profile::cpu(Duration::from_millis(1)).unwrap();
+    // A thread gives itself its name.
+    let start = Instant::now();
+    while !threads().iter().any(|name| name.starts_with("repeats")) {
+        assert!(start.elapsed() < Duration::from_secs(60), "{:?}", threads());
+        thread::sleep(Duration::from_millis(1));
+    }
     let before = threads();
     assert!(before.iter().any(|name| name.starts_with("profiles_follow")), "{before:?}");
     let mut samples = 0;
