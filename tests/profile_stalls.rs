@@ -183,8 +183,12 @@ fn multi_thread() -> Runtime {
 }
 
 fn on(runtime: &Runtime, run: impl FnOnce() + Send + 'static) {
-    // Of a task with a name it is known that one poll lasts.
-    runtime.block_on(runtime.spawn(async { run() }.with_task_name("test"))).unwrap();
+    runtime.block_on(runtime.spawn(named(run))).unwrap();
+}
+
+/// Of a task with a name it is known that one poll lasts.
+fn named(run: impl FnOnce() + Send + 'static) -> impl Future<Output = ()> + Send {
+    async { run() }.with_task_name("test")
 }
 
 #[test]
@@ -314,9 +318,11 @@ fn without_a_handler_each_stack_is_logged_once_a_minute() {
         metrics.watch_runtime(name.clone(), runtime.handle());
         looks(&metrics, 8);
         log::take();
-        for _ in 0..3 {
-            on(&runtime, blocks_in_sleep);
-        }
+        on(&runtime, blocks_in_sleep);
+        on(&runtime, blocks_in_sleep);
+        // The loop of the worker calls a task that another one spawned from elsewhere.
+        let spawned = async { tokio::spawn(named(blocks_in_sleep)).await };
+        runtime.block_on(runtime.spawn(spawned)).unwrap().unwrap();
         on(&runtime, blocks_on_another_future);
         // Another thread looks the names up.
         let mut lines = Vec::new();

@@ -38,6 +38,7 @@ mod folded;
 mod frames;
 mod heap;
 mod notifier;
+mod object_file;
 #[cfg(feature = "otlp-profiles")]
 mod otlp;
 mod pprof;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::sampled::{Profile, ProfileKind, Sample, SampleType};
 use super::stall::{Stall, StallStack};
-use super::worker::is_busy_worker;
+use super::worker::{is_busy_worker, without_loop};
 use crate::stack::{self, Stack};
 use crate::util::mutex::Mutex;
 use crate::util::{log, thread};
@@ -151,7 +151,7 @@ fn take(seen: &StallSeen) -> Option<StallStack> {
 /// Logs a stall, for programs that have no handler: at most once a minute for each distinct stack. Names are looked up on
 /// another thread, since the watcher has to go on.
 pub(crate) fn warn(stall: &Arc<Stall>) {
-    if !cfg!(feature = "internal-logs") || !SEEN.lock().take_log_turn(stall) {
+    if !log::warning_is_read() || !SEEN.lock().take_log_turn(stall) {
         return;
     }
     // The stall may be over before its names are found.
@@ -278,7 +278,8 @@ impl Seen {
     /// Returns true if a stall with this stack was not logged within the last minute, and notes that it is logged now.
     fn take_log_turn(&mut self, stall: &Stall) -> bool {
         const PAUSE: Duration = Duration::from_secs(60);
-        let row = Row::of(stall);
+        let mut row = Row::of(stall);
+        row.stack = row.stack.as_ref().map(without_loop);
         self.logged.retain(|_, time| time.elapsed() < PAUSE);
         let is_new = !self.logged.contains_key(&row) && self.logged.len() < Self::MAX_ROWS;
         if is_new {

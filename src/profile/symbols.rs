@@ -2,14 +2,12 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
-use std::path::Path;
 use std::sync::Arc;
 
 use addr2line::Loader;
 use object::Object as _;
-use object::read::ReadCache;
 
+use super::object_file::{ObjectFile, path_of};
 use super::sampled::Profile;
 use crate::count::allocator::samples::without_samples;
 #[cfg(feature = "debug")]
@@ -144,15 +142,13 @@ impl Symbols {
 
 /// Opens the file of an object, unless it is another one by now than the one in memory.
 fn open(object: &Object) -> Option<Loader> {
-    let path = object.path.as_deref().unwrap_or(Path::new("/proc/self/exe"));
     if object.path.is_some() && !object.build_id.is_empty() {
-        let cache = ReadCache::new(File::open(path).ok()?);
-        let file = object::File::parse(&cache).ok()?;
-        if file.build_id().ok().flatten() != Some(&object.build_id) {
+        let file = ObjectFile::open(object)?;
+        if file.parse()?.build_id().ok().flatten() != Some(&object.build_id) {
             return None;
         }
     }
-    Loader::new(path).ok()
+    Loader::new(path_of(object)).ok()
 }
 
 /// Returns the object that a return address lies in.

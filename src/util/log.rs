@@ -10,6 +10,15 @@ pub(crate) fn warn(message: &'static str, about: &str) {
     opentelemetry::otel_warn!(name: "RuntimeMetrics.Warning", message = message, about = about);
 }
 
+/// Returns true if a warning has a reader, for those whose text takes work.
+#[cfg(feature = "profile")]
+pub(crate) fn warning_is_read() -> bool {
+    #[cfg(feature = "internal-logs")]
+    return tracing::enabled!(tracing::Level::WARN);
+    #[cfg(not(feature = "internal-logs"))]
+    false
+}
+
 /// Logs the end of a condition that a warning reported.
 #[cfg(feature = "_otlp")]
 pub(crate) fn info(message: &'static str, about: &str) {
