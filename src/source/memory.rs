@@ -73,5 +73,9 @@ pub(crate) fn source(settings: &Settings) -> Source {
         return TABLE.off("CountingAllocator is not the global allocator");
     }
     let by_size = settings.size_classes;
-    TABLE.on(false, move |visit| visit(&Scope::default(), &Sample { totals: allocator::totals(), by_size }))
+    let mut totals = Totals::default();
+    TABLE.on(false, move |visit| {
+        totals.raise(&allocator::totals());
+        visit(&Scope::default(), &Sample { totals, by_size });
+    })
 }

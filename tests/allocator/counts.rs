@@ -138,6 +138,32 @@ fn every_call_is_counted_once_and_to_the_byte() {
         [size, size, 1, 1, 0, 0, 0, 0]
     );
 
+    // A failed request for so much that twice its size is no signed number leaves the size classes alone too.
+    let by_size = RuntimeMetrics::builder().size_classes(true).build(&provider.meter("by size"));
+    let classes = || {
+        let snapshot = by_size.snapshot();
+        let points = snapshot.get("rust.memory.allocations").unwrap().points().iter();
+        points.map(|point| point.value().as_u64().unwrap() as i64).collect::<Vec<_>>()
+    };
+    let (first, second) = (classes(), classes());
+    const MOST: usize = isize::MAX as usize;
+    for size in [MOST - 7, MOST / 2 + 4, MOST / 4 * 3] {
+        let fail = || {
+            FAIL.store(true, Ordering::Relaxed);
+            let ptr = unsafe { alloc(layout(size, 8)) };
+            FAIL.store(false, Ordering::Relaxed);
+            assert!(ptr.is_null());
+        };
+        assert_eq!(change(&metrics, fail), [0, 0, 0, 0, 0, 1, 0, 0], "{size}");
+    }
+    let third = classes();
+    let more =
+        |before: &[i64], after: &[i64]| after.iter().zip(before).map(|(a, b)| a - b).collect::<Vec<_>>();
+    let (idle, busy) = (more(&first, &second), more(&second, &third));
+    assert_eq!(idle.len(), 11);
+    assert_eq!(busy.last(), Some(&0), "{busy:?}");
+    assert!(busy.iter().all(|count| (0..1_000).contains(count)), "{busy:?}");
+
     // An inner allocator that allocates during a reallocation: with a grant, without one, and when it fails.
     let grown = |size: usize, fails| {
         change(&metrics, || unsafe {

@@ -2,6 +2,7 @@
 
 use super::atomic::Ordering::{Acquire, Relaxed, Release};
 use super::atomic::{AtomicIsize, AtomicU64, constructor, fence};
+use super::peak::STEP;
 
 /// Counts a total by counting down what may still be added until the owner has to look at the total.
 ///
@@ -79,7 +80,9 @@ impl Countdown {
     pub(super) fn total(&self) -> u64 {
         loop {
             let granted = self.granted.load(Acquire);
-            let left = self.left.load(Acquire).max(0) as u64;
+            // More than is ever granted is left where a request of 2^62 bytes or more is about to fail.
+            let left = Some(self.left.load(Acquire)).filter(|left| (0..=STEP as isize).contains(left));
+            let left = left.unwrap_or(0) as u64;
             if self.granted.load(Relaxed) == granted {
                 let left = if granted & RENEWING == 0 { left } else { 0 };
                 return (granted >> 1).wrapping_sub(left);

@@ -30,7 +30,7 @@ pub(super) struct Slot {
     /// The bytes in use of this slot that the peak knows of.
     published: AtomicIsize,
     /// Allocations of at most 2^index bytes, and more than half of that. They add up to the number of allocations, which
-    /// therefore needs no counter.
+    /// therefore needs no counter. The last one is not read: see [`LAST_POWER`].
     powers: [AtomicU64; POWERS],
     /// The samples that are due along `doubled` and along `reallocated`.
     alloc_sampler: Sampler,
@@ -86,8 +86,22 @@ fn power(doubled: usize) -> usize {
     u32::try_from(doubled).unwrap_or(u32::MAX).checked_ilog2().unwrap_or(0) as usize
 }
 
+/// Returns the same for the hot path, where at most [`STEP`](super::peak::STEP) is left and the upper bits are zero, unless
+/// the call is about to fail.
+#[inline(always)]
+fn small_power(doubled: usize) -> usize {
+    power(doubled as u32 as usize)
+}
+
 /// The number of counters that the hot path may add to: it never takes more than [`STEP`].
 const SMALL_POWERS: usize = STEP.ilog2() as usize + 1;
+
+/// The counter of the largest allocations.
+///
+/// The hot path takes twice the size as a signed number, and therefore also takes requests of 2^62 bytes or more, which
+/// always fail and are taken back. Until then it has counted them by the lower bits of their size: the usual one, of
+/// `isize::MAX` bytes, in the counter after this one.
+const LAST_POWER: usize = POWERS.saturating_sub(2);
 
 /// Returns true if an allocation is too large for the hot path.
 #[inline(always)]
@@ -140,8 +154,7 @@ impl Slot {
         // * A countdown lies there.
         let taken = unsafe { take::<_, { offset_of!(Slot, doubled) }>(self, doubled) };
         if taken {
-            // At most `STEP` is left, so that the upper bits are zero.
-            self.count_power(power(doubled as u32 as usize), Writer::Owner);
+            self.count_power(small_power(doubled), Writer::Owner);
         }
         taken
     }
@@ -215,7 +228,7 @@ impl Slot {
         writer.add_to(&self.doubled, (doubled as u64).wrapping_sub(already.new), |total| {
             self.grant_alloc(total)
         });
-        self.count_power(power(doubled), writer);
+        self.count_power(power(doubled).min(LAST_POWER), writer);
     }
 
     #[inline(always)]
@@ -254,7 +267,7 @@ impl Slot {
     /// Takes back an allocation that [`take_alloc`](Self::take_alloc) counted.
     pub(super) fn untake_alloc(&self, doubled: usize) {
         self.uncount_alloc(AlreadyCounted { new: doubled as u64, old: 0 });
-        if let Some(counter) = self.powers.get(power(doubled).min(POWERS - 1)) {
+        if let Some(counter) = self.powers.get(small_power(doubled).min(POWERS - 1)) {
             Writer::Owner.add(counter, 1_u64.wrapping_neg(), Relaxed);
         }
     }
@@ -319,7 +332,7 @@ impl Slot {
     pub(super) fn add_others(&self, totals: &mut Totals) {
         let doubled = self.doubled.total();
         let mut allocations: u64 = 0;
-        for (power, counter) in self.powers.iter().enumerate() {
+        for (power, counter) in self.powers.iter().enumerate().take(LAST_POWER + 1) {
             let count = counter.load(Relaxed);
             allocations = allocations.wrapping_add(count);
             if let Some(class) = totals.classes.get_mut(class_of(power)) {
@@ -340,4 +353,33 @@ fn bytes(doubled: u64, allocations: u64, reallocated: u64) -> u64 {
 /// Returns the size class of a power of two. Pairs of them make the powers of four from 16 on.
 fn class_of(power: usize) -> usize {
     power.div_ceil(2).saturating_sub(2).min(CLASSES - 1)
+}
+
+#[cfg(all(test, not(model), target_pointer_width = "64"))]
+mod tests {
+    use super::*;
+
+    /// Reads between the count and the failure of requests whose double is negative as a signed number.
+    #[test]
+    fn a_request_that_must_fail_is_not_seen_before_it_is_taken_back() {
+        for size in [isize::MAX as usize, (isize::MAX as usize / 4) * 3, (1 << 62) + 3] {
+            let slot = Slot::new();
+            slot.count_alloc(doubled(100), AlreadyCounted::default(), Writer::Owner);
+            let before = slot.totals();
+            assert_eq!((before.allocated, before.allocations()), (100, 1));
+            assert!(
+                slot.take_alloc(doubled(size)),
+                "it is not refused, which would cost the common path a test"
+            );
+            let during = slot.totals();
+            assert!(during.allocated.abs_diff(100) <= STEP as u64 / 2, "{size}: {during:?}");
+            assert!(during.allocations() <= 2, "{size}: {during:?}");
+            slot.untake_alloc(doubled(size));
+            assert_eq!(slot.totals(), before, "{size}");
+        }
+        let slot = Slot::new();
+        slot.count_alloc(doubled(100), AlreadyCounted::default(), Writer::Owner);
+        assert!(slot.take_alloc(doubled(isize::MAX as usize)));
+        assert_eq!(slot.totals().allocations(), 1, "the usual request is not seen at all");
+    }
 }
