@@ -201,3 +201,25 @@ mod tests {
         threads.into_iter().for_each(|thread| thread.join().unwrap());
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod fuzz {
+    use super::linux::parse;
+    use crate::util::fuzz::{edited, run};
+    use crate::watch::observe::State;
+
+    #[test]
+    fn any_stat_has_a_state_or_an_unknown_one() {
+        const STATS: [&[u8]; 3] = [
+            b"8757 (tokio-runtime-w) S 8691 8691 3180 0 -1 4194304 100 0 0 0 0 0 0 0 20 0 17 0 152872 31334400 360\n",
+            b"8758 (a) R 1 (b)) D 1 2 3 4\n",
+            b"8759 (worker-7) R 8691 8691 3180 0 -1 4194304 100 0 0 0 0\n",
+        ];
+        run(4_000, 1 << 18, |u| {
+            let text = edited(u, &STATS)?;
+            let state = parse(&text);
+            assert!(state == State::Unknown || text.contains(&b')'), "{text:?}");
+            Ok(state != State::Unknown)
+        });
+    }
+}

@@ -91,3 +91,23 @@ mod tests {
         assert!(delay.delay.get().is_some(), "Linux reports it");
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use super::*;
+    use crate::util::fuzz::{edited, run};
+
+    #[test]
+    fn any_schedstat_has_a_delay_or_none() {
+        run(4_000, 1 << 18, |u| {
+            let text = edited(u, &[b"120012003400 34012 5123\n", b"0 0 0\n", b"18446744073709551615 1 1\n"])?;
+            let delay = parse(&text);
+            if let Some(delay) = delay {
+                let written = String::from_utf8(text).unwrap();
+                let second = written.split_ascii_whitespace().nth(1).unwrap().trim_start_matches('+');
+                assert_eq!(delay.as_nanos(), second.parse::<u128>().unwrap());
+            }
+            Ok(delay.is_some())
+        });
+    }
+}

@@ -169,3 +169,57 @@ mod tests {
         assert_eq!(Io::parse(b""), None);
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use super::*;
+    use crate::util::fuzz::{edited, run};
+
+    const STATS: [&[u8]; 2] = [
+        b"8756 (cat) R 8691 8691 3180 0 -1 4194304 100 0 0 0 0 0 0 0 20 0 17 0 152872 3133440 360 18446744073709551615\n",
+        b"1 (a) b (c)) S 0 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 26 22216704 3200 18446744073709551615 1 1 0 0\n",
+    ];
+
+    /// Returns a field by its number in proc(5).
+    fn field(text: &[u8], number: usize) -> Option<u64> {
+        let after = text.rsplit(|byte| *byte == b')').next()?;
+        String::from_utf8_lossy(after).split_ascii_whitespace().nth(number - 3)?.parse().ok()
+    }
+
+    #[test]
+    fn any_stat_is_read_as_written_or_refused() {
+        run(4_000, 1 << 18, |u| {
+            let text = edited(u, &STATS)?;
+            let stat = Stat::parse(&text);
+            if let Some(stat) = stat {
+                assert_eq!((Some(stat.threads), Some(stat.start)), (field(&text, 20), field(&text, 22)));
+            }
+            Ok(stat.is_some())
+        });
+    }
+
+    #[test]
+    fn any_statm_is_read_as_written_or_refused() {
+        run(4_000, 1 << 18, |u| {
+            let text = edited(u, &[b"765 403 376 5 0 123 0\n", b"4503599627370495 1 0 0 0 0 0\n"])?;
+            let page_size = *u.choose(&[4096, 65536])?;
+            let memory = Memory::parse(&text, page_size);
+            if let Some(Memory { size, resident }) = memory {
+                assert!(size.is_multiple_of(page_size) && resident.is_multiple_of(page_size));
+            }
+            Ok(memory.is_some())
+        });
+    }
+
+    #[test]
+    fn any_io_is_read_as_written_or_refused() {
+        const IO: &[u8] = b"rchar: 7296\nwchar: 320\nsyscr: 14\nsyscw: 2\nread_bytes: 4096\nwrite_bytes: 512\ncancelled_write_bytes: 9\n";
+        run(4_000, 1 << 18, |u| {
+            let text = edited(u, &[IO])?;
+            let io = Io::parse(&text);
+            let has = |key: &[u8]| text.windows(key.len()).any(|window| window == key);
+            assert!(io.is_none() || has(b"read_bytes: ") && has(b"write_bytes: "), "{text:?}");
+            Ok(io.is_some())
+        });
+    }
+}

@@ -27,10 +27,13 @@ pub(super) fn own_id() -> u32 {
 
 /// Returns true if a thread blocks a signal.
 pub(super) fn is_blocked(thread: u32, signal: libc::c_int) -> Result<bool, Reason> {
-    let status = read(thread, "status")?;
-    let mask =
-        status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigBlk:")?.trim(), 16).ok());
+    let mask = blocked(&read(thread, "status")?);
     Ok(mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1))
+}
+
+/// Returns the mask of the signals that a thread blocks, from its status.
+fn blocked(status: &str) -> Option<u64> {
+    status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigBlk:")?.trim(), 16).ok())
 }
 
 /// The state of a thread: running, or waiting somewhere.
@@ -44,17 +47,19 @@ pub(super) enum ThreadState {
 
 impl ThreadState {
     pub(super) fn of(thread: u32) -> Result<Self, Reason> {
-        let text = read(thread, "syscall")?;
+        let malformed = Reason::Refused { call: "/proc/self/task/*/syscall", errno: libc::EINVAL };
+        Self::parse(&read(thread, "syscall")?).ok_or(malformed)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
         if text.starts_with("running") {
-            return Ok(ThreadState::Runs);
+            return Some(ThreadState::Runs);
         }
         // The number of the system call, its arguments if there is one, the stack pointer and the program counter.
         let number = |text: &str| usize::from_str_radix(text.trim_start_matches("0x"), 16).ok();
         let mut last = text.split_ascii_whitespace().rev().map(number);
-        let (Some(Some(pc)), Some(Some(sp))) = (last.next(), last.next()) else {
-            return Err(Reason::Refused { call: "/proc/self/task/*/syscall", errno: libc::EINVAL });
-        };
-        Ok(ThreadState::Waits(Registers { pc, sp, fp: 0, lr: 0 }))
+        let (pc, sp) = (last.next()??, last.next()??);
+        Some(ThreadState::Waits(Registers { pc, sp, fp: 0, lr: 0 }))
     }
 }
 
@@ -87,4 +92,37 @@ fn read(thread: u32, file: &'static str) -> Result<String, Reason> {
         }
     })?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod fuzz {
+    use super::*;
+    use crate::util::fuzz::{edited_text, run};
+
+    #[test]
+    fn any_state_is_read_or_refused() {
+        const STATES: [&str; 4] = [
+            "running\n",
+            "202 0x7f8f4000a2d8 0x189 0x0 0x0 0x0 0xffffffff 0x7ffd3c1b2a40 0x7f8f5b4d9e4b\n",
+            "-1 0x7ffd3c1b2a40 0x7f8f5b4d9e4b\n",
+            "232 0x3 0x7f8f4000a2d8 0x400 0xffffffffffffffff 0x0 0x0 0x7f8f5affcb10 0x7f8f5b5c01a6\n",
+        ];
+        run(4_000, 1 << 18, |u| {
+            let text = edited_text(u, &STATES)?;
+            let state = ThreadState::parse(&text);
+            if let Some(ThreadState::Waits(registers)) = state {
+                assert!(text.split_ascii_whitespace().count() >= 2, "{text:?}");
+                assert_eq!((registers.fp, registers.lr), (0, 0), "they are not known");
+            }
+            Ok(state.is_some())
+        });
+    }
+
+    #[test]
+    fn any_status_has_a_mask_or_none() {
+        const STATUS: &str = "Name:\ttokio-runtime-w\nUmask:\t0022\nState:\tS (sleeping)\nTgid:\t8756\nPid:\t8757\n\
+            Threads:\t17\nSigQ:\t0/127\nSigPnd:\t0000000000000000\nSigBlk:\t0000000000400000\nSigIgn:\t0000000000001000\n";
+        assert_eq!(blocked(STATUS), Some(1 << (libc::SIGURG - 1)));
+        run(4_000, 1 << 18, |u| Ok(blocked(&edited_text(u, &[STATUS])?).is_some()));
+    }
 }

@@ -153,7 +153,10 @@ impl Drop for Timer {
 /// Returns true if the signal of a timer of the process reaches the thread that uses the time, as from Linux 6.4 on. Before,
 /// it reached any thread, and could disturb one that waits.
 pub(super) fn is_signal_precise() -> bool {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    is_version_precise(&std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default())
+}
+
+fn is_version_precise(release: &str) -> bool {
     let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
     numbers.next().zip(numbers.next()).is_some_and(|version| version >= (6, 4))
 }
@@ -180,5 +183,20 @@ impl Newest {
             return true;
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod fuzz {
+    use super::is_version_precise;
+    use crate::util::fuzz::{edited_text, run};
+
+    #[test]
+    fn any_release_has_a_version_or_none() {
+        assert!(
+            is_version_precise("6.4.0") && is_version_precise("10.0-rc1") && !is_version_precise("5.19.0-1")
+        );
+        let releases = ["6.12.57+deb13-cloud-amd64\n", "5.15.0-1084-aws\n", "6.4.0\n", "6.1.0-rc4-next"];
+        run(4_000, 1 << 18, |u| Ok(is_version_precise(&edited_text(u, &releases)?)));
     }
 }

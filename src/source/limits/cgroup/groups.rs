@@ -215,3 +215,53 @@ pub(super) fn throttled(cpu_stat: &[u8], version: Version) -> Option<Throttling>
     };
     Some(Throttling { count: number_of(cpu_stat, "nr_throttled")?, time })
 }
+
+#[cfg(test)]
+mod fuzz {
+    use super::*;
+    use crate::util::fuzz::{edited, run};
+
+    #[test]
+    fn any_limit_of_memory_is_read_as_written_or_refused() {
+        run(4_000, 1 << 18, |u| {
+            let text = edited(u, &[b"max\n", b"536870912\n", b"18446744073709551615\n"])?;
+            let limit = memory_max(&text);
+            if let Some(Some(limit)) = limit {
+                assert_eq!(String::from_utf8_lossy(text.trim_ascii()).parse(), Ok(limit));
+            }
+            Ok(limit.is_some())
+        });
+    }
+
+    #[test]
+    fn any_quota_is_a_finite_number_of_cpus_or_refused() {
+        const FILES: [&[u8]; 5] =
+            [b"max 100000\n", b"150000 100000\n", b"18446744073709551615 1\n", b"-1\n", b"50000\n"];
+        run(4_000, 1 << 18, |u| {
+            let text = edited(u, &FILES)?;
+            let v2 = cpu_max(&text);
+            let v1 = cfs_quota(&text).flatten().zip(number(&edited(u, &[b"100000\n", b"0\n"])?));
+            for cpus in
+                [v2.flatten(), v1.and_then(|(quota, period)| ratio(quota, period))].into_iter().flatten()
+            {
+                assert!(cpus.is_finite() && cpus >= 0.0, "{cpus}");
+            }
+            Ok(v1.is_some() || v2.is_some())
+        });
+    }
+
+    #[test]
+    fn any_statistics_of_throttling_are_read_or_refused() {
+        const V2: &[u8] = b"usage_usec 5\nuser_usec 3\nnr_periods 7\nnr_throttled 3\nthrottled_usec 184467\n";
+        const V1: &[u8] = b"nr_periods 7\nnr_throttled 3\nthrottled_time 18446744073709551615\n";
+        run(4_000, 1 << 18, |u| {
+            let text = edited(u, &[V2, V1])?;
+            let read = [Version::V1, Version::V2].map(|version| throttled(&text, version));
+            let count = number_of(&text, "nr_throttled");
+            for throttling in read.iter().flatten() {
+                assert_eq!(Some(throttling.count), count);
+            }
+            Ok(read.iter().any(Option::is_some))
+        });
+    }
+}

@@ -233,3 +233,46 @@ mod tests {
         assert_eq!(below("/..", "/../a"), None);
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use super::*;
+    use crate::util::fuzz::{edited, run};
+
+    const MEMBERSHIPS: [&[u8]; 3] = [
+        b"0::/system.slice/shop.service\n",
+        b"11:memory:/docker/4f\n10:cpuset:/\n4:cpu,cpuacct:/docker/4f\n1:name=systemd:/docker/4f\n0::/\n",
+        b"4:memory:/one\n1:name=systemd:/two\n0::/docker/4f\n",
+    ];
+    const MOUNTS: [&[u8]; 3] = [
+        b"24 1 8:1 / / rw - ext4 /dev/sda1 rw\n30 24 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw\n",
+        b"36 35 0:31 /docker/4f /sys/fs/cgroup/memory\\040two ro master:1 - cgroup cgroup rw,memory\n",
+        b"37 35 0:32 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct\n38 35 0:33 / /c rw - cgroup2  rw\n",
+    ];
+
+    #[test]
+    fn any_lists_lead_to_a_group_below_its_mount_or_to_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        for path in [
+            "sys/fs/cgroup/system.slice/shop.service",
+            "sys/fs/cgroup/cpu/docker/4f",
+            "sys/fs/cgroup/memory two",
+            "c",
+        ] {
+            std::fs::create_dir_all(root.join(path)).unwrap();
+        }
+        run(5_000, 1 << 21, |u| {
+            let (memberships, mounts) = (edited(u, &MEMBERSHIPS)?, edited(u, &MOUNTS)?);
+            let controller = *u.choose(&[Controller::Memory, Controller::Cpu])?;
+            let group = Group::find(controller, &memberships, &mounts, root);
+            if let Some(group) = &group {
+                assert!(group.own().is_dir() && group.own().starts_with(&group.mount_point), "{group:?}");
+                let below = group.own().strip_prefix(&group.mount_point).unwrap();
+                assert!(below.components().all(|part| matches!(part, Component::Normal(_))), "{group:?}");
+                assert_eq!(group.levels().count(), below.components().count() + 1);
+            }
+            Ok(group.is_some())
+        });
+    }
+}
