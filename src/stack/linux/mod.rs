@@ -11,6 +11,7 @@ mod registers;
 mod rules;
 mod sampler;
 mod signal;
+mod sound;
 mod thread;
 mod walk;
 mod watched;

@@ -11,9 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use framehop::{
-    CacheNative, ExplicitModuleSectionInfo, Module, MustNotAllocateDuringUnwind, Unwinder, UnwinderNative,
+    CacheNative, ExplicitModuleSectionInfo, FrameAddress, Module, MustNotAllocateDuringUnwind, Unwinder,
+    UnwinderNative,
 };
 
+use super::sound::{UnwindTables, rows};
 use crate::stack::types::Object;
 
 /// The unwind tables of one object.
@@ -58,8 +60,7 @@ pub(super) struct Modules {
     pub(super) unwinder: UnwinderNative<Tables, MustNotAllocateDuringUnwind>,
     /// Sorted by address.
     pub(super) objects: Vec<Object>,
-    /// The addresses of the tables' indexes, and their contents.
-    indexes: Vec<(usize, Tables)>,
+    tables: Vec<UnwindTables>,
     pub(super) version: Version,
     /// The number of this list. No other one has it.
     pub(super) id: u64,
@@ -73,7 +74,7 @@ impl Modules {
         let mut modules = Modules {
             unwinder: UnwinderNative::new(),
             objects: Vec::new(),
-            indexes: Vec::new(),
+            tables: Vec::new(),
             version: Version::default(),
             id: LAST_ID.fetch_add(1, Relaxed) + 1,
         };
@@ -92,13 +93,21 @@ impl Modules {
     /// Returns where the function begins that an address lies in.
     pub(super) fn function_start(&self, address: usize) -> Option<usize> {
         // The function belongs to the index that knows the nearest one before it.
-        let starts = self.indexes.iter().filter_map(|(place, index)| last_before(*place, index, address));
-        starts.max()
+        self.tables.iter().filter_map(|tables| tables.function_start(address)).max()
+    }
+
+    /// Returns true if the unwinder can leave a frame, in whose code it will read the tables.
+    pub(super) fn is_sound(&self, frame: FrameAddress) -> bool {
+        let address = frame.address_for_lookup() as usize;
+        self.tables
+            .iter()
+            .find(|tables| tables.code.contains(&address))
+            .is_some_and(|tables| tables.is_sound(frame))
     }
 
     fn add(&mut self, image: &Image<'_>, is_executable: bool, path: PathBuf) {
         let Some((code, file_offset)) = image.code() else { return };
-        let tables = image.tables(is_executable);
+        let tables = image.tables(code.clone(), is_executable);
         self.objects.push(Object {
             code: code.clone(),
             bias: image.bias,
@@ -108,11 +117,20 @@ impl Modules {
             is_walkable: tables.is_some(),
         });
         if let Some(tables) = tables {
-            if let (Some(index), Some(range)) = (&tables.eh_frame_hdr, &tables.eh_frame_hdr_svma) {
-                self.indexes.push((image.address(range.start), index.clone()));
-            }
             let range = code.start as u64..code.end as u64;
-            self.unwinder.add_module(Module::new(String::new(), range, image.bias as u64, tables));
+            let sections = ExplicitModuleSectionInfo {
+                eh_frame_svma: Some(
+                    tables.frames_address..tables.frames_address + tables.frames.len() as u64,
+                ),
+                eh_frame: Some(tables.frames.clone()),
+                eh_frame_hdr_svma: Some(
+                    tables.index_address..tables.index_address + tables.index.len() as u64,
+                ),
+                eh_frame_hdr: Some(tables.index.clone()),
+                ..Default::default()
+            };
+            self.unwinder.add_module(Module::new(String::new(), range, image.bias as u64, sections));
+            self.tables.push(tables);
         }
     }
 }
@@ -202,11 +220,12 @@ impl Image<'_> {
         })
     }
 
-    fn tables(&self, is_executable: bool) -> Option<ExplicitModuleSectionInfo<Tables>> {
-        let index = self.segments(libc::PT_GNU_EH_FRAME).next()?;
-        let index_bytes = self.bytes(index.p_vaddr, Some(index.p_memsz))?;
-        let stated = frames_address(index.p_vaddr, index_bytes)?;
-        let frames = self.bytes(stated, None)?;
+    fn tables(&self, code: Range<usize>, is_executable: bool) -> Option<UnwindTables> {
+        let header = self.segments(libc::PT_GNU_EH_FRAME).next()?;
+        let index = self.bytes(header.p_vaddr, Some(header.p_memsz))?;
+        let frames_address = frames_address(header.p_vaddr, index)?;
+        rows(index)?;
+        let frames = self.bytes(frames_address, None)?;
         let keep = |bytes: &[u8]| {
             if is_executable {
                 // SAFETY: the executable's segments are mapped until the process ends.
@@ -215,12 +234,13 @@ impl Image<'_> {
                 Tables::Copied(bytes.into())
             }
         };
-        Some(ExplicitModuleSectionInfo {
-            eh_frame_svma: Some(stated..stated + frames.len() as u64),
-            eh_frame: Some(keep(frames)),
-            eh_frame_hdr_svma: Some(index.p_vaddr..index.p_vaddr + index_bytes.len() as u64),
-            eh_frame_hdr: Some(keep(index_bytes)),
-            ..Default::default()
+        Some(UnwindTables {
+            code,
+            bias: self.bias,
+            index_address: header.p_vaddr,
+            index: keep(index),
+            frames_address,
+            frames: keep(frames),
         })
     }
 
@@ -240,23 +260,6 @@ fn frames_address(index_address: u64, index: &[u8]) -> Option<u64> {
     (table != OMITTED).then(|| (index_address + 4).wrapping_add_signed(distance.into()))
 }
 
-/// Returns the last function in an index that begins at an address or before it.
-fn last_before(place: usize, index: &[u8], address: usize) -> Option<usize> {
-    // Every linker writes the number of functions in four bytes, and a sorted table of their addresses and of the
-    // places of their tables, each in four bytes relative to the index.
-    const COUNT_32: u8 = 0x03;
-    const SORTED_RELATIVE_32: u8 = 0x3b;
-    let [_, _, COUNT_32, SORTED_RELATIVE_32] = *index.first_chunk()? else { return None };
-    let (rows, _) = index.get(12..)?.as_chunks::<8>();
-    let start = |row: &[u8; 8]| {
-        let [a, b, c, d, ..] = *row;
-        place.wrapping_add_signed(i32::from_le_bytes([a, b, c, d]) as isize)
-    };
-    let count = u32::from_le_bytes(*index.get(8..)?.first_chunk()?) as usize;
-    let rows = rows.get(..count)?;
-    rows.get(rows.partition_point(|row| start(row) <= address).checked_sub(1)?).map(start)
-}
-
 /// Finds the build id in a segment of notes.
 fn build_id(mut notes: &[u8]) -> Option<&[u8]> {
     const BUILD_ID: u32 = 3;
@@ -272,6 +275,9 @@ fn build_id(mut notes: &[u8]) -> Option<&[u8]> {
         notes = notes.get(end.checked_next_multiple_of(4)?..)?;
     }
 }
+
+#[cfg(test)]
+mod fuzz;
 
 #[cfg(test)]
 mod tests {

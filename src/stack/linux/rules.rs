@@ -25,12 +25,14 @@ pub(super) struct Rules {
     entries: &'static mut [Entry],
     /// The list that the rules belong to.
     list: u64,
+    /// The instruction at which a walk began last whose tables have been checked.
+    checked: u64,
 }
 
 impl Rules {
     /// Returns rules that are kept in `entries`, all of which are 0.
     pub(super) fn new(entries: &'static mut [Entry]) -> Self {
-        Rules { entries, list: 0 }
+        Rules { entries, list: 0, checked: 0 }
     }
 
     /// Forgets the rules of other lists than `list`.
@@ -39,6 +41,7 @@ impl Rules {
         if self.list != list {
             self.entries.fill([0; 2]);
             self.list = list;
+            self.checked = 0;
         }
     }
 
@@ -63,6 +66,24 @@ impl Rules {
         let address = u64::from(address);
         let [_, rule] = *self.ways(address)?.iter().find(|[known, _]| *known == address)?;
         FrameAddress::from_return_address(Rule(rule).leave(registers, read)?)
+    }
+
+    /// Returns true if the tables of a frame are known to be sound.
+    pub(super) fn is_checked(&mut self, frame: FrameAddress) -> bool {
+        let address = frame.address();
+        match frame {
+            FrameAddress::InstructionPointer(_) => self.checked == address,
+            FrameAddress::ReturnAddress(_) => {
+                self.ways(address).is_some_and(|ways| ways.iter().any(|[known, _]| *known == address))
+            }
+        }
+    }
+
+    /// Notes that the tables of a frame are sound. Those of return addresses are noted when their rules are learnt.
+    pub(super) fn note_checked(&mut self, frame: FrameAddress) {
+        if let FrameAddress::InstructionPointer(address) = frame {
+            self.checked = address;
+        }
     }
 
     /// Learns the rule of a frame that the unwinder has just left.

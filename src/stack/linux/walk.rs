@@ -106,6 +106,12 @@ pub(super) fn walk(
         if !modules.is_walkable(frame.address_for_lookup() as usize) {
             return End::Lost;
         }
+        if !cache.rules.is_checked(frame) {
+            if !modules.is_sound(frame) {
+                return End::Lost;
+            }
+            cache.rules.note_checked(frame);
+        }
         match modules.unwinder.unwind_frame(frame, registers, &mut cache.unwinder, read) {
             Ok(Some(address)) => match FrameAddress::from_return_address(address) {
                 Some(caller) => {
