@@ -98,7 +98,7 @@ pub(crate) fn draw(profile: &Profile, symbols: &Symbols) -> String {
             if value >= smallest && value > 0 {
                 next.push((*child, row + 1, left));
             }
-            left += value;
+            left = left.saturating_add(value);
         }
         // The largest child is drawn next, so that a function is followed by all that it calls.
         todo.extend(next.into_iter().rev());

@@ -12,7 +12,7 @@ impl Profile {
     }
 }
 
-fn encode(profile: &Profile, symbols: &Symbols) -> String {
+pub(super) fn encode(profile: &Profile, symbols: &Symbols) -> String {
     let index = profile.kind.default_value();
     let mut lines = String::new();
     for sample in &profile.samples {
@@ -21,11 +21,21 @@ fn encode(profile: &Profile, symbols: &Symbols) -> String {
             if place.frames.is_empty() {
                 names.push(format!("{:#x}", place.address));
             }
-            names.extend(place.frames.iter().rev().map(|frame| frame.name.replace(';', ":")));
+            names.extend(place.frames.iter().rev().map(|frame| one_word(&frame.name)));
         }
         let value = sample.values.get(index).copied().unwrap_or_default();
         lines.push_str(&names.join(";"));
         lines.push_str(&format!(" {value}\n"));
     }
     lines
+}
+
+/// Returns a name without the characters that separate names and lines.
+fn one_word(name: &str) -> String {
+    let replaced = |char: char| match char {
+        ';' => ':',
+        char if char.is_control() => ' ',
+        char => char,
+    };
+    name.chars().map(replaced).collect()
 }

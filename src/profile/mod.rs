@@ -36,6 +36,8 @@ mod error;
 mod flame;
 mod folded;
 mod frames;
+#[cfg(test)]
+mod fuzz;
 mod heap;
 mod notifier;
 mod object_file;

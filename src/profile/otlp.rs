@@ -153,7 +153,7 @@ impl<'a> Tables<'a> {
         let location = proto::Location {
             mapping_index,
             // Within the call rather than after it.
-            address: place.address as u64 - 1,
+            address: (place.address as u64).saturating_sub(1),
             lines: place.frames.iter().map(line).collect(),
             attribute_indices: Vec::new(),
         };

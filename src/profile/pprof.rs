@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -41,7 +41,7 @@ fn missing_names(profile: &Profile, symbols: &Symbols) -> Option<&'static str> {
     is_missing.then_some("the executable has no names: it is stripped, or its file was replaced")
 }
 
-fn encode(profile: &Profile, symbols: &Symbols, remark: Option<&str>) -> Vec<u8> {
+pub(super) fn encode(profile: &Profile, symbols: &Symbols, remark: Option<&str>) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     // Writing to memory does not fail.
     let _ = encoder.write_all(&uncompressed(profile, symbols, remark));
@@ -61,9 +61,10 @@ fn uncompressed(profile: &Profile, symbols: &Symbols, remark: Option<&str>) -> V
         let has_names = tables.objects_with_names.get(index).is_some_and(|has_names| *has_names);
         tables.mapping(&mut body, index, object, has_names);
     }
-    let since_epoch = (profile.time - profile.duration).duration_since(UNIX_EPOCH).unwrap_or_default();
-    body.number(9, since_epoch.as_nanos() as u64);
-    body.number(10, profile.duration.as_nanos() as u64);
+    let start = profile.time.checked_sub(profile.duration);
+    let since_epoch = start.and_then(|start| start.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+    body.signed(9, nanoseconds(since_epoch));
+    body.signed(10, nanoseconds(profile.duration));
     if let Some((period_type, period)) = profile.period {
         tables.sample_type(&mut body, 11, period_type);
         body.signed(12, period);
@@ -81,6 +82,10 @@ fn uncompressed(profile: &Profile, symbols: &Symbols, remark: Option<&str>) -> V
         body.number(14, name);
     }
     [body, tables.locations, tables.functions, tables.texts].map(Message::into_bytes).concat()
+}
+
+fn nanoseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// The tables that samples refer to by number. Numbers begin with 1; the number of a text is its index in the table.
@@ -181,7 +186,7 @@ impl<'a> Tables<'a> {
             message.number(1, id);
             message.number(2, mapping.map_or(0, |index| index as u64 + 1));
             // Within the call rather than after it.
-            message.number(3, place.address as u64 - 1);
+            message.number(3, (place.address as u64).saturating_sub(1));
             for (function, line) in lines {
                 message.message(4, |message| {
                     message.number(1, function);

@@ -180,7 +180,9 @@ impl Profile {
     pub(crate) fn sort(&mut self) {
         let index = self.kind.default_value();
         let value = |sample: &Sample| sample.values.get(index).copied().unwrap_or_default();
-        self.samples.sort_by(|a, b| value(b).abs().cmp(&value(a).abs()).then_with(|| a.stack.cmp(&b.stack)));
+        self.samples.sort_by(|a, b| {
+            value(b).unsigned_abs().cmp(&value(a).unsigned_abs()).then_with(|| a.stack.cmp(&b.stack))
+        });
     }
 
     /// Returns the subject of the profile.
@@ -222,7 +224,8 @@ impl Profile {
     /// CPU), or a number of threads or tasks.
     pub fn total(&self) -> i64 {
         let index = self.kind.default_value();
-        self.samples.iter().filter_map(|sample| sample.values.get(index)).sum()
+        let values = self.samples.iter().filter_map(|sample| sample.values.get(index));
+        values.fold(0, |sum: i64, value| sum.saturating_add(*value))
     }
 
     /// Returns the exact count of the quantity that [`total`](Self::total) estimates. `None` if nothing counts it.

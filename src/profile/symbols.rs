@@ -44,6 +44,12 @@ pub(crate) struct Symbols {
 }
 
 impl Symbols {
+    /// Names addresses as a test wants them.
+    #[cfg(test)]
+    pub(crate) fn of_frames(frames: HashMap<usize, Box<[Frame]>>) -> Self {
+        Symbols { frames, texts: HashMap::new() }
+    }
+
     /// Looks up all addresses of a profile.
     pub(crate) fn of_profile(profile: &Profile) -> Self {
         let addresses = profile.samples.iter().flat_map(|sample| sample.stack.iter().copied());

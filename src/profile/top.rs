@@ -67,7 +67,8 @@ fn stacks(profile: &Profile, count: usize) -> Vec<Sample> {
     let value = |sample: &Sample| sample.values.get(index).copied().unwrap_or_default();
     let mut sums: HashMap<&[usize], i64> = HashMap::new();
     for sample in &profile.samples {
-        *sums.entry(sample.stack()).or_default() += value(sample);
+        let sum = sums.entry(sample.stack()).or_default();
+        *sum = sum.saturating_add(value(sample));
     }
     let mut sums: Vec<_> = sums.into_iter().filter(|(_, value)| *value > 0).collect();
     sums.sort_by(|(a, value_a), (b, value_b)| value_b.cmp(value_a).then_with(|| a.cmp(b)));
