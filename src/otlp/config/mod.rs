@@ -2,6 +2,8 @@
 
 pub(crate) mod endpoint;
 pub(crate) mod env;
+#[cfg(test)]
+mod fuzz;
 pub(crate) mod headers;
 #[cfg(feature = "otlp-tls")]
 pub(crate) mod identity;

@@ -275,3 +275,54 @@ mod tests {
         assert_eq!(said("", b""), "");
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use super::*;
+    use crate::util::fuzz::{edited, run};
+
+    const TOKEN: &str = "s3cretT0ken4711wxyz";
+    const MEDIA: [&[u8]; 7] = [
+        b"application/x-protobuf",
+        b"application/json; charset=utf-8",
+        b"text/html",
+        b"application/problem+json",
+        b"text/plain",
+        b"application/grpc",
+        b"",
+    ];
+    const BODIES: [&[u8]; 10] = [
+        b"\x0a\x07\x08\x28\x12\x03old",
+        b"\x0a\x1c\x08\x28\x12\x18no s3cretT0ken4711wxyz here",
+        b"\x08\x03\x12\x18no s3cretT0ken4711wxyz here",
+        b"{\"partialSuccess\": {\"rejectedDataPoints\": \"40\", \"errorMessage\": \"no s3cretT0ken4711wxyz here\"}}",
+        b"{\"partial_success\": {\"rejected_profiles\": 4e1, \"error_message\": \"old\"}}",
+        b"{\"error\": {\"code\": 3, \"message\": \"no s3cretT0ken4711wxyz here\"}}",
+        b"{\"errors\": [{\"message\": \"\\u0073\\u0033cretT0ken4711wxyz\"}]}",
+        b"<!doctype html><html><head><title>no s3cretT0ken4711wxyz here</title></head><h1>Sign in</h1></html>",
+        b"\xef\xbb\xbf{\"message\": \"old\"}",
+        b"OK",
+    ];
+
+    #[test]
+    fn any_answer_is_read_without_its_secrets() {
+        let mut secrets = Secrets::default();
+        secrets.add(&format!("Bearer {TOKEN}"));
+        run(400, 4 << 20, |u| {
+            let (media, body) = (edited(u, &MEDIA)?, edited(u, &BODIES)?);
+            let mut headers = HeaderMap::new();
+            headers.extend(http::HeaderValue::from_bytes(&media).ok().map(|media| (CONTENT_TYPE, media)));
+            let outcome = outcome(&headers, &body, u.arbitrary()?, &secrets);
+            let problem = outcome.as_ref().err().map(|problem| secrets.excerpt(problem));
+            let message = secrets.excerpt(&message(&headers, &body));
+            let shown = format!("{message} {} {:?}", problem.unwrap_or_default(), outcome.as_ref().ok());
+            let shown = shown.to_ascii_lowercase();
+            let token = TOKEN.to_ascii_lowercase();
+            for part in 0..=token.len() - 8 {
+                assert!(!shown.contains(&token[part..part + 8]), "{shown}");
+            }
+            assert!(message.chars().count() <= 300 && !message.contains('\n'), "{message:?}");
+            Ok(outcome.is_ok())
+        });
+    }
+}

@@ -17,6 +17,7 @@ use tonic_types::StatusExt;
 use crate::otlp::config::settings::Compression;
 use crate::otlp::config::settings::Target;
 use crate::otlp::send::connect::{Client, Connector, MAX_ANSWER};
+use crate::otlp::send::details::WithoutMalformed;
 use crate::otlp::send::outcome::{Outcome, Retry, SendError};
 use crate::otlp::send::payload::{Payload, Signal};
 
@@ -33,7 +34,7 @@ struct Clients {
     profiles: ProfilesServiceClient<Channel>,
 }
 
-type Channel = Client<tonic::body::Body>;
+type Channel = WithoutMalformed<Client<tonic::body::Body>>;
 
 impl Grpc {
     pub(crate) fn new(target: Target, connector: Connector) -> Self {
@@ -108,7 +109,7 @@ macro_rules! client {
 
 impl Clients {
     fn new(connector: &Connector, target: &Target) -> Self {
-        let channel = connector.client();
+        let channel = WithoutMalformed(connector.client());
         Clients {
             #[cfg(feature = "otlp-profiles")]
             profiles: client!(ProfilesServiceClient, channel.clone(), target),
@@ -188,5 +189,57 @@ mod tests {
             assert_eq!(retry(code, Some(second)), Retry::Never, "{code:?}");
         }
         assert_eq!(retry(Code::Unimplemented, Some(second)), Retry::NoService);
+    }
+}
+
+#[cfg(test)]
+mod fuzz {
+    use prost::bytes::Bytes;
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+    use crate::otlp::send::details::remove_malformed;
+    use crate::util::fuzz::{edited, edited_text, run};
+
+    #[test]
+    fn any_details_of_a_status_have_a_pause_or_none() {
+        let details = [Some(Duration::from_millis(1500)), Some(Duration::MAX), Some(Duration::ZERO), None]
+            .map(|pause| {
+                let mut details = ErrorDetails::with_retry_info(pause);
+                details.set_bad_request([tonic_types::FieldViolation::new("a", "b")]);
+                Status::with_error_details(Code::Unavailable, "later", details).details().to_vec()
+            });
+        let details: Vec<_> = details.iter().map(Vec::as_slice).collect();
+        let messages = [
+            "later",
+            "grpc-status header missing, mapped from HTTP status code 404",
+            "invalid compression flag: 60",
+        ];
+        run(4_000, 1 << 20, |u| {
+            let code = Code::from_i32(u.int_in_range(-1..=17)?);
+            let (message, details) = (edited_text(u, &messages)?, edited(u, &details)?);
+            let status = Status::with_details(code, message, Bytes::from(details));
+            let pause = status.get_details_retry_info().and_then(|info| info.retry_delay);
+            let retry = retry(status.code(), pause);
+            assert!(pause.is_some() || !matches!(retry, Retry::After(_)));
+            hint(&status, Signal::Metrics);
+            Ok(pause.is_some())
+        });
+    }
+
+    #[test]
+    fn any_headers_have_a_status_or_none() {
+        let values: [&[u8]; 6] = [b"14", b"8", b"later%20%C3%A9", b"CAgSBWxhdGVy", b"-1", b"%ff%"];
+        run(4_000, 1 << 20, |u| {
+            let mut headers = HeaderMap::new();
+            for name in ["grpc-status", "grpc-message", "grpc-status-details-bin"] {
+                let value = http::HeaderValue::from_bytes(&edited(u, &values)?).ok();
+                headers.extend(value.map(|value| (http::HeaderName::from_static(name), value)));
+            }
+            remove_malformed(&mut headers);
+            let status = Status::from_header_map(&headers);
+            let retry_info = status.as_ref().map(|status| status.get_details_retry_info());
+            Ok(retry_info.is_some())
+        });
     }
 }

@@ -253,3 +253,30 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use super::*;
+    use crate::util::fuzz::{edited, run};
+
+    #[test]
+    fn any_retry_after_is_a_time_or_ignored() {
+        let times: [&[u8]; 5] = [
+            b"7",
+            b"Sun, 06 Nov 1994 08:50:07 GMT",
+            b"Sunday, 06-Nov-94 08:49:37 GMT",
+            b"18446744073709551615",
+            b"",
+        ];
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        run(4_000, 1 << 18, |u| {
+            let mut headers = HeaderMap::new();
+            let value = HeaderValue::from_bytes(&edited(u, &times)?);
+            headers.extend(value.ok().map(|value| (RETRY_AFTER, value)));
+            let status = StatusCode::from_u16(*u.choose(&[429, 503, 502, 500, 404])?).unwrap_or_default();
+            let retry = retry(status, &headers, now);
+            assert!(matches!(status.as_u16(), 429 | 503) || !matches!(retry, Retry::After(_)));
+            Ok(matches!(retry, Retry::After(_)))
+        });
+    }
+}

@@ -4,6 +4,8 @@
 mod answer;
 mod connect;
 mod console;
+#[cfg(feature = "otlp-grpc")]
+mod details;
 #[cfg(feature = "otlp-http-json")]
 mod finite;
 #[cfg(feature = "otlp-grpc")]

@@ -227,3 +227,41 @@ pub(crate) fn sentence(error: &rustls::Error) -> String {
     };
     format!("{advice} ({error})")
 }
+
+#[cfg(test)]
+mod fuzz {
+    use super::*;
+    use crate::util::fuzz::{edited, run};
+
+    const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\n\
+        MIIBkTCCATegAwIBAgIUWx1ntwl2jsYtrdoF1DPVBTM4DOswCgYIKoZIzj0EAwIw\n\
+        HjEcMBoGA1UEAwwTYXV0aG9yaXR5IG9mIGEgdGVzdDAeFw0yNjExMjcyMzEwNTRa\n\
+        Fw0zNjExMjQyMzEwNTRaMB4xHDAaBgNVBAMME2F1dGhvcml0eSBvZiBhIHRlc3Qw\n\
+        WTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAARbc1NEL+h9ER3PpD09he6PrCZjWHN5\n\
+        WIYYB1qfXGCmbvHHH9wcVzd/J1KyDJ2VAmAZsHqdC0AHw2DD5CTvd17io1MwUTAd\n\
+        BgNVHQ4EFgQUT8rt33GhuRvXfNAjqGRwuWNe7kQwHwYDVR0jBBgwFoAUT8rt33Gh\n\
+        uRvXfNAjqGRwuWNe7kQwDwYDVR0TAQH/BAUwAwEB/zAKBggqhkjOPQQDAgNIADBF\n\
+        AiBGMC0Oa9mQvA1y228oSXBN5yXPtHgTPM4RsLsZfiOToAIhALjt8TPTsW6sFINP\n\
+        5+MkK731DANZT3JoYM92q1ZcXnbc\n\
+        -----END CERTIFICATE-----\n";
+
+    #[test]
+    fn any_file_of_certificates_is_read_or_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ca.pem");
+        let file = Variable::new("OTEL_EXPORTER_OTLP_CERTIFICATE", path.to_str().unwrap());
+        // The form is that of a key, and the content is not.
+        let key = CERTIFICATE.replace("CERTIFICATE", "PRIVATE KEY");
+        run(2_000, 4 << 20, |u| {
+            let content =
+                edited(u, &[CERTIFICATE.as_bytes(), key.as_bytes(), CERTIFICATE.repeat(3).as_bytes()])?;
+            fs::write(&path, content).unwrap();
+            let roots = certificates(&file).and_then(|certificates| roots::of_file(&file, certificates));
+            if let Err(error) = &roots {
+                assert!(!error.to_string().contains(&CERTIFICATE[60..90]), "{error}");
+            }
+            let _ = super::key(&file);
+            Ok(roots.is_ok())
+        });
+    }
+}
