@@ -62,7 +62,13 @@ fn is_allowed(request: &Request, hosts: &Hosts) -> bool {
         (None, None) => request.uri().authority().cloned(),
         (_, Some(_)) => None,
     };
-    host.is_some_and(|host| is_allowed_host(host.host(), hosts) && !host.as_str().contains('@'))
+    host.is_some_and(|host| is_allowed_host(host.host(), hosts) && is_plain(&host))
+}
+
+/// Returns true if nothing but a port follows the host, and nothing precedes it.
+fn is_plain(authority: &Authority) -> bool {
+    let rest = authority.as_str().strip_prefix(authority.host());
+    rest.is_some_and(|rest| rest.is_empty() || rest == ":" || authority.port().is_some())
 }
 
 fn is_allowed_host(host: &str, hosts: &Hosts) -> bool {
@@ -141,6 +147,8 @@ mod tests {
             "local host",
             "127.0.0.1, evil.example",
             "2130706433",
+            "localhost:http",
+            "[::1]:0x10",
             "0x7f.1",
         ] {
             assert!(!allowed(host), "{host}");

@@ -59,6 +59,8 @@
 
 mod builder;
 mod change;
+#[cfg(test)]
+mod fuzz;
 mod guard;
 mod history;
 mod line;
