@@ -97,7 +97,8 @@ impl Builder {
     /// noticed, and again after 1 s and 10 s. It is called on the watcher thread, which measures stalls and delays and must
     /// not be held up for long. A panic in it is caught.
     ///
-    /// Without a handler, a warning is logged for each distinct stack, at most once a minute.
+    /// Without a handler, a warning is logged for each distinct stack, at most once a minute. Stacks that differ in the frames
+    /// of Tokio's loop are the same. No names are looked up while no `tracing` subscriber takes warnings.
     ///
     /// ```
     /// use opentelemetry_instrumentation_runtime::RuntimeMetrics;
