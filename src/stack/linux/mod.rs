@@ -12,6 +12,7 @@ mod rules;
 mod sampler;
 mod signal;
 mod sound;
+mod tables;
 mod thread;
 mod walk;
 mod watched;

@@ -3,11 +3,10 @@
 #![allow(unsafe_code, reason = "the loader hands out raw pointers to headers in memory")]
 
 use std::ffi::{CStr, OsStr};
-use std::ops::{Deref, Range};
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::slice;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use framehop::{
@@ -16,34 +15,8 @@ use framehop::{
 };
 
 use super::sound::{UnwindTables, rows};
+use super::tables::Tables;
 use crate::stack::types::Object;
-
-/// The unwind tables of one object.
-#[derive(Clone)]
-pub(super) enum Tables {
-    /// The executable's, in place: it is never unloaded.
-    InPlace(&'static [u8]),
-    /// A library's: copied, since it may be unloaded while a thread walks.
-    Copied(Arc<[u8]>),
-}
-
-impl Deref for Tables {
-    type Target = [u8];
-
-    #[inline]
-    fn deref(&self) -> &[u8] {
-        match self {
-            Tables::InPlace(bytes) => bytes,
-            Tables::Copied(bytes) => bytes,
-        }
-    }
-}
-
-impl Default for Tables {
-    fn default() -> Self {
-        Tables::InPlace(&[])
-    }
-}
 
 /// The numbers of objects that the loader has added and removed so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use gimli::{
     Operation, UnwindExpression, UnwindSection,
 };
 
-use super::modules::Tables;
+use super::tables::Tables;
 
 /// No frame is larger, and no register is saved farther from its end.
 const MAX_OFFSET: i64 = 1 << 31;

@@ -188,7 +188,7 @@ impl Newest {
 
 #[cfg(test)]
 mod fuzz {
-    use super::is_version_precise;
+    use super::*;
     use crate::util::fuzz::{edited_text, run};
 
     #[test]
