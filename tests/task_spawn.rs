@@ -19,7 +19,8 @@ fn of(name: &str) -> Fates {
 /// Returns the name of the calling line.
 #[track_caller]
 fn here() -> String {
-    format!("tests/task_spawn.rs:{}", Location::caller().line())
+    // The path is relative, as it is for any program of a workspace.
+    format!("{}:{}", file!(), Location::caller().line())
 }
 
 #[tokio::test]

@@ -167,6 +167,13 @@ enum Forbidden {
     Files,
 }
 
+/// The system calls that read a clock: on 32 bits there is one for each width of the seconds.
+const CLOCK_CALLS: &[libc::c_long] = &[
+    libc::SYS_clock_gettime,
+    #[cfg(target_arch = "x86")]
+    libc::SYS_clock_gettime64,
+];
+
 /// Installs a seccomp filter on this thread, which all threads inherit that it starts.
 fn forbid(what: &[Forbidden]) {
     const fn statement(code: u32, k: u32) -> libc::sock_filter {
@@ -184,19 +191,23 @@ fn forbid(what: &[Forbidden]) {
     for what in what {
         match what {
             Forbidden::Files => filter.extend([unless(libc::SYS_openat as u32, 1), deny]),
-            Forbidden::ThreadTimes => filter.extend([
-                unless(libc::SYS_clock_gettime as u32, 4),
-                statement(LOAD, 16),
-                // The clock of a thread or process is a negative number.
-                libc::sock_filter {
-                    code: (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16,
-                    jt: 0,
-                    jf: 1,
-                    k: 1 << 31,
-                },
-                deny,
-                statement(LOAD, 0),
-            ]),
+            Forbidden::ThreadTimes => {
+                for call in CLOCK_CALLS {
+                    filter.extend([
+                        unless(*call as u32, 4),
+                        statement(LOAD, 16),
+                        // The clock of a thread or process is a negative number.
+                        libc::sock_filter {
+                            code: (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16,
+                            jt: 0,
+                            jf: 1,
+                            k: 1 << 31,
+                        },
+                        deny,
+                        statement(LOAD, 0),
+                    ]);
+                }
+            }
         }
     }
     filter.push(statement(RETURN, libc::SECCOMP_RET_ALLOW));

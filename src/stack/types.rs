@@ -64,6 +64,10 @@ pub(crate) struct Object {
     /// Empty if it has none.
     pub(crate) build_id: Box<[u8]>,
     /// True if it has unwind tables.
+    #[cfg_attr(
+        not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))),
+        allow(dead_code, reason = "no stack is walked there")
+    )]
     pub(crate) is_walkable: bool,
 }
 

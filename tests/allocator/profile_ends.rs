@@ -1,7 +1,7 @@
 //! Samples in the destructors of threads, which run before and after the allocator's own destructor, and in the code that
 //! unwinds.
 
-#![cfg(unix)]
+#![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test says what it expects by panicking")]
 #![allow(unsafe_code, reason = "calls the operating system's destructors")]
 

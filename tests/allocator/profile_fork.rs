@@ -1,6 +1,6 @@
 //! A child after `fork`, while other threads take samples: it can free sampled blocks, and its profile continues.
 
-#![cfg(unix)]
+#![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by panicking")]
 
 use std::alloc::System;

@@ -1,6 +1,7 @@
 //! Threads allocate, grow, zero, over-align, pass on and free blocks while nearly all of them are sampled, over three inner
 //! allocators. The test checks every byte.
 
+#![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test says what it expects by panicking")]
 #![allow(
     unsafe_code,
@@ -13,9 +14,11 @@ use std::cell::RefCell;
 use std::sync::Mutex;
 use std::thread;
 
+#[cfg(feature = "inner-allocators")]
 use mimalloc::MiMalloc;
 use opentelemetry_instrumentation_runtime::profile::{self, HeapProfile, Label};
 use opentelemetry_instrumentation_runtime::{CountingAllocator, Sampled};
+#[cfg(feature = "inner-allocators")]
 use tikv_jemallocator::Jemalloc;
 
 #[path = "../support/random.rs"]
@@ -26,7 +29,9 @@ use random::Random;
 
 #[global_allocator]
 static GLOBAL: CountingAllocator<System, Sampled> = CountingAllocator::system().sampled();
+#[cfg(feature = "inner-allocators")]
 static ON_JEMALLOC: CountingAllocator<Jemalloc, Sampled> = CountingAllocator::new(Jemalloc).sampled();
+#[cfg(feature = "inner-allocators")]
 static ON_MIMALLOC: CountingAllocator<MiMalloc, Sampled> = CountingAllocator::new(MiMalloc).sampled();
 
 fn size(random: &mut Random) -> usize {
@@ -160,8 +165,11 @@ fn stress(allocator: &'static (dyn GlobalAlloc + Sync), name: &str, rounds: usiz
 fn no_byte_is_lost_or_changed() {
     let heap_profile = HeapProfile::start(100).unwrap();
     stress(&GLOBAL, "on system", 6_000);
-    stress(&ON_JEMALLOC, "on jemalloc", 6_000);
-    stress(&ON_MIMALLOC, "on mimalloc", 6_000);
+    #[cfg(feature = "inner-allocators")]
+    {
+        stress(&ON_JEMALLOC, "on jemalloc", 6_000);
+        stress(&ON_MIMALLOC, "on mimalloc", 6_000);
+    }
     // Meanwhile the profile stops, starts and changes its mean.
     let running = &std::sync::atomic::AtomicBool::new(true);
     thread::scope(|scope| {

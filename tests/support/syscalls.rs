@@ -10,8 +10,10 @@ pub type Call = Box<dyn Fn() -> bool + Send + Sync>;
 
 /// Returns calls that each wait for this long, with their names.
 pub fn waiting(millis: u16) -> [(&'static str, Call); 5] {
-    let time =
-        libc::timespec { tv_sec: i64::from(millis / 1000), tv_nsec: i64::from(millis % 1000) * 1_000_000 };
+    let time = libc::timespec {
+        tv_sec: (millis / 1000).into(),
+        tv_nsec: libc::c_long::from(millis % 1000) * 1_000_000,
+    };
     let (reader, writer) = io::pipe().unwrap();
     let (poll_set, millis) = (empty_poll_set(), i32::from(millis));
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -48,8 +50,7 @@ fn poll(file: libc::c_int, millis: i32) -> libc::c_int {
 }
 
 fn select(millis: i32) -> libc::c_int {
-    let mut time =
-        libc::timeval { tv_sec: i64::from(millis / 1000), tv_usec: i64::from(millis % 1000) * 1000 };
+    let mut time = libc::timeval { tv_sec: (millis / 1000).into(), tv_usec: (millis % 1000 * 1000).into() };
     let null = std::ptr::null_mut();
     // SAFETY: the kernel reads and writes the time, and there are no sets.
     unsafe { libc::select(0, null, null, null, &mut time) }
