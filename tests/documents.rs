@@ -180,7 +180,73 @@ fn the_public_workflow_runs_every_step() {
         .collect();
     let steps = steps();
     assert!(steps.len() > 10, "{steps:?}");
-    for step in steps {
+    // The workflow has such machines: its jobs `systems` and `musl`.
+    for step in steps.into_iter().filter(|step| step != "foreign") {
         assert!(run.contains(&step), "no job runs {step}");
+    }
+}
+
+/// The tests that cannot run on other machines: the machine, the test and the reason.
+fn excluded() -> Vec<[String; 3]> {
+    let script = text(".ci/foreign");
+    let (_, after) = script.split_once("\nexcluded='\n").expect("a list");
+    let lines = after.split("\n'").next().unwrap_or_default().lines();
+    let cells = |line: &str| line.splitn(3, " | ").map(str::to_owned).collect::<Vec<_>>().try_into();
+    lines.map(|line| cells(line).unwrap_or_else(|_| panic!("`{line}`"))).collect()
+}
+
+#[test]
+fn the_tests_that_cannot_run_elsewhere_are_documented() {
+    let excluded = excluded();
+    assert!(!excluded.is_empty());
+    let document = text("CONTRIBUTING.md");
+    let (_, after) = document.split_once("\n| machine | test | reason |\n").expect("a table");
+    let rows: BTreeSet<_> = after.lines().skip(1).take_while(|line| line.starts_with('|')).collect();
+    let listed: Vec<_> = excluded
+        .iter()
+        .map(|[machine, test, reason]| format!("| {machine} | `{test}` | {reason} |"))
+        .collect();
+    assert_eq!(rows, listed.iter().map(String::as_str).collect());
+}
+
+#[test]
+fn the_tests_that_cannot_run_elsewhere_exist() {
+    let files = ["tests", "tests/allocator"].map(|folder| fs::read_dir(root().join(folder)).unwrap());
+    let files = files.into_iter().flatten().map(|entry| entry.unwrap().path());
+    let sources: Vec<_> = files
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    for [_, test, _] in excluded() {
+        // The step skips each test that contains the name.
+        let defined: usize = sources.iter().map(|source| source.matches(&format!("fn {test}")).count()).sum();
+        assert_eq!(defined, 1, "{test} is defined {defined} times");
+    }
+}
+
+/// Each target that the script runs suites on has a column, and each program of a suite is in a row.
+#[test]
+fn the_table_of_targets_has_each_target_and_each_test_program() {
+    let document = text("CONTRIBUTING.md");
+    let (_, after) = document.split_once("\n| suite | programs |").expect("a table");
+    let table: Vec<_> = after.lines().take_while(|line| line.contains('|')).collect();
+    let script = text(".ci/foreign");
+    let targets: Vec<_> =
+        script.split("'suites ").skip(1).filter_map(|rest| rest.split('\'').next()).collect();
+    assert!(targets.len() > 2, "{targets:?}");
+    for target in targets {
+        assert!(table[0].contains(&format!("`{target}`")), "no column for {target}");
+    }
+    let patterns: Vec<_> = table.iter().flat_map(|row| row.split('`').skip(1).step_by(2)).collect();
+    let has = |name: &str| {
+        patterns.iter().any(|pattern| {
+            pattern.strip_suffix('*').map_or(name == *pattern, |start| name.starts_with(start))
+        })
+    };
+    for manifest in ["tests/lean/Cargo.toml", "tests/allocator/Cargo.toml"] {
+        let manifest = text(manifest);
+        let names = manifest.split("[[test]]").skip(1).filter_map(|entry| entry.split('"').nth(1));
+        let unknown: Vec<_> = names.filter(|name| !has(name)).collect();
+        assert!(unknown.is_empty(), "no row for {unknown:?}");
     }
 }
