@@ -218,9 +218,8 @@ fn the_tests_that_cannot_run_elsewhere_exist() {
         .map(|path| fs::read_to_string(path).unwrap())
         .collect();
     for [_, test, _] in excluded() {
-        // The step skips each test that contains the name.
-        let defined: usize = sources.iter().map(|source| source.matches(&format!("fn {test}")).count()).sum();
-        assert_eq!(defined, 1, "{test} is defined {defined} times");
+        let is_defined = sources.iter().any(|source| source.contains(&format!("\nfn {test}()")));
+        assert!(is_defined, "there is no {test}");
     }
 }
 
@@ -232,7 +231,7 @@ fn the_table_of_targets_has_each_target_and_each_test_program() {
     let table: Vec<_> = after.lines().take_while(|line| line.contains('|')).collect();
     let script = text(".ci/foreign");
     let targets: Vec<_> =
-        script.split("'suites ").skip(1).filter_map(|rest| rest.split('\'').next()).collect();
+        script.split("'suites ").skip(1).filter_map(|rest| rest.split(['\'', ' ']).next()).collect();
     assert!(targets.len() > 2, "{targets:?}");
     for target in targets {
         assert!(table[0].contains(&format!("`{target}`")), "no column for {target}");
