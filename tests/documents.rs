@@ -233,7 +233,7 @@ fn the_table_of_targets_has_each_target_and_each_test_program() {
     let (_, steps) = script.split_once("\nsteps=(").expect("a list of steps");
     let targets: Vec<_> =
         steps.split("'suites ").skip(1).filter_map(|rest| rest.split(['\'', ' ']).next()).collect();
-    assert!(targets.len() > 2, "{targets:?}");
+    assert!(targets.len() > 1, "{targets:?}");
     for target in targets {
         assert!(table[0].contains(&format!("`{target}`")), "no column for {target}");
     }
