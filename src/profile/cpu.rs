@@ -43,6 +43,9 @@ static TAKEN_BY: AtomicU32 = AtomicU32::new(0);
 /// the library has not sent; afterwards, timers and handler are gone. As with every profile by signals, a system call of a thread that has just
 /// used up 10 ms of CPU time may end early with `EINTR`.
 ///
+/// [`Profile::comments`] say what the profile itself has cost: the time for which the handler held each thread up, without the
+/// kernel's delivery of the signal, and the CPU time of the calling thread.
+///
 /// # Errors
 /// * [`Error::AlreadyRunning`] while another call takes a profile.
 /// * [`Error::InvalidDuration`] for a duration of zero or of more than an hour.
@@ -102,6 +105,10 @@ pub(crate) fn cpu_while(
     profile.period = Some((CPU, nanos(PERIOD)));
     profile.exact_total = u64::try_from(nanos(summary.used)).ok();
     profile.error = summary.unsampled.map(Error::from);
+    profile.comments.extend(summary.copying.map(|(least, median)| {
+        let own = summary.own;
+        format!("each sample took its thread {median:.1?} (median, at least {least:.1?}), the profile {own:.1?} of CPU time")
+    }));
     if summary.lost > 0 {
         profile.comments.push(format!("{} samples were lost", summary.lost));
     }

@@ -46,6 +46,10 @@ pub(crate) struct CpuSummary {
     pub(crate) used: Duration,
     /// The number of periods without a copy.
     pub(crate) lost: u64,
+    /// The CPU time of the sampling thread.
+    pub(crate) own: Duration,
+    /// The time that a thread took for its copy, the least and the median of the first samples. `None` without any.
+    pub(crate) copying: Option<(Duration, Duration)>,
     /// Why some thread has no timer.
     pub(crate) unsampled: Option<Reason>,
 }

@@ -35,11 +35,27 @@ impl Copy {
         unsafe { Box::from_raw(copy) }
     }
 
-    /// Fills it. Safe to call in a signal handler, except that it may change `errno`. Fails with the error's number.
+    /// Fills it from another thread. Fails with the error's number.
     pub(super) fn fill(&mut self, registers: Registers) -> Result<(), i32> {
+        self.fill_up_to(registers, MAX_COPY)
+    }
+
+    /// Fills it from the calling thread. Safe to call in a signal handler, except that it may change `errno`. Fails with the
+    /// error's number.
+    ///
+    /// The C library keeps the data of a thread at the top of its stack, which ends the copy: a page more takes 0.7 us. The data
+    /// of the main thread lie elsewhere, as a stack that a coroutine brings does.
+    pub(super) fn fill_from_own(&mut self, registers: Registers) -> Result<(), i32> {
+        // SAFETY: it takes nothing and cannot fail.
+        let end = unsafe { libc::pthread_self() } as usize;
+        let length = end.checked_sub(registers.sp).filter(|length| (1..MAX_COPY).contains(length));
+        self.fill_up_to(registers, length.unwrap_or(MAX_COPY))
+    }
+
+    fn fill_up_to(&mut self, registers: Registers, length: usize) -> Result<(), i32> {
         self.registers = registers;
         self.length = 0;
-        self.length = memory::copy(registers.sp, &mut self.bytes)?;
+        self.length = memory::copy(registers.sp, self.bytes.get_mut(..length).unwrap_or_default())?;
         Ok(())
     }
 

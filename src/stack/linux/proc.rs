@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 
 use super::registers::Registers;
 use crate::stack::reason::Reason;
@@ -12,6 +13,13 @@ use crate::stack::reason::Reason;
 pub(crate) fn threads() -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc/self/task") else { return Vec::new() };
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Returns the number of the process's threads, which is cheaper than their list.
+pub(super) fn thread_count() -> Option<usize> {
+    // A directory has two links more than it has directories.
+    let links = fs::metadata("/proc/self/task").ok()?.nlink();
+    usize::try_from(links).ok()?.checked_sub(2)
 }
 
 /// Returns the name of a thread, as the kernel keeps it: at most 15 bytes.

@@ -21,7 +21,7 @@ use super::clock::{self, Clock, Used};
 use super::copy::Copy;
 use super::handler::{Handler, Info, Installed};
 use super::memory::{self, KeepErrno};
-use super::proc::{own_id, threads};
+use super::proc::{own_id, thread_count, threads};
 use super::registers::Registers;
 use super::watched::{Newest, Timer, Watched, is_signal_precise};
 use crate::stack::reason::Reason;
@@ -40,6 +40,9 @@ static PROFILES: AtomicU32 = AtomicU32::new(0);
 const OF_THREAD: u64 = 0x6f74_6370 << 32;
 /// The same for the timer of the process.
 const OF_PROCESS: u64 = 0x6f74_6371 << 32;
+
+/// The number of copies of which the time is kept.
+const MAX_TIMES: usize = 4096;
 
 /// Returns the name of the task that the calling thread polls. A signal handler calls it.
 pub(crate) type TaskName = fn() -> Option<&'static str>;
@@ -70,6 +73,8 @@ struct Content {
     task: Option<&'static str>,
     /// The thread's CPU time when it was copied.
     used: Duration,
+    /// The time that the handler took.
+    took: Duration,
     copy: Box<Copy>,
 }
 
@@ -88,6 +93,7 @@ impl Tray {
                 periods: 0,
                 task: None,
                 used: Duration::ZERO,
+                took: Duration::ZERO,
                 copy: Copy::new(),
             }),
         };
@@ -101,17 +107,19 @@ impl Tray {
     }
 
     /// Takes a copy of the calling thread's stack. Safe to call in a signal handler.
-    fn put(&self, registers: Registers, periods: u32) {
+    fn put(&self, thread: u32, registers: Registers, periods: u32) {
+        let start = Instant::now();
         let claim =
             |entry: &&Entry| entry.state.compare_exchange(FREE, BEING_WRITTEN, AcqRel, Relaxed).is_ok();
         let is_kept = self.entries.iter().find(claim).is_some_and(|entry| {
             // SAFETY: this handler has made it `BEING_WRITTEN`.
             let content = unsafe { &mut *entry.content.get() };
-            content.thread = own_id();
+            content.thread = thread;
             content.periods = periods;
             content.task = (self.task)();
             content.used = Clock::of_this_thread().now().unwrap_or_default();
-            let is_filled = content.copy.fill(registers).is_ok();
+            let is_filled = content.copy.fill_from_own(registers).is_ok();
+            content.took = start.elapsed();
             entry.state.store(if is_filled { WRITTEN } else { FREE }, Release);
             is_filled
         });
@@ -138,14 +146,15 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
     // SAFETY: the kernel passes it to handlers that ask for it, as this one does.
     let timer = unsafe { Info::timer_of(info) }
         .filter(|(value, _)| matches!(value & (u64::MAX << 32), OF_THREAD | OF_PROCESS));
+    let thread = own_id();
     if let (Some(tray), Some((value, missed))) = (tray, timer)
         && value as u32 == tray.number
-        && own_id() != tray.sampler
+        && thread != tray.sampler
     {
         // The timer of the process says where its threads are. Only those of the threads count periods.
         let periods = if value & (u64::MAX << 32) == OF_PROCESS { 0 } else { missed.saturating_add(1) };
         // SAFETY: `context` is this handler's argument.
-        tray.put(unsafe { Registers::of_signal(context) }, periods);
+        tray.put(thread, unsafe { Registers::of_signal(context) }, periods);
     }
     INSIDE.fetch_sub(1, SeqCst);
     if timer.is_none() {
@@ -169,6 +178,8 @@ pub(crate) struct Sampler {
     may_sample_process: bool,
     /// The CPU time that threads had used when they ended, as far as it is known.
     of_ended: Duration,
+    /// How long the first copies took.
+    took: Vec<Duration>,
     unsampled: Option<Reason>,
 }
 
@@ -193,10 +204,11 @@ impl Sampler {
             of_process: None,
             may_sample_process: is_signal_precise(),
             of_ended: Duration::ZERO,
+            took: Vec::new(),
             unsampled: None,
         };
         sampler.installed = Some(HANDLER.install()?);
-        sampler.newest.may_have_changed();
+        sampler.newest.may_have_changed(|| false);
         sampler.watch(&threads().into_iter().collect(), true);
         match sampler.unsampled {
             Some(reason) if !sampler.watched.values().any(Watched::has_timer) => Err(reason),
@@ -207,13 +219,21 @@ impl Sampler {
     /// Hands out the samples since the last call, and looks for threads that have started or ended. Returns how long to
     /// wait before the next call.
     pub(crate) fn look(&mut self, mut each: impl FnMut(CpuSample)) -> Duration {
-        const USUALLY: Duration = Duration::from_millis(10);
+        // Two periods: waking up is most of what the sampler costs, some 100 us beside other programs.
+        const USUALLY: Duration = Duration::from_millis(20);
         const WHILE_THREADS_COME: Duration = Duration::from_millis(5);
         // Copies have to be walked before the places for them run out.
         const MAX_PAUSE: Duration = Duration::from_millis(30);
         // Many threads take long to look at, which must not become the main work of the process.
         const PAUSE_PER_WORK: u32 = 50;
-        if self.newest.may_have_changed() {
+        let (watched, unsampled) = (&self.watched, self.unsampled);
+        let are_same = || {
+            thread_count() == Some(watched.len() + 1)
+                && watched
+                    .values()
+                    .all(|thread| (thread.has_timer() || unsampled.is_some()) && thread.is_alive())
+        };
+        if self.newest.may_have_changed(are_same) {
             let start = Instant::now();
             self.compare(&mut each);
             (start.elapsed() * PAUSE_PER_WORK).clamp(WHILE_THREADS_COME, MAX_PAUSE)
@@ -295,6 +315,9 @@ impl Sampler {
         // SAFETY: it came from a box, and this thread is the only one that frees it.
         let Some(tray) = (unsafe { self.tray.as_ref() }) else { return };
         tray.take(|content| {
+            if self.took.len() < MAX_TIMES {
+                self.took.push(content.took);
+            }
             let stack = content.copy.stack().unwrap_or_default();
             // It may have started since the last look, and may have ended.
             let new = || Watched::new(content.thread, false);
@@ -319,7 +342,10 @@ impl Sampler {
             // Some handler still waits for a CPU: it keeps the memory.
             self.tray = ptr::null_mut();
         }
-        CpuSummary { used: used.saturating_sub(own), lost, unsampled: self.unsampled }
+        self.took.sort_unstable();
+        let median = self.took.get(self.took.len() / 2).copied();
+        let copying = self.took.first().copied().zip(median);
+        CpuSummary { used: used.saturating_sub(own), lost, own, copying, unsampled: self.unsampled }
     }
 
     fn number(&self) -> u32 {

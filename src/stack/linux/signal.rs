@@ -127,7 +127,8 @@ unsafe fn answer(number: u64, context: *mut libc::c_void) {
     let registers = unsafe { Registers::of_signal(context) };
     // SAFETY: it came from a box that is never freed. The thread that asks does not read it before the question is answered,
     // and only one handler gets here for each question.
-    let result = unsafe { ANSWER.load(Acquire).as_mut() }.map_or(Ok(()), |answer| answer.fill(registers));
+    let result =
+        unsafe { ANSWER.load(Acquire).as_mut() }.map_or(Ok(()), |answer| answer.fill_from_own(registers));
     FAILURE.store(result.err().unwrap_or_default().cast_unsigned(), Release);
     // Fails if the thread that asks has given up.
     let _ = QUESTION.compare_exchange(copying, number * PHASES + DONE, AcqRel, Acquire);

@@ -2,7 +2,9 @@
 
 #![allow(unsafe_code, reason = "timers")]
 
+use std::fs::File;
 use std::mem::MaybeUninit;
+use std::os::unix::fs::FileExt;
 use std::ptr;
 use std::time::{Duration, Instant};
 
@@ -37,6 +39,11 @@ impl Watched {
             accounted: Duration::ZERO,
             last: None,
         }
+    }
+
+    /// Returns true if the thread has not ended.
+    pub(super) fn is_alive(&self) -> bool {
+        Clock::of_thread(self.thread).now().is_some()
     }
 
     pub(super) fn has_timer(&self) -> bool {
@@ -161,10 +168,11 @@ fn is_version_precise(release: &str) -> bool {
     numbers.next().zip(numbers.next()).is_some_and(|version| version >= (6, 4))
 }
 
-/// Says cheaply whether threads may have started since the last call.
+/// Finds out cheaply if threads may have started since the last call.
 #[derive(Default)]
 pub(super) struct Newest {
-    id: Option<String>,
+    file: Option<File>,
+    id: Option<u32>,
     looked: Option<Instant>,
 }
 
@@ -172,17 +180,31 @@ impl Newest {
     /// The longest time after which to look anyway: the number may mean nothing in a sandbox, and ended threads go unnoticed.
     const ANYWAY: Duration = Duration::from_millis(100);
 
-    pub(super) fn may_have_changed(&mut self) -> bool {
-        // The last word is the id of the newest process or thread.
-        let text = std::fs::read_to_string("/proc/loadavg").ok();
-        let id = text.as_deref().and_then(|text| text.split_ascii_whitespace().last()).map(str::to_owned);
+    /// `are_same` finds out if this process has the same threads. It is called when some process of the system has started one.
+    pub(super) fn may_have_changed(&mut self, are_same: impl FnOnce() -> bool) -> bool {
+        let id = self.read();
+        let is_new = id.is_none() || id != self.id;
+        self.id = id;
         let is_old = self.looked.is_none_or(|looked| looked.elapsed() >= Self::ANYWAY);
-        if is_old || id.is_none() || id != self.id {
-            self.id = id;
+        let may_have_changed = is_old || is_new && !are_same();
+        if may_have_changed {
             self.looked = Some(Instant::now());
-            return true;
         }
-        false
+        may_have_changed
+    }
+
+    /// Returns the id of the newest process or thread of the system.
+    fn read(&mut self) -> Option<u32> {
+        const FILE: &str = "/proc/loadavg";
+        // It stays open, since opening it takes longer than reading it.
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(File::open(FILE).ok()?),
+        };
+        let mut text = [0; 128];
+        let length = file.read_at(&mut text, 0).ok()?;
+        let text = str::from_utf8(text.get(..length)?).ok()?;
+        text.split_ascii_whitespace().next_back()?.parse().ok()
     }
 }
 
