@@ -268,6 +268,25 @@ mod tests {
     }
 
     #[test]
+    fn the_tables_of_this_program_and_its_libraries_are_sound() {
+        let modules = Modules::load();
+        let (mut sound, mut unsound) = (0, 0);
+        for tables in &modules.tables {
+            let place = (tables.bias as u64).wrapping_add(tables.index_address);
+            for row in rows(&tables.index).unwrap_or_default().iter().step_by(7) {
+                let start = i32::from_le_bytes(*row.first_chunk().unwrap());
+                let start = place.wrapping_add_signed(start.into());
+                match modules.is_sound(FrameAddress::from_instruction_pointer(start)) {
+                    true => sound += 1,
+                    false => unsound += 1,
+                }
+            }
+        }
+        println!("{sound} sound functions, {unsound} unsound ones");
+        assert!(sound > 1000 && unsound * 1000 < sound, "{sound} sound functions, {unsound} unsound ones");
+    }
+
+    #[test]
     fn a_build_id_is_found_among_notes_and_not_outside_them() {
         let mut notes = Vec::new();
         for (kind, name, content) in [(1_u32, b"GNU\0", &[1_u8, 2, 3][..]), (3, b"GNU\0", &[7; 20])] {

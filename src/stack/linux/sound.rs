@@ -10,16 +10,17 @@ use std::ops::Range;
 use framehop::FrameAddress;
 use gimli::{
     BaseAddresses, CallFrameInstruction, EhFrame, EhFrameOffset, Encoding, EndianSlice, LittleEndian,
-    Operation, UnwindExpression, UnwindSection,
+    Operation, Register, UnwindExpression, UnwindSection,
 };
 
 use super::tables::Tables;
 
 /// No frame is larger, and no register is saved farther from its end.
 const MAX_OFFSET: i64 = 1 << 31;
-/// The least distance of the caller's stack pointer from a register. The unwinder reads the return address eight bytes
-/// below the caller's stack pointer on x86-64.
-const MIN_OFFSET: i64 = if cfg!(target_arch = "x86_64") { 8 } else { 0 };
+/// The frame register, whose value may be anything. The unwinder reads the return address eight bytes below the caller's
+/// stack pointer on x86-64, so that this must not be less than eight.
+const FRAME_REGISTER: Option<Register> =
+    if cfg!(target_arch = "x86_64") { Some(gimli::X86_64::RBP) } else { None };
 
 type Section<'a> = EhFrame<EndianSlice<'a, LittleEndian>>;
 
@@ -61,8 +62,14 @@ impl UnwindTables {
             return Some(true);
         };
         let common = entry.cie();
-        let rows =
-            Rows { frames: &frames, encoding: common.encoding(), factor: common.data_alignment_factor() };
+        let mut rows = Rows {
+            frames: &frames,
+            encoding: common.encoding(),
+            factor: common.data_alignment_factor(),
+            caller: Caller::default(),
+            remembered: [Caller::default(); 8],
+            depth: 0,
+        };
         let mut instructions = common.instructions(&frames, &bases);
         let mut own_instructions = entry.instructions(&frames, &bases);
         // A malformed instruction ends the unwinder's reading too.
@@ -114,40 +121,72 @@ fn last_before(place: usize, index: &[u8], address: usize) -> Option<usize> {
     rows.get(rows.partition_point(|row| start(row) <= address).checked_sub(1)?).map(start)
 }
 
-/// The instructions of one function.
+/// The caller's stack pointer: a register and a distance from it.
+#[derive(Clone, Copy, Default)]
+struct Caller {
+    register: Option<Register>,
+    offset: i64,
+}
+
+impl Caller {
+    fn is_sound(self) -> bool {
+        let is_anything = self.register.is_some() && self.register == FRAME_REGISTER;
+        let least = if is_anything { 8 } else { 0 };
+        (least..=MAX_OFFSET).contains(&self.offset)
+    }
+}
+
+/// The instructions of one function, as far as they were read.
 struct Rows<'a> {
     frames: &'a Section<'a>,
     encoding: Encoding,
     /// The unit of the offsets of registers.
     factor: i64,
+    caller: Caller,
+    remembered: [Caller; 8],
+    depth: usize,
 }
 
 impl Rows<'_> {
-    fn is_sound(&self, instruction: &CallFrameInstruction<usize>) -> Option<bool> {
+    fn is_sound(&mut self, instruction: &CallFrameInstruction<usize>) -> Option<bool> {
         use CallFrameInstruction as Is;
 
-        let is_frame = |offset: i64| (MIN_OFFSET..=MAX_OFFSET).contains(&offset);
+        let factor = self.factor;
+        let factored = |offset: i64| offset.checked_mul(factor);
         let is_near = |offset: i64| (-MAX_OFFSET..=MAX_OFFSET).contains(&offset);
-        let factored = |offset: i64| offset.checked_mul(self.factor);
-        Some(match *instruction {
-            Is::DefCfa { offset, .. } | Is::DefCfaOffset { offset } => is_frame(offset.try_into().ok()?),
-            Is::DefCfaSf { factored_offset, .. } | Is::DefCfaOffsetSf { factored_offset } => {
-                is_frame(factored(factored_offset)?)
+        match *instruction {
+            Is::DefCfa { register, offset } => {
+                self.caller = Caller { register: Some(register), offset: offset.try_into().ok()? };
+            }
+            Is::DefCfaSf { register, factored_offset } => {
+                self.caller = Caller { register: Some(register), offset: factored(factored_offset)? };
+            }
+            Is::DefCfaRegister { register } => self.caller.register = Some(register),
+            Is::DefCfaOffset { offset } => self.caller.offset = offset.try_into().ok()?,
+            Is::DefCfaOffsetSf { factored_offset } => self.caller.offset = factored(factored_offset)?,
+            Is::RememberState => {
+                *self.remembered.get_mut(self.depth)? = self.caller;
+                self.depth += 1;
+            }
+            Is::RestoreState => {
+                self.depth = self.depth.checked_sub(1)?;
+                self.caller = *self.remembered.get(self.depth)?;
             }
             Is::Offset { factored_offset, .. } | Is::ValOffset { factored_offset, .. } => {
-                is_near(factored(factored_offset.try_into().ok()?)?)
+                return Some(is_near(factored(factored_offset.try_into().ok()?)?));
             }
             Is::OffsetExtendedSf { factored_offset, .. } | Is::ValOffsetSf { factored_offset, .. } => {
-                is_near(factored(factored_offset)?)
+                return Some(is_near(factored(factored_offset)?));
             }
             Is::DefCfaExpression { expression } => {
-                self.is_straight(expression)? && self.is_frame(expression)?
+                return Some(self.is_straight(expression)? && self.is_caller(expression)?);
             }
             Is::Expression { expression, .. } | Is::ValExpression { expression, .. } => {
-                self.is_straight(expression)?
+                return self.is_straight(expression);
             }
-            _ => true,
-        })
+            _ => {}
+        }
+        Some(self.caller.is_sound())
     }
 
     /// Returns true if an expression has no jumps.
@@ -163,8 +202,8 @@ impl Rows<'_> {
 
     /// Returns true if an expression for the caller's stack pointer cannot be near zero: it is one of the two that
     /// compilers and linkers write.
-    fn is_frame(&self, expression: UnwindExpression<usize>) -> Option<bool> {
-        if MIN_OFFSET == 0 {
+    fn is_caller(&self, expression: UnwindExpression<usize>) -> Option<bool> {
+        if FRAME_REGISTER.is_none() {
             return Some(true);
         }
         let mut operations = expression.get(self.frames).ok()?.operations(self.encoding);
@@ -176,7 +215,7 @@ impl Rows<'_> {
             // In a table of imported functions, after whose second instruction it is eight bytes more.
             Operation::RegisterOffset { .. } => {
                 register == gimli::X86_64::RSP
-                    && (MIN_OFFSET..=MAX_OFFSET).contains(&offset)
+                    && (0..=MAX_OFFSET).contains(&offset)
                     && matches!(next()?, Operation::UnsignedConstant { .. })
                     && matches!(next()?, Operation::And)
                     && matches!(next()?, Operation::UnsignedConstant { .. })
