@@ -274,6 +274,7 @@ fn main() -> ExitCode {
     times();
     large();
     snapshots();
+    frame_times();
     if within { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -413,6 +414,33 @@ fn at_depth(depth: usize, count: usize) {
         at_depth(black_box(depth - 1), count);
     }
     black_box(depth);
+}
+
+/// Measures a sample in time at two depths in turn, and the difference of a frame: the limit is 40 ns.
+fn frame_times() {
+    const COUNT: usize = 2_000;
+    const ROUNDS: usize = 101;
+    let heap_profile = HeapProfile::start(1).expect("a heap profile");
+    let time = |depth: usize| {
+        let start = Instant::now();
+        at_depth(depth, COUNT);
+        start.elapsed().as_nanos() as f64 / COUNT as f64
+    };
+    let rounds: Vec<_> = (0..ROUNDS).map(|_| [20, 60].map(time)).collect();
+    heap_profile.stop();
+    let of = |value: fn(&[f64; 2]) -> f64| rounds.iter().map(value).collect::<Vec<_>>();
+    let (shallow, deep, frame) =
+        (of(|round| round[0]), of(|round| round[1]), of(|round| (round[1] - round[0]) / 40.0));
+    println!(
+        "Nanoseconds of an allocation of {SAMPLED} bytes that is a sample, with its deallocation, median of {ROUNDS} rounds"
+    );
+    println!("20 calls deep {:.0}, 60 calls deep {:.0}", quantile(&shallow, 0.5), quantile(&deep, 0.5));
+    println!(
+        "a frame {:.1}, the middle half of the rounds {:.1} to {:.1}",
+        quantile(&frame, 0.5),
+        quantile(&frame, 0.25),
+        quantile(&frame, 0.75)
+    );
 }
 
 /// Returns the nanoseconds of a pair while a number of threads make them.

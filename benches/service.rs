@@ -1,17 +1,48 @@
-//! Counts the instructions of a service for each request under callgrind: bare, with everything on, and with the least that
-//! counting can cost.
+//! Counts the instructions of a service for each request under callgrind: bare, with everything on, with a heap profile too, and
+//! with the least that counting can cost. Then compares the resident memory with and without a heap profile.
 
 use std::path::Path;
+use std::process::Command;
 
 use benches::limit;
 
 /// The limit for the added instructions, in percent.
 const LIMIT: f64 = 1.0;
+/// The limit for the instructions that a heap profile adds to counting, in percent.
+const PROFILE_LIMIT: f64 = 0.5;
+/// The limit for the resident memory that a heap profile adds: a part, and bytes.
+const MEMORY_LIMIT: (f64, f64) = (0.01, 4e6);
 
 fn main() {
     println!("Instructions for each request of a service that reads and writes JSON, under callgrind");
     if [1, 20].map(compare).contains(&None) {
         println!("skipped: valgrind is not installed");
+    }
+    memory();
+}
+
+/// Compares the resident memory after many requests, the median of several runs in turn.
+fn memory() {
+    const RUNS: usize = 7;
+    let run = |program: &str| {
+        let output = Command::new(program).args(["50000", "20"]).output().expect("it runs");
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        printed.lines().last().and_then(|line| line.parse::<f64>().ok()).expect("its resident memory")
+    };
+    let programs = [env!("CARGO_BIN_EXE_service_measured"), env!("CARGO_BIN_EXE_service_sampled")];
+    let mut runs: Vec<_> = (0..RUNS).map(|_| programs.map(run)).collect();
+    let [counted, sampled] = [0, 1].map(|index: usize| {
+        runs.sort_by(|one, other| one[index].total_cmp(&other[index]));
+        runs[RUNS / 2][index]
+    });
+    let (part, fixed) = MEMORY_LIMIT;
+    println!(
+        "\nResident memory after 50 000 orders of 20 lines: {:.1} MB, with a heap profile {:+.2} MB",
+        counted / 1e6,
+        (sampled - counted) / 1e6
+    );
+    if sampled > counted * (1.0 + part) + fixed {
+        println!("^ above the limit of {:.0} % + {:.0} MB", part * 100.0, fixed / 1e6);
     }
 }
 
@@ -20,6 +51,7 @@ fn compare(lines: usize) -> Option<()> {
     let bare = each(env!("CARGO_BIN_EXE_service_bare"), lines)?;
     let least = each(env!("CARGO_BIN_EXE_service_least"), lines)?;
     let measured = each(env!("CARGO_BIN_EXE_service_measured"), lines)?;
+    let sampled = each(env!("CARGO_BIN_EXE_service_sampled"), lines)?;
     let percent = |more: f64| more / bare.instructions * 100.0;
     let more = |than: &Each| percent(than.instructions - bare.instructions);
     println!("\nAn order of {lines} lines");
@@ -37,7 +69,15 @@ fn compare(lines: usize) -> Option<()> {
     if more(&measured) > LIMIT {
         println!("^ above the limit of {LIMIT} %");
     }
-    if let [allocations, reallocations] = *measured.printed {
+    let added = (sampled.instructions / measured.instructions - 1.0) * 100.0;
+    println!(
+        "everything on and a heap profile                 {:>8.0} {added:+.2} % above everything on",
+        sampled.instructions
+    );
+    if added > PROFILE_LIMIT {
+        println!("^ above the limit of {PROFILE_LIMIT} %");
+    }
+    if let [allocations, reallocations, _] = *measured.printed {
         let (pair, realloc) = limit::of("System").aim;
         let aims = percent(allocations * pair + reallocations * realloc);
         println!(

@@ -56,8 +56,9 @@ fn request(lines: usize) -> Vec<u8> {
     format!("{head}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
 }
 
-/// Serves the number of requests and lines in the program's arguments, and calls `now_and_then` every three thousand requests.
-pub(crate) fn run(served_by: impl AsyncFnOnce(TcpListener, Router), mut now_and_then: impl FnMut()) {
+/// Serves the number of requests and lines in the program's arguments, and calls `now_and_then` every hundred requests, with
+/// their number so far.
+pub(crate) fn run(served_by: impl AsyncFnOnce(TcpListener, Router), mut now_and_then: impl FnMut(usize)) {
     let argument = |index| std::env::args().nth(index).and_then(|number| number.parse().ok());
     let (Some(count), Some(lines)) = (argument(1), argument(2)) else {
         panic!("how many requests of how many lines?");
@@ -79,8 +80,8 @@ pub(crate) fn run(served_by: impl AsyncFnOnce(TcpListener, Router), mut now_and_
                 length += stream.read(&mut answer[length..]).await.expect("an answer");
             }
             assert!(answer.starts_with(b"HTTP/1.1 200"));
-            if number % 3_000 == 0 {
-                now_and_then();
+            if number % 100 == 0 {
+                now_and_then(number);
             }
         }
     });

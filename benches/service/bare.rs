@@ -12,6 +12,6 @@ fn main() {
         async |listener, app| {
             tokio::spawn(async { axum::serve(listener, app).await });
         },
-        || {},
+        |_| {},
     );
 }

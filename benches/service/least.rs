@@ -83,7 +83,7 @@ fn main() {
         async |listener, app| {
             tokio::spawn(async { axum::serve(listener, app).await });
         },
-        || {},
+        |_| {},
     );
     SUMS.with(|sums| {
         assert!(sums.allocations.get() >= sums.deallocations.get());
