@@ -68,7 +68,8 @@ fn is_allowed(request: &Request, hosts: &Hosts) -> bool {
 /// Returns true if nothing but a port follows the host, and nothing precedes it.
 fn is_plain(authority: &Authority) -> bool {
     let rest = authority.as_str().strip_prefix(authority.host());
-    rest.is_some_and(|rest| rest.is_empty() || rest == ":" || authority.port().is_some())
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    rest.is_some_and(|rest| rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port))
 }
 
 fn is_allowed_host(host: &str, hosts: &Hosts) -> bool {
@@ -148,6 +149,7 @@ mod tests {
             "127.0.0.1, evil.example",
             "2130706433",
             "localhost:http",
+            "localhost:+1",
             "[::1]:0x10",
             "0x7f.1",
         ] {
