@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 
+pub mod rmw;
+
 /// The instructions that counting and sampling may add.
 pub mod limit {
     /// The added instructions of an allocation with its deallocation, and of a reallocation.
@@ -44,10 +46,19 @@ pub fn callgrind_with(
     arguments: &[impl AsRef<OsStr>],
     variables: &[(&str, &str)],
 ) -> Option<(f64, String)> {
-    let valgrind = ["--tool=callgrind", "--callgrind-out-file=/dev/null"];
-    let variables = variables.iter().copied();
-    let output =
-        Command::new("valgrind").args(valgrind).arg(program).args(arguments).envs(variables).output().ok()?;
+    callgrind_by(&["--callgrind-out-file=/dev/null"], program, arguments, variables)
+}
+
+/// Runs a program under callgrind, with these options of callgrind's.
+pub fn callgrind_by(
+    options: &[impl AsRef<OsStr>],
+    program: &Path,
+    arguments: &[impl AsRef<OsStr>],
+    variables: &[(&str, &str)],
+) -> Option<(f64, String)> {
+    let mut valgrind = Command::new("valgrind");
+    valgrind.arg("--tool=callgrind").args(options).arg(program).args(arguments);
+    let output = valgrind.envs(variables.iter().copied()).output().ok()?;
     let report = String::from_utf8_lossy(&output.stderr);
     let (_, after) = report.split_once("Collected :")?;
     let instructions = after.split_whitespace().next()?.parse().ok()?;
