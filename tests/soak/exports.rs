@@ -14,6 +14,8 @@ use crate::soak::{Soak, more};
 const PROTOCOLS: [Protocol; 3] = [Protocol::Grpc, Protocol::HttpProtobuf, Protocol::HttpJson];
 /// How long each fault lasts.
 const LASTING: Duration = Duration::from_millis(400);
+/// How long an export may take. On a busy machine, one to a collector that works takes a good part of it.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 pub fn run(soak: &Soak) {
     for turn in 0_usize.. {
@@ -46,7 +48,7 @@ fn to_failing(soak: &Soak, protocol: Protocol, turn: usize) {
         collector.take();
         collector.always(Answer::Take);
         collector.profiles().always(Answer::Take);
-        let arrives = collector.wait_for(1, Duration::from_secs(60));
+        let arrives = collector.wait_for(1, Duration::from_secs(120));
         soak.check(arrives, || format!("no export arrives after {answer:?}"));
         for export in collector.take() {
             more(&soak.done.exports);
@@ -70,7 +72,7 @@ fn export(
     with_cpu: bool,
 ) -> Option<(Telemetry, RuntimeMetrics)> {
     let mut builder = otlp::builder().endpoint(endpoint).protocol(protocol);
-    builder = builder.interval(Duration::from_millis(50)).timeout(Duration::from_millis(300));
+    builder = builder.interval(Duration::from_millis(50)).timeout(TIMEOUT);
     builder = builder.shutdown_timeout(Duration::from_secs(5)).profile_every(Duration::from_millis(500));
     if with_cpu {
         builder = builder.cpu_profile_every(Duration::from_secs(1));

@@ -84,13 +84,12 @@ fn run(time: Duration) -> Vec<String> {
     let start = Instant::now();
     let round = (time / 12).clamp(ROUND.0, ROUND.1);
     let mut series = Series::start();
-    phase(&soak, round / 2, false, &mut series);
+    phase(&soak, round / 2, &mut series);
     series.forget();
     let mut rests = vec![rest(&soak, None)];
-    // The first round after the warm-up is the last one in which the heap profile is never stopped.
     while soak.failures().is_empty() && (rests.len() == 1 || start.elapsed() + round / 2 < time) {
         let left = time.saturating_sub(start.elapsed());
-        phase(&soak, round.min(left), rests.len() > 1, &mut series);
+        phase(&soak, round.min(left), &mut series);
         rests.push(rest(&soak, rests.first()));
     }
     series.check_growth(&soak);
@@ -115,20 +114,15 @@ fn handle(soak: Option<&Soak>, stall: &Stall) {
 type Activity = fn(&Soak);
 
 /// Runs all activities for a time.
-fn phase(soak: &Arc<Soak>, time: Duration, may_stop_heap_profile: bool, series: &mut Series) {
+fn phase(soak: &Arc<Soak>, time: Duration, series: &mut Series) {
     let start = Instant::now();
-    let heap: Activity = if may_stop_heap_profile {
-        |soak| profiles::run_heap(soak, true)
-    } else {
-        |soak| profiles::run_heap(soak, false)
-    };
     let mut activities: Vec<(&str, Activity)> = vec![
         ("memory", memory::run),
         ("tasks", tasks::run),
         ("runtimes", runtimes::run),
         ("stalls", runtimes::run_stalls),
         ("profiles", profiles::run),
-        ("heap profile", heap),
+        ("heap profile", profiles::run_heap),
         ("snapshots", readers::run_snapshots),
         ("providers", readers::run_providers),
         ("debug", readers::run_debug),
@@ -194,6 +188,7 @@ fn rest(soak: &Soak, first: Option<&Figures>) -> Figures {
     }
     tasks::check(soak);
     laws::check_exactly(soak);
+    profiles::check_at_rest(soak);
     Figures::at_rest(soak)
 }
 

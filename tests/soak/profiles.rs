@@ -2,7 +2,6 @@
 //! stopped, started and changes its mean.
 
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 use std::time::Duration;
 
@@ -56,27 +55,20 @@ fn encode(soak: &Soak, profile: &Profile, turn: u32) {
 }
 
 /// Changes the heap profile all the time, and compares it with exact counts.
-pub fn run_heap(soak: &Soak, may_stop: bool) {
+pub fn run_heap(soak: &Soak) {
     let mut random = Random(0x5851_F42D_4C95_7F2D);
     let mut mean = || MEANS[random.below(MEANS.len() as u64) as usize];
-    while soak.goes_on() {
-        let running = match HeapProfile::running() {
-            Some(running) => running,
-            None => match HeapProfile::start(mean()) {
-                Ok(running) => running,
-                Err(error) => return soak.fail(format!("no heap profile: {error}")),
-            },
-        };
-        let held = hold();
+    for turn in 0_u32.. {
+        if !soak.goes_on() {
+            return;
+        }
+        let Some(running) = running(soak, mean()) else { return };
+        let held = hold(3_000);
         soak.check(running.restart(mean()).is_ok(), || "the heap profile has ended".into());
         check_known(soak, &held);
         soak.pause(Duration::from_millis(800));
         check_known(soak, &held);
-        if soak.is_heap_profile_whole.load(SeqCst) {
-            check_whole(soak);
-        }
-        if may_stop {
-            soak.is_heap_profile_whole.store(false, SeqCst);
+        if turn.is_multiple_of(2) {
             running.stop();
             check_known(soak, &held);
             soak.pause(Duration::from_millis(100));
@@ -86,15 +78,38 @@ pub fn run_heap(soak: &Soak, may_stop: bool) {
     }
 }
 
+fn running(soak: &Soak, mean: u64) -> Option<HeapProfile> {
+    let running = HeapProfile::running().map_or_else(|| HeapProfile::start(mean), Ok);
+    running.map_err(|error| soak.fail(format!("no heap profile: {error}"))).ok()
+}
+
+/// Compares the estimate for the whole heap with the exact count, while nothing else moves it and no names are looked up,
+/// whose memory is not sampled.
+pub fn check_at_rest(soak: &Soak) {
+    /// What was in use before the profile started and what was allocated while it was stopped, as far as it is still alive.
+    const UNSAMPLED: f64 = 2e6;
+    let Some(running) = running(soak, MEANS[1]) else { return };
+    soak.check(running.restart(MEANS[1]).is_ok(), || "the heap profile has ended".into());
+    let held = hold(20_000);
+    check_known(soak, &held);
+    let heap = profile::heap();
+    let (Some(exact), Some(error)) = (heap.exact_total(), heap.standard_error()) else {
+        return soak.fail("the heap profile has no exact total".into());
+    };
+    soak.check((heap.total() as f64 - exact as f64).abs() <= SIGMAS * error + UNSAMPLED, || {
+        format!("the heap profile has {} bytes of {exact}, standard error {error:.0}", heap.total())
+    });
+    more(&soak.done.heap_checks);
+}
+
 /// Blocks that a thread of their own has allocated.
-fn hold() -> Vec<Vec<u8>> {
-    const BLOCKS: usize = 3_000;
-    let mut blocks = Vec::with_capacity(BLOCKS);
+fn hold(count: usize) -> Vec<Vec<u8>> {
+    let mut blocks = Vec::with_capacity(count);
     let fill = || {
         // A thread notices a profile and its mean with its next 32 KiB of allocations.
         (0..256).for_each(|_| drop(Vec::<u8>::with_capacity(1024)));
         let mut random = Random(0x94D0_49BB_1331_11EB);
-        while blocks.len() < BLOCKS {
+        while blocks.len() < count {
             let size = 1 + if random.below(20) == 0 { random.below(40_000) } else { random.below(1_000) };
             blocks.push(Vec::with_capacity(size as usize));
         }
@@ -122,24 +137,4 @@ fn check_known(soak: &Soak, held: &[Vec<u8>]) {
         format!("the heap profile has {estimate} bytes of a thread with {exact}, standard error {error:.0}")
     });
     more(&soak.done.heap_checks);
-}
-
-/// Compares the estimate for the whole heap with the exact count, which moves meanwhile.
-fn check_whole(soak: &Soak) {
-    /// What was in use before the profile started, and what threads allocate before they notice it.
-    const UNSAMPLED: f64 = 1_048_576.0;
-    let mut seen = Vec::new();
-    for _ in 0..10 {
-        let heap = profile::heap();
-        let (Some(exact), Some(error)) = (heap.exact_total(), heap.standard_error()) else {
-            return soak.fail("the heap profile has no exact total".into());
-        };
-        let off = heap.total() as f64 - exact as f64;
-        if off.abs() <= SIGMAS * error + UNSAMPLED {
-            return more(&soak.done.heap_checks);
-        }
-        seen.push((heap.total(), exact, error));
-        thread::sleep(Duration::from_millis(20));
-    }
-    soak.fail(format!("the estimate of the heap, the exact count, the standard error: {seen:?}"));
 }

@@ -20,8 +20,6 @@ pub struct Soak {
     pub main: Handle,
     pub tasks: TaskTallies,
     pub done: Done,
-    /// True while the heap profile has never been stopped, so that its samples stand for the whole process.
-    pub is_heap_profile_whole: AtomicBool,
     /// The stalled time that runtimes had when they were shut down, in microseconds, and how many had some.
     pub stalled_before_end: AtomicU64,
     pub ended_after_stalls: AtomicU64,
@@ -92,7 +90,6 @@ impl Soak {
             main,
             tasks: TaskTallies::default(),
             done: Done::default(),
-            is_heap_profile_whole: AtomicBool::new(true),
             stalled_before_end: AtomicU64::new(0),
             ended_after_stalls: AtomicU64::new(0),
             last_stall: Mutex::default(),
