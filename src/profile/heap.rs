@@ -147,7 +147,8 @@ impl HeapProfile {
 /// since the profile was started. [`Profile::exact_total`] is the exact number of bytes in use of the whole process,
 /// [`Profile::standard_error`] that of the estimate.
 ///
-/// The memory that the library takes for this profile, and to look up names for any profile, is left out of the samples.
+/// The memory that the library takes for this profile, and to look up names for any profile, is left out of the samples,
+/// but not of the exact total: the estimate is lower than it while another thread looks names up.
 ///
 /// Samples have the labels `thread`, the name of the thread that allocated; `task`, the name of the task that was polled; and
 /// `bytes`, the mean size of the blocks.

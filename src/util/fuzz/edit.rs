@@ -88,6 +88,7 @@ pub(crate) fn edited(u: &mut Unstructured<'_>, inputs: &[&[u8]]) -> arbitrary::R
 }
 
 /// Writes a random or an extreme number over some bytes.
+#[allow(dead_code, reason = "where stacks cannot be walked, no parser needs it")]
 pub(crate) fn overwrite(u: &mut Unstructured<'_>, bytes: &mut [u8]) -> arbitrary::Result<()> {
     const EXTREME: [u64; 9] = [0, 1, 0x7f, 0x80, 0xff, 0x7fff_ffff, 0x8000_0000, u32::MAX as u64, u64::MAX];
     let at = u.int_in_range(0..=bytes.len())?;
@@ -98,6 +99,10 @@ pub(crate) fn overwrite(u: &mut Unstructured<'_>, bytes: &mut [u8]) -> arbitrary
 }
 
 /// As [`edited`], for code that takes texts.
+#[allow(
+    dead_code,
+    reason = "without the features `otlp` and `debug`, no parser takes a text on some systems"
+)]
 pub(crate) fn edited_text(u: &mut Unstructured<'_>, inputs: &[&str]) -> arbitrary::Result<String> {
     let inputs: Vec<_> = inputs.iter().map(|input| input.as_bytes()).collect();
     let text = String::from_utf8_lossy(&edited(u, &inputs)?).into_owned();
