@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 
 use arbitrary::Unstructured;
 
-pub(crate) use edit::{edited, edited_text, overwrite};
+pub(crate) use edit::edited;
+#[allow(unused_imports, reason = "some builds lack the parsers that need them")]
+pub(crate) use edit::{edited_text, overwrite};
 pub(crate) use memory::peak;
 
 /// The time after which an input is taken for one that never ends.
