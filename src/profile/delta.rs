@@ -50,7 +50,7 @@ impl Profile {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sampled::{ProfileKind, Sample, SampleType};
+    use super::super::sampled::{Label, ProfileKind, Sample, SampleType};
     use super::*;
 
     fn profile(samples: &[(usize, i64)], exact: u64) -> Profile {
@@ -72,6 +72,18 @@ mod tests {
     #[test]
     fn equal_stacks_are_added_up_and_the_largest_comes_first() {
         assert_eq!(content(&profile(&[(1, 2), (2, 4), (1, 3)], 0)), [(1, 5), (2, 4)]);
+    }
+
+    #[test]
+    fn a_place_whose_blocks_grow_is_the_same_place() {
+        let with_size = |value, size| {
+            let mut profile = profile(&[(1, value)], 0);
+            profile.samples[0].labels.push(("bytes", Label::Number(size, "bytes")));
+            profile
+        };
+        let delta = with_size(5, 100).delta(&with_size(2, 10));
+        assert_eq!(content(&delta), [(1, 3)]);
+        assert_eq!(delta.samples()[0].labels(), [("bytes", Label::Number(100, "bytes"))]);
     }
 
     #[test]

@@ -239,12 +239,15 @@ impl Profile {
     }
 }
 
-/// Adds up the values of samples that differ in nothing else.
+/// Adds up the values of samples with the same stack and texts. A label with a number describes a sample, such as the mean size
+/// of its blocks, which changes while a place goes on allocating: the first one stays.
 pub(crate) fn add_up(samples: Vec<Sample>) -> Vec<Sample> {
     let mut places = HashMap::with_capacity(samples.len());
     let mut sums: Vec<Sample> = Vec::new();
     for sample in samples {
-        let key = (sample.stack.clone(), sample.is_cut, sample.stand_in, sample.labels.clone());
+        let texts = sample.labels.iter().filter(|(_, label)| !matches!(label, Label::Number(..)));
+        let texts: Vec<_> = texts.cloned().collect();
+        let key = (sample.stack.clone(), sample.is_cut, sample.stand_in, texts);
         let place = *places.entry(key).or_insert(sums.len());
         match sums.get_mut(place) {
             Some(sum) => {
