@@ -6,8 +6,8 @@ use std::hint::black_box;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,12 @@ use support::pace::thread_time;
 
 /// True without optimisation, which decides by itself what is inlined and what Go's tool can name.
 const IS_PLAIN: bool = cfg!(debug_assertions);
+
+/// One CPU profile at a time, and nothing else that is hot.
+fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 trait Runs {
     fn run(&self, until: &AtomicBool);
@@ -65,6 +71,7 @@ fn pprof_of_all(files: &[impl AsRef<Path>], arguments: &[&str]) -> Option<String
 
 #[test]
 fn go_reads_a_cpu_profile_with_the_hot_function_first() {
+    let _alone = alone();
     let is_over = Arc::new(AtomicBool::new(false));
     let until = Arc::clone(&is_over);
     let thread = thread::Builder::new().name("hot".into()).spawn(move || Worker(7_u32).run(&until)).unwrap();
@@ -144,6 +151,7 @@ fn three_to_one(directory: &Path) -> (Vec<PathBuf>, f64) {
 
 #[test]
 fn go_shows_the_split_of_two_functions() {
+    let _alone = alone();
     // The share of 600 samples is off by 1.8 points on average, and by 5 points once in 200 times.
     let mut shares = Vec::new();
     let is_near = |(share, truth): &(f64, f64)| (share - truth).abs() <= 0.05;
