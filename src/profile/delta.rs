@@ -83,7 +83,7 @@ mod tests {
         };
         let delta = with_size(5, 100).delta(&with_size(2, 10));
         assert_eq!(content(&delta), [(1, 3)]);
-        assert_eq!(delta.samples()[0].labels(), [("bytes", Label::Number(100, "bytes"))]);
+        assert_eq!(delta.samples()[0].labels, [("bytes", Label::Number(100, "bytes"))]);
     }
 
     #[test]
