@@ -221,7 +221,7 @@ fn profiles_that_are_not_requested_cost_nothing() {
     assert_eq!(results(&mut child("child_requests_no_profile")), ["no timers, no handlers, no threads"]);
 }
 
-/// In a process of its own, since other tests take profiles.
+/// Runs in a separate process, since other tests take profiles.
 #[test]
 #[ignore = "run by another test, in a child process"]
 fn child_requests_no_profile() {

@@ -295,7 +295,7 @@ fn a_paused_clock_stays_where_it_is() {
 
 #[test]
 fn an_interval_of_zero_measures_neither_delays_nor_stalls() {
-    // In a process of its own, since the watcher is one for all.
+    // Runs in a separate process, since a process has one watcher.
     if std::env::var_os("ALONE").is_none() {
         let test = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "an_interval_of_zero_measures_neither_delays_nor_stalls"])

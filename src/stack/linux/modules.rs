@@ -42,15 +42,19 @@ pub(super) struct Modules {
 static LAST_ID: AtomicU64 = AtomicU64::new(0);
 
 impl Modules {
-    /// Reads the loader's list. Its lock is held meanwhile, so that no library goes away.
-    pub(super) fn load() -> Self {
-        let mut modules = Modules {
+    fn new() -> Self {
+        Modules {
             unwinder: UnwinderNative::new(),
             objects: Vec::new(),
             tables: Vec::new(),
             version: Version::default(),
             id: LAST_ID.fetch_add(1, Relaxed) + 1,
-        };
+        }
+    }
+
+    /// Reads the loader's list. Its lock is held meanwhile, so that no library goes away.
+    pub(super) fn load() -> Self {
+        let mut modules = Modules::new();
         // SAFETY: the callback gets this pointer and no other one, and only during the call.
         unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut modules).cast()) };
         modules.objects.sort_by_key(|object| object.code.start);

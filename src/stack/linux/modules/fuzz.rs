@@ -178,13 +178,7 @@ fn any_tables_are_walked_through_or_refused() {
         }
         let headers = headers(u, bytes.len() as u64)?;
         let image = Image { bias: bytes.as_ptr().expose_provenance(), headers: &headers };
-        let mut modules = Modules {
-            unwinder: UnwinderNative::new(),
-            objects: Vec::new(),
-            tables: Vec::new(),
-            version: Version::default(),
-            id: LAST_ID.fetch_add(1, Relaxed) + 1,
-        };
+        let mut modules = Modules::new();
         modules.add(&image, false, PathBuf::new());
         for address in [0, image.bias, image.bias + 0x111, image.bias + bytes.len(), usize::MAX] {
             modules.function_start(address);
