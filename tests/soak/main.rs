@@ -49,6 +49,7 @@ fn main() -> ExitCode {
         eprintln!("usage: soak [--for 3m]");
         return ExitCode::from(2);
     };
+    figures::keep_no_free_memory();
     let failures = run(time);
     if failures.is_empty() {
         println!("\nall laws held");
