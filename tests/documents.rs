@@ -154,14 +154,16 @@ fn every_benchmark_is_documented() {
 /// The steps of a full run of `.ci/run`.
 fn steps() -> Vec<String> {
     let script = text(".ci/run");
-    let (_, after) = script.split_once("\nsteps=(").expect("a list of steps");
-    let list = after.split(')').next().unwrap_or_default().replace('\n', " ");
-    // Quoted steps have two words.
-    let mut steps = Vec::new();
-    for (index, part) in list.split('\'').enumerate() {
-        match index % 2 {
-            0 => steps.extend(part.split_whitespace().map(str::to_owned)),
-            _ => steps.push(format!("'{part}'")),
+    let mut steps = vec!["format".to_owned(), "structure".to_owned()];
+    for list in ["\nsteps=(", "\nbeside=("] {
+        let (_, after) = script.split_once(list).expect("a list of steps");
+        let list = after.split(')').next().unwrap_or_default().replace('\n', " ");
+        // Quoted steps have two words.
+        for (index, part) in list.split('\'').enumerate() {
+            match index % 2 {
+                0 => steps.extend(part.split_whitespace().map(str::to_owned)),
+                _ => steps.push(format!("'{part}'")),
+            }
         }
     }
     steps
