@@ -163,9 +163,16 @@ fn without_proc_the_causes_follow_from_the_times_of_threads() {
 enum Forbidden {
     /// `clock_gettime` of another thread's clock.
     ThreadTimes,
-    /// `openat`, so that no file can be opened.
+    /// `openat` and `open`, so that no file can be opened.
     Files,
 }
+
+/// The system calls that open a file: glibc has one, musl the other where there is one.
+const OPEN_CALLS: &[libc::c_long] = &[
+    libc::SYS_openat,
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    libc::SYS_open,
+];
 
 /// The system calls that read a clock: on 32 bits there is one for each width of the seconds.
 const CLOCK_CALLS: &[libc::c_long] = &[
@@ -191,7 +198,9 @@ fn forbid(what: &[Forbidden]) {
     let mut filter = vec![statement(LOAD, 0)];
     for what in what {
         match what {
-            Forbidden::Files => filter.extend([unless(libc::SYS_openat as u32, 1), deny]),
+            Forbidden::Files => {
+                OPEN_CALLS.iter().for_each(|call| filter.extend([unless(*call as u32, 1), deny]));
+            }
             Forbidden::ThreadTimes => {
                 for call in CLOCK_CALLS {
                     filter.extend([
@@ -242,13 +251,16 @@ fn stopped_scene() {
     let metrics = build(RuntimeMetrics::builder().runtime("", runtime.handle()));
     yielding(&runtime);
     looks(&metrics, KNOWN);
+    // It may be stopped as soon as it has printed that.
+    let mut last = Instant::now();
     println!("RESULT ready");
     loop {
-        let start = Instant::now();
         thread::sleep(Duration::from_millis(50));
-        if start.elapsed() > STOPPED / 2 {
+        let now = Instant::now();
+        if now - last > STOPPED / 2 {
             break;
         }
+        last = now;
     }
     looks(&metrics, 10);
     print("stopped", stalls_by_cause(&metrics));
