@@ -16,7 +16,7 @@ pub enum Fault {
     Closes,
     /// Closes the connection after the first bytes, which resets it.
     ClosesInTheMiddle,
-    /// Begins an answer and closes the connection.
+    /// Begins the head of an answer and closes the connection.
     AnswersHalf,
     /// Accepts connections and says nothing.
     IsSilent,
@@ -104,7 +104,7 @@ fn answer(mut connection: TcpStream, fault: Fault, silent: &mut Vec<TcpStream>) 
             silent.push(connection);
             Ok(())
         }
-        Fault::AnswersHalf => connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nhalf"),
+        Fault::AnswersHalf => connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-le"),
         Fault::SpeaksNonsense => connection.write_all(&request[..read]),
         Fault::ExpectsTls => connection.write_all(&TLS_ALERT),
         Fault::IsPlain => connection.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n"),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use opentelemetry_instrumentation_runtime::RuntimeMetrics;
 use opentelemetry_instrumentation_runtime::otlp::{self, Protocol, Telemetry};
+use opentelemetry_instrumentation_runtime::profile;
 use support::receiver::{Answer, Receiver};
 use tonic::Code;
 
@@ -49,7 +50,9 @@ fn to_failing(soak: &Soak, protocol: Protocol, turn: usize) {
         collector.always(Answer::Take);
         collector.profiles().always(Answer::Take);
         let arrives = collector.wait_for(1, Duration::from_secs(120));
-        soak.check(arrives, || format!("no export arrives after {answer:?}"));
+        soak.check(arrives, || {
+            format!("no export arrives after {answer:?}, {protocol:?}, turn {turn}:\n{}", profile::threads())
+        });
         for export in collector.take() {
             more(&soak.done.exports);
             soak.check(export.metric("rust.memory.used").is_some(), || "an export without memory".into());

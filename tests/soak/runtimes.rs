@@ -32,15 +32,28 @@ pub fn run(soak: &Soak) {
         let stalls = || stall_times(&soak.metrics, id).iter().sum::<f64>();
         let before = stalls();
         work(soak, &runtime, &mut random);
+        let workers = runtime.metrics().num_workers();
+        let last_look = Instant::now();
         let stalled = (stalls() - before).max(0.0);
         end(runtime, &mut random);
-        soak.stalled_before_end.fetch_add((stalled * 1e6) as u64, Relaxed);
-        soak.ended_after_stalls.fetch_add(u64::from(stalled > 0.0), Relaxed);
         let is_gone = || soak.metrics.runtimes().iter().all(|watched| watched.id != id);
         soak.check(eventually(is_gone), || format!("runtime {id} has ended, and is still watched"));
+        let unseen = unseen(last_look.elapsed(), workers);
+        let micros = |time: f64| (time * 1e6) as u64;
+        soak.stalled_before_end.fetch_add(micros(stalled), Relaxed);
+        soak.stalled_unseen.fetch_add(micros(unseen), Relaxed);
+        soak.ended_after_stalls.fetch_add(u64::from(stalled > 0.0), Relaxed);
         more(&soak.done.runtimes);
         soak.pause(Duration::from_millis(40));
     }
+}
+
+/// Returns how many seconds the workers of a runtime may have been stalled in its end, which took a time. In a short one
+/// nothing lasts long enough to be a stall, except on a machine that does not keep up.
+fn unseen(end: Duration, workers: usize) -> f64 {
+    const SHORT: Duration = Duration::from_millis(50);
+    const THRESHOLD: Duration = Duration::from_millis(100);
+    if end < SHORT { 0.0 } else { (end + THRESHOLD).as_secs_f64() * workers as f64 }
 }
 
 fn work(soak: &Soak, runtime: &Runtime, random: &mut Random) {

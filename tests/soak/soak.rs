@@ -20,8 +20,10 @@ pub struct Soak {
     pub main: Handle,
     pub tasks: TaskTallies,
     pub done: Done,
-    /// The stalled time that runtimes had when they were shut down, in microseconds, and how many had some.
+    /// The stalled time that runtimes had when they were shut down and that they may have had during that, in microseconds,
+    /// and how many had some.
     pub stalled_before_end: AtomicU64,
+    pub stalled_unseen: AtomicU64,
     pub ended_after_stalls: AtomicU64,
     /// The stall that was noticed last, until it is shown.
     pub last_stall: Mutex<Option<Stall>>,
@@ -91,6 +93,7 @@ impl Soak {
             tasks: TaskTallies::default(),
             done: Done::default(),
             stalled_before_end: AtomicU64::new(0),
+            stalled_unseen: AtomicU64::new(0),
             ended_after_stalls: AtomicU64::new(0),
             last_stall: Mutex::default(),
             stop: AtomicBool::new(false),
