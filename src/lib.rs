@@ -82,7 +82,7 @@
 //! # Platforms
 //!
 //! Linux has all metrics. On macOS, Windows and other Unix systems `process.*` and the limits have what the system reports;
-//! they are compiled there, but not tested. `CountingAllocator` needs 64-bit atomics, and Rust 1.93 on targets where the C library does not run the destructors of thread-locals (musl, macOS, Windows).
+//! they are compiled there, but not tested. With musl, stacks end at musl's own functions, which have no unwind tables. `CountingAllocator` needs 64-bit atomics, and Rust 1.93 on targets where the C library does not run the destructors of thread-locals (musl, macOS, Windows).
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
