@@ -419,3 +419,31 @@ fn stalls_add_up_to_a_profile() {
         assert!((total / exact - 1.0).abs() < 0.15, "{total} of {exact}: {profile}");
     });
 }
+
+#[test]
+fn a_runtime_that_outlives_a_thousand_others_counts_once() {
+    let _alone = alone();
+    repeat_when_late(|| {
+        let metrics = RuntimeMetrics::builder().build(&opentelemetry::global::meter("test"));
+        let runtime = multi_thread();
+        metrics.watch_runtime("oldest", runtime.handle());
+        looks(&metrics, 8);
+        let exact = || profile::stalls().exact_total().unwrap();
+        let before = exact();
+        runtime.block_on(runtime.spawn(async { blocks_in_sleep() })).unwrap();
+        looks(&metrics, 3);
+        let once = exact();
+        assert!(once > before);
+        let crowd = RuntimeMetrics::builder().build(&opentelemetry::global::meter("test"));
+        let others: Vec<_> = (0..1_100)
+            .map(|_| {
+                let other = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                crowd.watch_runtime("other", other.handle());
+                other
+            })
+            .collect();
+        looks(&metrics, 5);
+        drop(others);
+        assert_eq!(exact(), once, "{before} before the stall");
+    });
+}

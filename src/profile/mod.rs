@@ -81,7 +81,7 @@ pub(crate) use notifier::{Notifier, OnStall};
 pub(crate) use otlp::Encoder;
 #[cfg(feature = "debug")]
 pub(crate) use stalls::stack_of;
-pub(crate) use stalls::{StallSeen, note_total};
+pub(crate) use stalls::{StallSeen, note_stalled};
 #[cfg(feature = "debug")]
 pub(crate) use symbols::names;
 #[cfg(feature = "monitor")]

@@ -1,6 +1,6 @@
 //! Keeps the stacks of stalled workers, with the time and the number of stalls.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -41,15 +41,15 @@ pub fn stalls() -> Profile {
     }
     let seen = SEEN.lock();
     let mut samples: Vec<Sample> = seen.rows.iter().map(|(row, sum)| row.sample(*sum)).collect();
-    let exact = seen.totals.values().sum::<Duration>() + seen.of_others;
+    let exact = seen.stalled;
     drop(seen);
     let known: i64 = samples.iter().filter_map(|sample| sample.values.get(1)).sum();
-    let unseen = nanos(exact) - known;
+    let unseen = exact - known;
     if unseen > 0 {
         samples.push(Sample { stand_in: Some(UNSEEN), values: vec![0, unseen], ..Sample::default() });
     }
     let mut profile = Profile::new(ProfileKind::Stalls, &TYPES, samples);
-    profile.exact_total = u64::try_from(nanos(exact)).ok();
+    profile.exact_total = u64::try_from(exact).ok();
     profile
 }
 
@@ -68,17 +68,9 @@ pub(crate) struct StallSeen {
     pub(crate) task: Option<&'static str>,
 }
 
-/// Notes how long the workers of a runtime have been stalled in all. `epoch` is the runtime's own number.
-pub(crate) fn note_total(epoch: u64, total: Duration) {
-    const MAX_RUNTIMES: usize = 1000;
-    let mut seen = SEEN.lock();
-    seen.totals.insert(epoch, total);
-    // The oldest have ended, as far as it matters in a program that starts so many.
-    if seen.totals.len() > MAX_RUNTIMES
-        && let Some((_, total)) = seen.totals.pop_first()
-    {
-        seen.of_others += total;
-    }
+/// Notes that the stalled time of all workers has grown by so many nanoseconds.
+pub(crate) fn note_stalled(growth: i64) {
+    SEEN.lock().stalled += growth;
 }
 
 /// Returns the stack of a stall that goes on, if one was taken. `since` is its beginning, as [`StallSeen`] has it.
@@ -188,10 +180,8 @@ impl Key {
 struct Seen {
     present: HashMap<Key, Present>,
     rows: HashMap<Row, [i64; 2]>,
-    /// The stalled time of each runtime's workers.
-    totals: BTreeMap<u64, Duration>,
-    /// The time of runtimes that are no longer among these.
-    of_others: Duration,
+    /// The stalled time of the workers of all runtimes, in nanoseconds.
+    stalled: i64,
     /// The moment at which a stall with a stack was logged last.
     logged: HashMap<Row, Instant>,
 }

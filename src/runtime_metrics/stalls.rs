@@ -1,12 +1,12 @@
 //! Passes the stalls of the watched runtimes on to the profiles.
 
-use crate::profile::{StallSeen, note_total};
+use crate::profile::{StallSeen, note_stalled};
 use crate::source::tokio::Runtimes;
 use crate::watch::PresentStall;
 
 /// Returns the present stalls in the form that profiles take them in, and notes the time of all stalls.
 pub(super) fn present(runtimes: &Runtimes) -> Vec<StallSeen> {
-    runtimes.stall_totals().into_iter().for_each(|(epoch, total)| note_total(epoch, total));
+    note_stalled(runtimes.take_stalled());
     let seen = |(runtime, stall): (_, PresentStall)| StallSeen {
         runtime,
         worker: stall.worker,

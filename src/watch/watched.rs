@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::process;
+#[cfg(feature = "profile")]
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, MutexGuard, Weak};
 use std::time::{Duration, Instant};
@@ -29,6 +31,9 @@ pub(crate) struct Watched {
     pub(crate) metrics: RuntimeMetrics,
     /// The part of its histograms that has been passed on.
     pub(crate) passed_on: Mutex<HashMap<&'static str, Histogram>>,
+    /// The stalled time of its workers that has been passed on, in nanoseconds.
+    #[cfg(feature = "profile")]
+    stalled_passed_on: AtomicU64,
     pulse: Arc<Pulse>,
     probe: Mutex<Option<Arc<Probe>>>,
     workers: Mutex<Vec<Attended>>,
@@ -124,6 +129,8 @@ impl Watched {
             handle: handle.clone(),
             metrics,
             passed_on: Mutex::default(),
+            #[cfg(feature = "profile")]
+            stalled_passed_on: AtomicU64::new(0),
             pulse,
             probe: Mutex::new(Some(probe)),
             workers: Mutex::new((0..workers).map(|_| Attended::default()).collect()),
@@ -174,6 +181,15 @@ impl Watched {
             time += duration;
         }
         Some((count, time))
+    }
+
+    /// Returns by how many nanoseconds the stalled time of all workers has grown since the last call. It has shrunk if a stall
+    /// that was thought to go on never was.
+    #[cfg(feature = "profile")]
+    pub(crate) fn take_stalled(&self) -> i64 {
+        let of_cause = |cause: &Cause| Some(self.stalls(0..self.metrics.num_workers(), *cause)?.1);
+        let now = clock::nanos(Cause::ALL.iter().filter_map(of_cause).sum());
+        now.wrapping_sub(self.stalled_passed_on.swap(now, Relaxed)).cast_signed()
     }
 
     /// Returns the stalls that go on at this moment, at most one for each worker, to within one interval.

@@ -2,9 +2,6 @@
 
 use std::sync::{Arc, MutexGuard, Weak};
 
-#[cfg(feature = "profile")]
-use std::time::Duration;
-
 use tokio::runtime::{Handle, Id};
 
 use super::runtime::Runtime;
@@ -15,8 +12,6 @@ use crate::snapshot::{Attributes, Histogram, Value};
 use crate::source::replay;
 use crate::source::row::{Row, Scope};
 use crate::util::mutex::Mutex;
-#[cfg(feature = "profile")]
-use crate::watch::Cause;
 use crate::watch::{PresentStall, ShutdownListener, Subscription, Watched};
 
 /// The runtimes that are watched.
@@ -95,17 +90,11 @@ impl Runtimes {
         stalls.collect()
     }
 
-    /// Returns how long the workers of each runtime have been stalled, by the runtime's own number.
+    /// Returns by how many nanoseconds the stalled time of all runtimes has grown since it was asked for last.
     #[cfg(feature = "profile")]
-    pub(crate) fn stall_totals(&self) -> Vec<(u64, Duration)> {
+    pub(crate) fn take_stalled(&self) -> i64 {
         let alive: Vec<_> = self.names().list.iter().filter_map(Named::alive).collect();
-        let total = |runtime: Arc<Watched>| {
-            let workers = 0..runtime.metrics.num_workers();
-            let times =
-                Cause::ALL.iter().filter_map(|cause| Some(runtime.stalls(workers.clone(), *cause)?.1));
-            (runtime.epoch, times.sum())
-        };
-        alive.into_iter().map(total).collect()
+        alive.iter().map(|runtime| runtime.take_stalled()).sum()
     }
 
     pub(super) fn is_empty(&self) -> bool {
