@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
-use opentelemetry_instrumentation_runtime::RuntimeMetrics;
 use opentelemetry_instrumentation_runtime::otlp::{self, Protocol, Telemetry};
-use opentelemetry_instrumentation_runtime::profile;
+use opentelemetry_instrumentation_runtime::{RuntimeMetrics, profile};
 use support::receiver::{Answer, Receiver};
 use tonic::Code;
 

@@ -1,8 +1,7 @@
 //! The laws that hold at every moment, and those that hold at the end.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use opentelemetry_instrumentation_runtime::{Kind, Point, RuntimeMetrics, Snapshot, profile};
 use tokio::runtime::Id;
@@ -140,8 +139,8 @@ pub fn check_stalls(soak: &Soak) -> [f64; 3] {
     /// Two ticks, and as long again on a busy machine.
     const UNSEEN: f64 = 0.4;
     let causes = stall_times(&soak.metrics, soak.main.id());
-    let micros = |time: &AtomicU64| time.load(Relaxed) as f64 / 1e6;
-    let (ended, unseen) = (micros(&soak.stalled_before_end), micros(&soak.stalled_unseen));
+    let seconds = |micros: &AtomicU64| micros.load(Relaxed) as f64 / 1e6;
+    let (ended, unseen) = (seconds(&soak.stalled_before_end), seconds(&soak.stalled_unseen));
     let expected = causes.iter().sum::<f64>() + ended;
     let room = UNSEEN * (1 + soak.ended_after_stalls.load(Relaxed)) as f64;
     let stalls = profile::stalls();
