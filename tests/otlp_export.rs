@@ -1,4 +1,4 @@
-//! A receiver gets the values over both protocols, and every way to end delivers the last export.
+//! A receiver gets the values over all protocols, and every way to end delivers the last export.
 
 use support::receiver;
 
@@ -10,7 +10,7 @@ use opentelemetry_instrumentation_runtime::init_runtime_metrics;
 use opentelemetry_instrumentation_runtime::otlp::{self, Protocol, Telemetry};
 use receiver::{Export, Receiver};
 
-const BOTH: [Protocol; 2] = [Protocol::Grpc, Protocol::HttpProtobuf];
+const ALL: [Protocol; 3] = [Protocol::Grpc, Protocol::HttpProtobuf, Protocol::HttpJson];
 
 /// So long that only a flush exports.
 fn telemetry(receiver: &Receiver, protocol: Protocol) -> Telemetry {
@@ -31,7 +31,7 @@ fn only_export(receiver: &Receiver) -> Export {
 
 #[test]
 fn the_values_arrive() {
-    for protocol in BOTH {
+    for protocol in ALL {
         let receiver = Receiver::start();
         let telemetry = telemetry(&receiver, protocol);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
@@ -60,6 +60,7 @@ fn requests_follow_the_protocol() {
             "application/grpc",
         ),
         (Protocol::HttpProtobuf, "/v1/metrics", "application/x-protobuf"),
+        (Protocol::HttpJson, "/v1/metrics", "application/json"),
     ] {
         let receiver = Receiver::start();
         let telemetry = otlp::builder()
@@ -87,7 +88,7 @@ fn requests_follow_the_protocol() {
 
 #[test]
 fn exports_keep_the_interval() {
-    for protocol in BOTH {
+    for protocol in ALL {
         let receiver = Receiver::start();
         let telemetry = otlp::builder()
             .endpoint(receiver.endpoint())

@@ -1,5 +1,5 @@
-//! An OTLP receiver inside the process: gRPC and HTTP on one port, on its own thread. It keeps all exports and gives the
-//! answers that the test sets, of metrics and of profiles apart.
+//! An OTLP receiver inside the process: gRPC and HTTP on one port, the latter in protobuf and JSON, on its own thread. It
+//! keeps all exports and gives the answers that the test sets, of metrics and of profiles apart.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Read;
@@ -26,6 +26,7 @@ use opentelemetry_proto::tonic::collector::profiles::v1development::{
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::metrics::v1::{Metric, metric, number_data_point};
 use prost::Message;
+use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tonic::codec::CompressionEncoding;
@@ -329,18 +330,24 @@ fn app(
     })
 }
 
+const JSON: &str = "application/json";
+const PROTOBUF: &str = "application/x-protobuf";
+
 /// The answers to both signals have the same form.
 async fn answer_http<M>(inbox: &Inbox<M>, path: &str, headers: &HeaderMap, body: Bytes) -> Response
 where
-    M: Message + Clone + Default,
+    M: Message + Clone + Default + DeserializeOwned,
 {
     let gzip = headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding == "gzip");
+    let json = headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == JSON);
     let mut plain = Vec::new();
     let plain = match gzip {
         true => flate2::read::GzDecoder::new(&*body).read_to_end(&mut plain).map(|_| plain.as_slice()),
         false => Ok(&*body),
     };
-    let Ok(message) = M::decode(plain.unwrap_or(b"?")) else {
+    let plain = plain.unwrap_or(b"?");
+    let message = if json { serde_json::from_slice(plain).ok() } else { M::decode(plain).ok() };
+    let Some(message) = message else {
         return (StatusCode::BAD_REQUEST, "this is not OTLP").into_response();
     };
     let mut partial_success = None;
@@ -361,12 +368,16 @@ where
         Answer::Say { kind, body } => return ([("content-type", kind)], body).into_response(),
         Answer::Endless => {
             let body = Body::from_stream(Forever);
-            return ([("content-type", "application/x-protobuf")], body).into_response();
+            return ([("content-type", PROTOBUF)], body).into_response();
         }
     }
     inbox.keep(path, headers, message, body.len());
     let answer = ExportMetricsServiceResponse { partial_success };
-    ([("content-type", "application/x-protobuf")], answer.encode_to_vec()).into_response()
+    let (kind, body) = match json {
+        true => (JSON, serde_json::to_vec(&answer).unwrap()),
+        false => (PROTOBUF, answer.encode_to_vec()),
+    };
+    ([("content-type", kind)], body).into_response()
 }
 
 fn rejected(points: i64, message: &str) -> Option<ExportMetricsPartialSuccess> {
