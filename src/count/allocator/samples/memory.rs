@@ -3,11 +3,11 @@
 use std::sync::atomic::AtomicU64;
 
 /// Maps memory that is never unmapped. `None` if the system has none. Pages take memory once they are written.
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 pub(super) fn map(bytes: usize) -> Option<&'static [AtomicU64]> {
     let words = bytes / size_of::<AtomicU64>();
     let protection = libc::PROT_READ | libc::PROT_WRITE;
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANON | libc::MAP_NORESERVE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // SAFETY:
     // * Without an address and a file, a mapping disturbs nothing.
     let address = unsafe { libc::mmap(std::ptr::null_mut(), bytes, protection, flags, -1, 0) };
@@ -22,7 +22,7 @@ pub(super) fn map(bytes: usize) -> Option<&'static [AtomicU64]> {
 }
 
 /// Other systems have no heap profile.
-#[cfg(not(unix))]
+#[cfg(not(target_os = "linux"))]
 pub(super) fn map(_: usize) -> Option<&'static [AtomicU64]> {
     None
 }
