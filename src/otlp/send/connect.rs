@@ -11,7 +11,7 @@ use http_body::Body;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower_service::Service;
 
 use crate::otlp::config::endpoint::Endpoint;
@@ -238,7 +238,7 @@ fn unconnected(to: &str, error: &(dyn std::error::Error + 'static)) -> SendError
 #[cfg(unix)]
 async fn unix(path: &std::path::Path, to: &str, notes: &Notes) -> Result<Stream, SendError> {
     let stream = tokio::net::UnixStream::connect(path).await.map_err(|error| unconnected(to, &error))?;
-    Ok(Stream::new(TokioIo::new(stream), notes.clone()))
+    Ok(Stream::new(hyper_util::rt::TokioIo::new(stream), notes.clone()))
 }
 
 #[cfg(not(unix))]
