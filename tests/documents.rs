@@ -183,7 +183,7 @@ fn the_public_workflow_runs_every_step() {
     let steps = steps();
     assert!(steps.len() > 10, "{steps:?}");
     // The workflow has such machines: its jobs `systems` and `musl`.
-    for step in steps.into_iter().filter(|step| step != "foreign") {
+    for step in steps.into_iter().filter(|step| !step.starts_with("foreign")) {
         assert!(run.contains(&step), "no job runs {step}");
     }
 }
@@ -232,7 +232,7 @@ fn the_table_of_targets_has_each_target_and_each_test_program() {
     let (_, after) = document.split_once("\n| suite | programs |").expect("a table");
     let table: Vec<_> = after.lines().take_while(|line| line.contains('|')).collect();
     let script = text(".ci/foreign");
-    let (_, steps) = script.split_once("\nsteps=(").expect("a list of steps");
+    let (_, steps) = script.split_once("\nall_suites=(").expect("a list of steps");
     let targets: Vec<_> =
         steps.split("'suites ").skip(1).filter_map(|rest| rest.split(['\'', ' ']).next()).collect();
     assert!(targets.len() > 1, "{targets:?}");
