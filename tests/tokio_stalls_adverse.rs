@@ -99,9 +99,13 @@ fn scenes() {
         Ok("both") => forbid(&[Forbidden::ThreadTimes, Forbidden::Files]),
         _ => {}
     }
-    print("sleep", stall(thread::sleep));
-    print("compute", stall(compute));
-    print("moving", moving());
+    // Beside the others, since it uses no CPU.
+    let sleep = thread::spawn(|| stall(thread::sleep));
+    let compute = stall(compute);
+    let moving = moving();
+    print("sleep", sleep.join().unwrap());
+    print("compute", compute);
+    print("moving", moving);
 }
 
 /// Runs the scenes in a child, and checks that each true stall was counted once and that there were no others.
