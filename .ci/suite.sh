@@ -1,3 +1,5 @@
+# cargo_test ARGUMENTS: calls `cargo test`, or only builds the tests if the variable BUILD_ONLY is set.
+cargo_test() { cargo test ${BUILD_ONLY:+--no-run} "$@"; }
 # suite RUN [SELECTION]: calls RUN, which is `cargo test` in some way, with a selection of tests. Some tests measure time, which
 # other programs take away: a program with a failed test runs once more, alone, and that run decides.
 suite() {

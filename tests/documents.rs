@@ -182,8 +182,9 @@ fn the_public_workflow_runs_every_step() {
         .collect();
     let steps = steps();
     assert!(steps.len() > 10, "{steps:?}");
-    // The workflow has such machines: its jobs `systems` and `musl`.
-    for step in steps.into_iter().filter(|step| !step.starts_with("foreign")) {
+    // The workflow has other machines: its jobs `systems` and `musl`. `build` tests nothing.
+    for step in steps.into_iter().filter(|step| !step.starts_with("foreign") && !step.starts_with("'build "))
+    {
         assert!(run.contains(&step), "no job runs {step}");
     }
 }
